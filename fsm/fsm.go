@@ -1,0 +1,217 @@
+package fsm
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	logv1 "github.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1"
+	"github.com/seatkeeper/seatkeeper/lease"
+)
+
+// Epoch is one leadership, named by the index of its Lead entry.
+type Epoch struct {
+	Index, Term      uint64
+	Node, APIAddress string
+}
+
+// Outcome is what one log entry came to; Apply returns it by value as the raft response.
+type Outcome struct {
+	Index, Term uint64
+	Now         lease.Time
+	// Stale: the entry was of another epoch or term and changed nothing.
+	Stale   bool
+	Epoch   Epoch         // the current epoch after the entry
+	Replies []lease.Reply // one per command
+}
+
+// Status is what the FSM knows of itself.
+type Status struct {
+	ClusterID string
+	Epoch     Epoch
+	// AppliedIndex and AppliedTerm are of the last entry that had an effect; entries of a
+	// deposed leader and raft's own entries do not count.
+	AppliedIndex, AppliedTerm uint64
+	// StateHash is equal on all nodes that stand at one AppliedIndex.
+	StateHash [32]byte
+	Now       lease.Time
+	Calendar  lease.Calendar
+}
+
+// Options of an FSM; the zero value serves.
+type Options struct {
+	// Fatal is called when an entry or snapshot cannot be trusted. It should not return:
+	// a node that goes on would be another replica. The default panics.
+	Fatal func(error)
+	// Observe, if set, is called after every entry with the lock held: the simulator
+	// checks the invariants there.
+	Observe func(l *raft.Log, e *logv1.Entry, o Outcome, b *lease.Book, events []lease.Event)
+}
+
+// FSM is the replicated state machine. It is safe for concurrent use.
+type FSM struct {
+	opts Options
+
+	mu     sync.RWMutex
+	status Status // Now and Calendar are the book's
+	book   *lease.Book
+	events ring
+}
+
+// New returns an empty state machine.
+func New(opts Options) *FSM {
+	if opts.Fatal == nil {
+		opts.Fatal = func(err error) { panic(err) }
+	}
+	return &FSM{opts: opts, book: lease.NewBook(), events: newRing()}
+}
+
+// Apply carries out one log entry; raft calls it in log order.
+func (f *FSM) Apply(l *raft.Log) any {
+	e, err := Decode(l.Data)
+	if err != nil {
+		f.opts.Fatal(fmt.Errorf("log index %d: %w", l.Index, err))
+		return Outcome{Index: l.Index, Term: l.Term, Stale: true}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o := f.apply(l, e)
+	if f.opts.Observe != nil {
+		f.opts.Observe(l, e, o, f.book, f.events.last)
+	}
+	return o
+}
+
+func (f *FSM) apply(l *raft.Log, e *logv1.Entry) Outcome {
+	o := Outcome{Index: l.Index, Term: l.Term}
+	f.events.last = nil
+	switch {
+	case e.Lead != nil:
+		f.lead(l, e)
+	case e.Epoch != f.status.Epoch.Index && !lease.Broken(lease.GuardEpoch),
+		l.Term != f.status.Epoch.Term && !lease.Broken(lease.GuardTerm):
+		o.Stale, o.Now, o.Epoch = true, f.book.Now(), f.status.Epoch
+		return o
+	default:
+		f.book.Advance(lease.Time(e.Stamp), lease.Calendar(e.Calendar))
+		o.Replies = make([]lease.Reply, len(e.Commands))
+		for i, pb := range e.Commands {
+			cmd := fromCommand(pb)
+			if cmd == nil {
+				f.opts.Fatal(fmt.Errorf("log index %d: a command this build does not know; run the version that wrote it, or a later one", l.Index))
+				continue
+			}
+			o.Replies[i] = f.book.Apply(l.Index, cmd)
+		}
+		f.events.add(f.book.TakeEvents())
+	}
+	f.status.AppliedIndex, f.status.AppliedTerm = l.Index, l.Term
+	o.Now, o.Epoch = f.book.Now(), f.status.Epoch
+	f.chain(l, o.Replies)
+	return o
+}
+
+// lead starts the epoch of a new leader. Time does not move: the new leader counts on
+// from the last committed time.
+func (f *FSM) lead(l *raft.Log, e *logv1.Entry) {
+	f.status.Epoch = Epoch{Index: l.Index, Term: l.Term, Node: e.Lead.Node, APIAddress: e.Lead.ApiAddress}
+	if f.status.ClusterID == "" {
+		f.status.ClusterID = e.Lead.ClusterId
+	}
+	f.book.Advance(f.book.Now(), lease.Calendar(e.Calendar))
+}
+
+// chain extends the state hash by the entry and by what came of it, so that replicas
+// that read the same log and judged it differently are found out too.
+func (f *FSM) chain(l *raft.Log, replies []lease.Reply) {
+	h := sha256.New()
+	h.Write(f.status.StateHash[:])
+	var buf []byte
+	buf = binary.BigEndian.AppendUint64(buf, l.Index)
+	buf = binary.BigEndian.AppendUint64(buf, l.Term)
+	buf = binary.BigEndian.AppendUint64(buf, uint64(f.book.Now()))
+	for i := range replies {
+		buf = appendReply(buf, &replies[i])
+	}
+	h.Write(l.Data)
+	h.Write(buf)
+	h.Sum(f.status.StateHash[:0])
+}
+
+// appendReply encodes what a reply says that another replica must say too.
+func appendReply(buf []byte, r *lease.Reply) []byte {
+	if r.Refusal != nil {
+		buf = append(buf, r.Refusal.Reason...)
+	}
+	buf = append(buf, byte(len(r.Leases)), byte(len(r.Lost)), byte(len(r.Released)))
+	for i := range r.Leases {
+		x := &r.Leases[i]
+		buf = binary.BigEndian.AppendUint64(buf, uint64(x.ID))
+		buf = binary.BigEndian.AppendUint64(buf, uint64(x.Token))
+		buf = binary.BigEndian.AppendUint64(buf, uint64(x.Deadline))
+		for _, n := range x.Seats {
+			buf = binary.AppendUvarint(buf, uint64(n))
+		}
+	}
+	for _, x := range r.Lost {
+		buf = binary.BigEndian.AppendUint64(buf, uint64(x.ID))
+	}
+	for _, x := range r.Released {
+		buf = binary.BigEndian.AppendUint64(buf, uint64(x.ID))
+	}
+	return buf
+}
+
+// Read calls fn with the ledger as it is; fn must not change or keep it.
+func (f *FSM) Read(fn func(b *lease.Book)) Status {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	fn(f.book)
+	return f.statusLocked()
+}
+
+// Status says where the FSM stands.
+func (f *FSM) Status() Status {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.statusLocked()
+}
+
+func (f *FSM) statusLocked() Status {
+	s := f.status
+	s.Now, s.Calendar = f.book.Now(), f.book.Calendar()
+	return s
+}
+
+// Due returns up to limit expirations whose time has come, for the leader to propose.
+// It puts the due index in order as it goes, which no answer ever depends on.
+func (f *FSM) Due(limit int) []lease.Command {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.book.Due(limit)
+}
+
+// Snapshot freezes the state; writing it out happens beside later applies.
+func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return &snapshot{status: f.statusLocked(), frozen: f.book.Freeze()}, nil
+}
+
+// Restore replaces the state by a snapshot. The old state stays whole if that fails.
+func (f *FSM) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	status, book, err := readSnapshot(r)
+	if err != nil {
+		return fmt.Errorf("snapshot not restored: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status, f.book = status, book
+	f.events.gap()
+	return nil
+}

@@ -1,0 +1,237 @@
+package fsm
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
+
+	logv1 "github.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1"
+	"github.com/seatkeeper/seatkeeper/lease"
+)
+
+const (
+	snapshotMagic   = "SKSNAP01"
+	snapshotVersion = 1
+	// maxRecord bounds one record on reading: a licence of 256 KiB is the largest.
+	maxRecord = 4 << 20
+	// seatsPerRecord splits the seats of a large pool.
+	seatsPerRecord = 4096
+)
+
+// snapshot is a frozen state on its way to the disk.
+type snapshot struct {
+	status Status
+	frozen *lease.Frozen
+}
+
+// Persist writes the snapshot. Equal states give equal bytes.
+func (s *snapshot) Persist(sink raft.SnapshotSink) error {
+	if err := writeSnapshot(sink, s.status, s.frozen); err != nil {
+		sink.Cancel()
+		return err
+	}
+	return sink.Close()
+}
+
+// Release does nothing: the frozen pages go with the garbage.
+func (s *snapshot) Release() {}
+
+// WriteTo writes the state as a snapshot, as raft would store it.
+func (f *FSM) WriteTo(w io.Writer) (int64, error) {
+	snap, err := f.Snapshot()
+	if err != nil {
+		return 0, err
+	}
+	s := snap.(*snapshot)
+	c := &counter{w: w}
+	err = writeSnapshot(c, s.status, s.frozen)
+	return c.n, err
+}
+
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// recordWriter writes records one after another and keeps the checksum over them.
+type recordWriter struct {
+	w       *bufio.Writer
+	crc     hash.Hash32
+	buf     []byte
+	records uint64
+	err     error
+}
+
+func (w *recordWriter) put(r *logv1.SnapshotRecord) bool {
+	if w.err != nil {
+		return false
+	}
+	body, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(w.buf[:0], r)
+	if err != nil {
+		w.err = err
+		return false
+	}
+	w.buf = body
+	w.write(binary.AppendUvarint(nil, uint64(len(body))))
+	w.write(body)
+	w.records++
+	return w.err == nil
+}
+
+func (w *recordWriter) write(p []byte) {
+	if w.err == nil {
+		w.crc.Write(p)
+		_, w.err = w.w.Write(p)
+	}
+}
+
+func writeSnapshot(out io.Writer, st Status, f *lease.Frozen) error {
+	w := &recordWriter{w: bufio.NewWriterSize(out, 64<<10), crc: crc32.New(castagnoli)}
+	w.write([]byte(snapshotMagic))
+	w.put(headerRecord(st, f.Header()))
+	for _, l := range f.Licences() {
+		w.put(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Licence{Licence: toLicence(l)}})
+	}
+	f.Pools(func(slot uint32, p *lease.PoolRecord) bool { return writePool(w, slot, p) })
+	f.Sessions(func(slot uint32, s *lease.SessionRecord) bool { return w.put(sessionRecord(slot, s)) })
+	f.Groups(func(slot uint32, g *lease.GroupRecord) bool { return w.put(groupRecord(slot, g)) })
+	f.Leases(func(slot uint32, l *lease.LeaseRecord) bool { return w.put(leaseRecord(slot, l)) })
+	w.put(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_End{End: &logv1.SnapshotEnd{Records: w.records}}})
+	w.write(binary.BigEndian.AppendUint32(nil, w.crc.Sum32()))
+	if w.err != nil {
+		return w.err
+	}
+	return w.w.Flush()
+}
+
+func writePool(w *recordWriter, slot uint32, p *lease.PoolRecord) bool {
+	w.put(poolRecord(slot, p))
+	seats := &logv1.SeatRecords{Pool: slot}
+	flush := func() bool {
+		ok := len(seats.Number) == 0 || w.put(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Seats{Seats: seats}})
+		seats = &logv1.SeatRecords{Pool: slot}
+		return ok
+	}
+	p.EachSeat(func(n uint32, s lease.SeatRecord) bool {
+		seats.Number = append(seats.Number, n)
+		seats.Group = append(seats.Group, s.Group)
+		seats.Last = append(seats.Last, uint64(s.Last))
+		return len(seats.Number) < seatsPerRecord || flush()
+	})
+	return flush()
+}
+
+// readSnapshot decodes a whole snapshot before anything is done with it.
+func readSnapshot(in io.Reader) (Status, *lease.Book, error) {
+	crc := crc32.New(castagnoli)
+	r := &recordReader{r: bufio.NewReaderSize(in, 64<<10), crc: crc}
+	magic := make([]byte, len(snapshotMagic))
+	if err := r.full(magic); err != nil || string(magic) != snapshotMagic {
+		return Status{}, nil, errors.New("this is not a Seatkeeper snapshot of a version this build knows")
+	}
+	var st Status
+	var load *lease.Loader
+	for {
+		rec, err := r.next()
+		if err != nil {
+			return Status{}, nil, err
+		}
+		switch k := rec.Kind.(type) {
+		case *logv1.SnapshotRecord_Header:
+			if k.Header.Version != snapshotVersion {
+				return Status{}, nil, fmt.Errorf("snapshot version %d is unknown to this build", k.Header.Version)
+			}
+			var h lease.Header
+			st, h = fromHeader(k.Header)
+			load = lease.NewLoader(h)
+		case *logv1.SnapshotRecord_End:
+			if load == nil || k.End.Records != r.records-1 {
+				return Status{}, nil, fmt.Errorf("snapshot has %d records where %d were written", r.records-1, k.End.Records)
+			}
+			if err := r.checksum(); err != nil {
+				return Status{}, nil, err
+			}
+			book, err := load.Finish()
+			return st, book, err
+		default:
+			if load == nil {
+				return Status{}, nil, errors.New("snapshot does not begin with its header")
+			}
+			if err := loadRecord(load, rec); err != nil {
+				return Status{}, nil, err
+			}
+		}
+	}
+}
+
+type recordReader struct {
+	r       *bufio.Reader
+	crc     hash.Hash32
+	records uint64
+	buf     []byte
+}
+
+func (r *recordReader) full(p []byte) error {
+	if _, err := io.ReadFull(r.r, p); err != nil {
+		return fmt.Errorf("snapshot is cut short: %w", err)
+	}
+	r.crc.Write(p)
+	return nil
+}
+
+// ReadByte serves binary.ReadUvarint.
+func (r *recordReader) ReadByte() (byte, error) {
+	b, err := r.r.ReadByte()
+	if err == nil {
+		r.crc.Write([]byte{b})
+	}
+	return b, err
+}
+
+func (r *recordReader) next() (*logv1.SnapshotRecord, error) {
+	n, err := binary.ReadUvarint(r)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot is cut short: %w", err)
+	}
+	if n > maxRecord {
+		return nil, fmt.Errorf("snapshot record of %d bytes: the file is damaged", n)
+	}
+	if uint64(cap(r.buf)) < n {
+		r.buf = make([]byte, n)
+	}
+	body := r.buf[:n]
+	if err := r.full(body); err != nil {
+		return nil, err
+	}
+	rec := &logv1.SnapshotRecord{}
+	if err := proto.Unmarshal(body, rec); err != nil {
+		return nil, fmt.Errorf("snapshot record %d: %w", r.records, err)
+	}
+	r.records++
+	return rec, nil
+}
+
+func (r *recordReader) checksum() error {
+	want := r.crc.Sum32()
+	var sum [4]byte
+	if _, err := io.ReadFull(r.r, sum[:]); err != nil {
+		return fmt.Errorf("snapshot is cut short: %w", err)
+	}
+	if binary.BigEndian.Uint32(sum[:]) != want {
+		return errors.New("snapshot is damaged: its checksum does not match")
+	}
+	return nil
+}

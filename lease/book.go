@@ -1,0 +1,286 @@
+package lease
+
+import (
+	"slices"
+	"time"
+)
+
+// Book is the ledger: all tenants, pools, sessions and leases of one cluster. It is
+// not safe for concurrent use; fsm guards it. Every command costs O(log n) at worst in
+// live leases, apart from licence changes (which visit the pools) and reclaiming what
+// is due (each lease once).
+type Book struct {
+	tables
+	// gen owns the pages that may be written; Freeze starts a new one.
+	gen uint64
+
+	// What follows is derived from the tables and rebuilt by reindex.
+	sessionSlots, leaseSlots, groupSlots, poolSlots numbers
+	sessionByID                                     map[SessionID]uint32
+	groupByShare                                    map[shareKey]uint32
+	poolsByFeature                                  map[featureKey][]uint32
+	state                                           []poolState // by pool slot
+	dueLeases, dueSessions                          dueIndex
+	liveSessions, liveLeases                        int
+	// nextDate is the next calendar date at which some entitlement starts or ends.
+	nextDate Calendar
+
+	events []Event
+}
+
+// poolState is what is derived for one pool.
+type poolState struct {
+	total   int
+	expiry  Calendar // last end among the valid entitlements; 0 = never
+	expired bool     // has entitlements, all past
+	early   bool     // has entitlements, none started
+	seats   numbers
+}
+
+type featureKey struct{ tenant, feature string }
+
+// NewBook returns an empty ledger at time 0.
+func NewBook() *Book {
+	b := &Book{gen: 1}
+	b.reindex()
+	return b
+}
+
+// Now is the cluster time of the last Advance.
+func (b *Book) Now() Time { return b.Header.Now }
+
+// Calendar is the calendar date the licence dates are judged by.
+func (b *Book) Calendar() Calendar { return b.Header.Calendar }
+
+// Apply carries out one command at log position index (the raft index of its entry).
+func (b *Book) Apply(index uint64, cmd Command) Reply {
+	switch c := cmd.(type) {
+	case Checkout:
+		return b.checkout(index, c)
+	case Renew:
+		return b.renew(c)
+	case CheckIn:
+		return b.checkIn(c)
+	case Expire:
+		return b.expire(c)
+	case ExpireSession:
+		return b.expireSession(c)
+	case Kill:
+		return b.kill(c)
+	case InstallLicence:
+		return b.installLicence(c)
+	case RemoveLicence:
+		return b.removeLicence(c)
+	case Fence:
+		return b.fence()
+	case Tick:
+		return Reply{}
+	}
+	return Reply{Refusal: refuse(Invalid, "unknown command %T", cmd)}
+}
+
+// Freeze returns a view that stays as it is. It costs a few words; pages written
+// afterwards are copied once.
+func (b *Book) Freeze() *Frozen {
+	f := &Frozen{b.tables}
+	b.gen++
+	return f
+}
+
+// Counts returns how many sessions and leases are live.
+func (b *Book) Counts() (sessions, leases int) { return b.liveSessions, b.liveLeases }
+
+// fence starts the time after a restore in which leases may be held that the ledger
+// does not know.
+func (b *Book) fence() Reply {
+	longest := DefaultProfile.Lifespan + DefaultProfile.Grace
+	b.pools.all(func(_ uint32, p *PoolRecord) bool {
+		longest = max(longest, p.Profile.Lifespan+p.Profile.Grace)
+		return true
+	})
+	b.FenceUntil = max(b.FenceUntil, b.Now().Add(longest))
+	b.High = max(b.High, b.Floor) + generation
+	b.Floor = b.High
+	return Reply{}
+}
+
+// generation is how far a restore lifts the tokens: more entries than a cluster can
+// write between a backup and its restore.
+const generation = 1 << 32
+
+// deadline is when the leases of a pool held by s turn expiring.
+func deadline(s *SessionRecord, p *PoolRecord) Time { return s.Renewed.Add(p.Profile.Lifespan) }
+
+// leaseDue is when a lease may be reclaimed.
+func (b *Book) leaseDue(slot uint32) Time {
+	l := b.leases.at(slot)
+	p := b.pools.at(b.groups.at(l.Group).Pool)
+	return deadline(b.sessions.at(l.Session), p).Add(p.Profile.Grace)
+}
+
+// sessionDue is when a session without leases may be forgotten.
+func (b *Book) sessionDue(slot uint32) Time {
+	s := b.sessions.at(slot)
+	return s.Renewed.Add(s.Lifespan).Add(s.Grace)
+}
+
+// show makes the copy of a lease that answers carry.
+func (b *Book) show(slot uint32) Lease {
+	l := b.leases.at(slot)
+	g := b.groups.at(l.Group)
+	p := b.pools.at(g.Pool)
+	s := b.sessions.at(l.Session)
+	end := deadline(s, p)
+	x := Lease{
+		Ref: Ref{l.ID, l.Token}, Handle: Handle(slot),
+		Tenant: p.Tenant, Feature: p.Feature, Version: p.Version, Count: int(l.Count),
+		Seats: make([]int, l.Count), State: Active,
+		Remaining: max(0, end.Sub(b.Now())), Grace: p.Profile.Grace,
+		Since: l.Since, Session: s.ID, Principal: s.Principal, InstanceID: s.InstanceID,
+		Rev: s.Rev, Deadline: end,
+	}
+	for i := range x.Seats {
+		x.Seats[i] = int(g.Seats[i])
+	}
+	if end <= b.Now() {
+		x.State = Expiring
+		x.Grace = max(0, end.Add(p.Profile.Grace).Sub(b.Now()))
+	}
+	return x
+}
+
+// lookup finds the slot of a live lease by id; 0 if there is none.
+func (b *Book) lookup(id ID) uint32 {
+	slot := uint32(id & maxSlot)
+	if l := b.leases.at(slot); id != 0 && l != nil && l.ID == id {
+		return slot
+	}
+	return 0
+}
+
+// slotBits is how much of a lease id names its slot; the rest counts grants.
+const (
+	slotBits = 24
+	maxSlot  = 1<<slotBits - 1
+)
+
+// MaxLeases and MaxSessions bound the ledger: what the id has room for, less a margin.
+const (
+	MaxLeases   = 10_000_000
+	MaxSessions = 10_000_000
+)
+
+// reindex rebuilds everything that is derived from the tables.
+func (b *Book) reindex() {
+	b.sessionByID = map[SessionID]uint32{}
+	b.groupByShare = map[shareKey]uint32{}
+	b.poolsByFeature = map[featureKey][]uint32{}
+	b.state = nil
+	b.dueLeases, b.dueSessions = dueIndex{}, dueIndex{}
+	b.liveSessions, b.liveLeases = 0, 0
+	f := Frozen{b.tables}
+	var taken []uint32
+	f.Pools(func(i uint32, p *PoolRecord) bool {
+		taken = append(taken, i)
+		b.indexPool(i, p)
+		var held []uint32
+		p.EachSeat(func(n uint32, s SeatRecord) bool {
+			if s.Group != 0 {
+				held = append(held, n)
+			}
+			return true
+		})
+		b.state[i].seats = numbersWithout(held)
+		return true
+	})
+	b.poolSlots, taken = numbersWithout(taken), nil
+	f.Sessions(func(i uint32, s *SessionRecord) bool {
+		taken = append(taken, i)
+		b.sessionByID[s.ID] = i
+		b.dueSessions.push(i, b.sessionDue(i))
+		if !s.Closed {
+			b.liveSessions++
+		}
+		return true
+	})
+	b.sessionSlots, taken = numbersWithout(taken), nil
+	f.Leases(func(i uint32, l *LeaseRecord) bool {
+		taken = append(taken, i)
+		b.liveLeases++
+		b.dueLeases.push(i, b.leaseDue(i))
+		return true
+	})
+	b.leaseSlots, taken = numbersWithout(taken), nil
+	f.Groups(func(i uint32, g *GroupRecord) bool {
+		taken = append(taken, i)
+		if g.Shared {
+			p := b.pools.at(g.Pool)
+			s := b.sessions.at(b.leases.at(g.Members[0]).Session)
+			b.groupByShare[shareKeyOf(g.Pool, p.Share.By, s.Principal)] = i
+		}
+		return true
+	})
+	b.groupSlots = numbersWithout(taken)
+	b.recount()
+}
+
+// indexPool makes a pool findable by feature, lowest version first.
+func (b *Book) indexPool(i uint32, p *PoolRecord) {
+	for int(i) >= len(b.state) {
+		b.state = append(b.state, poolState{})
+	}
+	b.state[i] = poolState{}
+	k := featureKey{p.Tenant, p.Feature}
+	list := append(b.poolsByFeature[k], i)
+	slices.SortFunc(list, func(x, y uint32) int { return comparePools(b.pools.at(x), b.pools.at(y)) })
+	b.poolsByFeature[k] = list
+}
+
+// Advance lets time pass to t, never back, and offers the proposer's wall clock.
+func (b *Book) Advance(t Time, wall Calendar) {
+	passed := max(0, t.Sub(b.Now()))
+	b.Header.Now = max(b.Header.Now, t)
+	b.advanceCalendar(passed, wall)
+	if b.nextDate != 0 && b.Header.Calendar >= b.nextDate {
+		b.recount()
+	}
+}
+
+// Limits of the licence calendar.
+const (
+	// CalendarSlack is how far a wall clock may run ahead of cluster time since the last
+	// accepted date: time lost in outages, and clock corrections.
+	CalendarSlack = 5 * time.Minute
+	// CalendarHold is how long, in cluster time, a wall clock must stay ahead before the
+	// calendar follows it: long enough for an operator to see the alarm.
+	CalendarHold = time.Hour
+)
+
+// advanceCalendar follows the wall clock while it is believable. It never goes back, so
+// winding a clock back never revives a licence; a jump ahead is held, so one wrong clock
+// does not end all licences.
+func (b *Book) advanceCalendar(passed time.Duration, wall Calendar) {
+	h := &b.Header
+	if h.Calendar == 0 || Broken(GuardCalendar) {
+		if wall > h.Calendar {
+			h.Calendar, h.Anchor, h.AnchorTime = wall, wall, h.Now
+		}
+		return
+	}
+	believable := h.Anchor + Calendar((h.Now.Sub(h.AnchorTime)+CalendarSlack)/time.Millisecond)
+	switch {
+	case wall <= believable:
+		h.HeldSince = 0
+		h.Calendar = max(h.Calendar, wall)
+	case h.HeldSince == 0:
+		h.HeldSince = max(h.Now, 1)
+		fallthrough
+	default:
+		// Cluster time is the best guess at how much of the jump is real.
+		ms := Calendar(h.Now/Time(time.Millisecond)) - Calendar((h.Now-Time(passed))/Time(time.Millisecond))
+		h.Calendar = min(h.Calendar+ms, believable)
+		if h.Now.Sub(h.HeldSince) >= CalendarHold {
+			h.Calendar, h.Anchor, h.AnchorTime, h.HeldSince = wall, wall, h.Now, 0
+		}
+	}
+}

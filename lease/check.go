@@ -1,0 +1,172 @@
+package lease
+
+import "fmt"
+
+// Check looks whether the ledger is a state the rules allow (DESIGN's invariants L1, I3
+// and the bookkeeping beneath them) and names the first thing that is not. It visits
+// everything: tests and the simulator call it after each command, a node after it
+// restored a snapshot.
+func (b *Book) Check() error {
+	for _, check := range []func() error{b.checkLeases, b.checkGroups, b.checkPools, b.checkSessions} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Book) checkLeases() (err error) {
+	live := 0
+	b.leases.all(func(i uint32, l *LeaseRecord) bool {
+		if l.ID == 0 {
+			return true
+		}
+		live++
+		s, g := b.sessions.at(l.Session), b.groups.at(l.Group)
+		switch {
+		case uint32(l.ID&maxSlot) != i || uint64(l.ID>>slotBits) > b.Grants:
+			err = fmt.Errorf("lease %d stands at slot %d", l.ID, i)
+		case s == nil || s.ID.IsZero() || s.Closed:
+			err = fmt.Errorf("lease %d has no live session", l.ID)
+		case g == nil || g.Pool == 0:
+			err = fmt.Errorf("lease %d has no charge", l.ID)
+		case l.Count < 1 || int(l.Count) > len(g.Seats):
+			err = fmt.Errorf("lease %d: %d seats asked, %d charged", l.ID, l.Count, len(g.Seats))
+		case l.Token > b.High || l.Granted > b.Now():
+			err = fmt.Errorf("lease %d is from the future", l.ID)
+		case int(i) >= len(b.dueLeases.pos) || b.dueLeases.pos[i] == 0:
+			err = fmt.Errorf("lease %d is not in the due index", l.ID)
+		case b.dueLeases.heap[b.dueLeases.pos[i]-1].key > b.leaseDue(i):
+			err = fmt.Errorf("lease %d would be found due too late", l.ID)
+		}
+		return err == nil
+	})
+	if err == nil && (live != b.liveLeases || live != len(b.dueLeases.heap)) {
+		err = fmt.Errorf("%d leases, %d counted, %d in the due index", live, b.liveLeases, len(b.dueLeases.heap))
+	}
+	return err
+}
+
+func (b *Book) checkGroups() (err error) {
+	b.groups.all(func(i uint32, g *GroupRecord) bool {
+		if g.Pool == 0 {
+			return true
+		}
+		p := b.pools.at(g.Pool)
+		if p == nil || p.Feature == "" || g.N == 0 || int(g.N) > MaxShareSessions {
+			err = fmt.Errorf("charge %d: no pool or no member", i)
+			return false
+		}
+		if !g.Shared && g.N > 1 || g.Shared && int(g.N) > p.Share.MaxSessions {
+			err = fmt.Errorf("feature %s: %d sessions share one charge, %d may", p.Feature, g.N, p.Share.MaxSessions)
+			return false
+		}
+		most := uint32(0)
+		var key shareKey
+		for n, m := range g.Members[:g.N] {
+			l := b.leases.at(m)
+			if l == nil || l.ID == 0 || l.Group != i {
+				err = fmt.Errorf("charge %d: member %d is not its lease", i, m)
+				return false
+			}
+			most = max(most, l.Count)
+			k := shareKeyOf(g.Pool, p.Share.By, b.sessions.at(l.Session).Principal)
+			if n > 0 && k != key {
+				err = fmt.Errorf("charge %d is shared by different principals", i)
+				return false
+			}
+			key = k
+		}
+		if int(most) != len(g.Seats) {
+			err = fmt.Errorf("charge %d: %d seats for at most %d asked", i, len(g.Seats), most)
+		}
+		if g.Shared && b.groupByShare[key] != i {
+			err = fmt.Errorf("charge %d cannot be found by its share key", i)
+		}
+		for _, n := range g.Seats {
+			if seat := p.Seats.at(n); seat == nil || seat.Group != i {
+				err = fmt.Errorf("feature %s: seat %d is not charged to its holder", p.Feature, n)
+			}
+		}
+		return err == nil
+	})
+	return err
+}
+
+func (b *Book) checkPools() (err error) {
+	charges := map[uint32]int{}
+	b.groups.all(func(_ uint32, g *GroupRecord) bool {
+		if g.Pool != 0 {
+			charges[g.Pool] += len(g.Seats)
+		}
+		return true
+	})
+	leases := map[uint32]uint64{}
+	b.leases.all(func(_ uint32, l *LeaseRecord) bool {
+		if l.ID != 0 {
+			leases[b.groups.at(l.Group).Pool]++
+		}
+		return true
+	})
+	b.pools.all(func(i uint32, p *PoolRecord) bool {
+		if p.Feature == "" {
+			return true
+		}
+		taken := 0
+		p.EachSeat(func(n uint32, s SeatRecord) bool {
+			if s.Group != 0 {
+				taken++
+			}
+			if s.Last > b.High {
+				err = fmt.Errorf("feature %s: seat %d has a token from the future", p.Feature, n)
+			}
+			return true
+		})
+		if taken != int(p.Charged) || taken != charges[i] {
+			err = fmt.Errorf("feature %s: %d seats taken, %d charged, %d held", p.Feature, taken, p.Charged, charges[i])
+		}
+		if p.Grants-p.Releases != leases[i] {
+			err = fmt.Errorf("feature %s: %d grants, %d releases, %d live leases", p.Feature, p.Grants, p.Releases, leases[i])
+		}
+		return err == nil
+	})
+	return err
+}
+
+func (b *Book) checkSessions() (err error) {
+	total := 0
+	b.sessions.all(func(i uint32, s *SessionRecord) bool {
+		if s.ID.IsZero() {
+			return true
+		}
+		if b.sessionByID[s.ID] != i {
+			err = fmt.Errorf("session %s cannot be found", s.ID)
+			return false
+		}
+		pools := map[uint32]ID{}
+		n, last := 0, uint32(0)
+		for slot := s.First; slot != 0 && n <= int(s.Leases); slot = b.leases.at(slot).Next {
+			l := b.leases.at(slot)
+			if l == nil || l.Session != i || l.Prev != last {
+				err = fmt.Errorf("session %s: its list of leases is broken at slot %d", s.ID, slot)
+				return false
+			}
+			pool := b.groups.at(l.Group).Pool
+			if other, twice := pools[pool]; twice {
+				err = fmt.Errorf("session %s holds leases %d and %d for one feature", s.ID, other, l.ID)
+				return false
+			}
+			pools[pool] = l.ID
+			n, last = n+1, slot
+		}
+		if n != int(s.Leases) || last != s.Tail || s.Closed && n > 0 {
+			err = fmt.Errorf("session %s: %d leases in its list, %d counted", s.ID, n, s.Leases)
+		}
+		total += n
+		return err == nil
+	})
+	if err == nil && total != b.liveLeases {
+		err = fmt.Errorf("%d leases in sessions, %d live", total, b.liveLeases)
+	}
+	return err
+}

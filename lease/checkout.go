@@ -1,0 +1,305 @@
+package lease
+
+import (
+	"fmt"
+	"time"
+)
+
+// plan is what one item of a checkout comes to before anything is changed.
+type plan struct {
+	item    Item
+	pool    uint32
+	held    uint32 // the session's own lease slot, if it holds the pool already
+	group   uint32 // the share group it joins, if any
+	seats   int    // seats to be charged anew
+	refusal *Refusal
+}
+
+func (b *Book) checkout(index uint64, c Checkout) Reply {
+	if r := normalize(&c); r != nil {
+		return Reply{Refusal: r}
+	}
+	slot, s, replay, refusal := b.admit(&c)
+	if refusal != nil {
+		return Reply{Refusal: refusal}
+	}
+	if replay {
+		return b.again(s)
+	}
+	plans, refusal := b.plan(s, &c)
+	for refusal != nil && (refusal.Reason == NoSeats || refusal.Reason == SessionsExceeded) && b.reclaimNext() {
+		plans, refusal = b.plan(s, &c)
+	}
+	if refusal != nil {
+		return b.deny(&c, slot, s, plans, refusal)
+	}
+	if s == nil {
+		slot, s = b.open(&c)
+	} else {
+		s = b.sessions.mut(b.gen, slot)
+	}
+	b.heartbeat(s)
+	var done Done
+	reply := Reply{}
+	for i := range plans {
+		lease := plans[i].held
+		if lease == 0 {
+			lease = b.grant(index, slot, s, &plans[i])
+		}
+		done.Granted = append(done.Granted, Ref{b.leases.at(lease).ID, b.leases.at(lease).Token})
+		reply.Leases = append(reply.Leases, b.show(lease))
+	}
+	done.Kind = DoneCheckout
+	finish(s, c.Session.Seq, done)
+	reply.Session = b.info(s)
+	return reply
+}
+
+// normalize fills what is left out and refuses what can never be granted.
+func normalize(c *Checkout) *Refusal {
+	if c.Tenant == "" {
+		c.Tenant = DefaultTenant
+	}
+	p := c.Principal
+	for _, n := range []struct{ what, s string }{
+		{"tenant", c.Tenant}, {"user", p.User}, {"host", p.Host}, {"ip", p.IP}, {"display", p.Display},
+		{"vendor_defined", p.VendorDefined}, {"project", p.Project}, {"instance_id", c.InstanceID},
+	} {
+		if r := checkName(n.what, n.s, true); r != nil {
+			return r
+		}
+	}
+	switch {
+	case c.Session.ID.IsZero():
+		return refuse(Invalid, "the session id is missing")
+	case len(c.Items) == 0:
+		return refuse(Invalid, "no feature is named; say which one to check out")
+	case len(c.Items) > MaxItems:
+		return refuse(Invalid, "%d features in one checkout; at most %d are possible", len(c.Items), MaxItems)
+	}
+	for _, it := range c.Items {
+		if r := checkItem(it); r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+func checkItem(it Item) *Refusal {
+	if r := checkName("feature name", it.Feature, false); r != nil {
+		return r
+	}
+	switch {
+	case CheckVersion(it.Version) != nil:
+		return refuse(Invalid, "feature %s: version %q is not a decimal number such as 2026.0", it.Feature, it.Version)
+	case it.Count < 1:
+		return refuse(Invalid, "feature %s: count %d is not a number of seats; ask for 1 or more", it.Feature, it.Count)
+	case it.Count > MaxCount:
+		return refuse(TooManyRequested, "feature %s: %d seats are more than any licence counts", it.Feature, it.Count)
+	}
+	return nil
+}
+
+// admit finds the session of a checkout, if it exists, and judges its number.
+func (b *Book) admit(c *Checkout) (slot uint32, s *SessionRecord, replay bool, refusal *Refusal) {
+	if _, known := b.sessionByID[c.Session.ID]; !known {
+		if c.Session.Seq > 1 {
+			return 0, nil, false, refuse(SessionUnknown, "no session %s: it was closed, or its leases ran out; check out again with a new one", c.Session.ID)
+		}
+		if len(b.sessionByID) >= MaxSessions {
+			return 0, nil, false, refuse(Overloaded, "the cluster holds %d sessions, the most it takes", MaxSessions)
+		}
+		return 0, nil, false, nil
+	}
+	if slot, s, refusal = b.enter(c.Session); refusal != nil {
+		return 0, nil, false, refusal
+	}
+	if s.Tenant != c.Tenant {
+		return 0, nil, false, refuse(Forbidden, "session %s belongs to another tenant", c.Session.ID)
+	}
+	replay, refusal = numbered(s, c.Session.Seq, DoneCheckout)
+	return slot, s, replay, refusal
+}
+
+// again answers the last numbered checkout a second time: same leases, with what
+// remains of them now. One that ended meanwhile is told as lost.
+func (b *Book) again(s *SessionRecord) Reply {
+	if s.Last.Refusal != nil {
+		return Reply{Refusal: s.Last.Refusal, Replayed: true}
+	}
+	r := Reply{Session: b.info(s), Replayed: true}
+	for _, ref := range s.Last.Granted {
+		if b.holds(s, ref) {
+			r.Leases = append(r.Leases, b.show(b.lookup(ref.ID)))
+			continue
+		}
+		lost := Lost{Ref: ref}
+		for _, x := range s.Lost {
+			if x.ID == ref.ID {
+				lost = x
+			}
+		}
+		r.Lost = append(r.Lost, lost)
+	}
+	return r
+}
+
+// deny answers a refusal. A numbered request is remembered as refused, so that a late
+// duplicate of it takes nothing the client does not know of, unless the client asked
+// to go on trying with it (Tentative).
+func (b *Book) deny(c *Checkout, slot uint32, s *SessionRecord, plans []plan, refusal *Refusal) Reply {
+	if c.Tentative && !refusal.Final {
+		return Reply{Refusal: refusal}
+	}
+	if c.Session.Seq != 0 {
+		if s == nil {
+			slot, _ = b.open(c)
+		}
+		finish(b.sessions.mut(b.gen, slot), c.Session.Seq, Done{Kind: DoneCheckout, Refusal: refusal})
+	}
+	e := Event{Kind: Denied, At: b.Now(), Date: b.Calendar(), Tenant: c.Tenant, Session: c.Session.ID, Principal: c.Principal, Reason: refusal.Reason}
+	for _, p := range plans {
+		if p.refusal == refusal {
+			e.Feature, e.Version, e.Count = p.item.Feature, p.item.Version, p.item.Count
+		}
+	}
+	b.events = append(b.events, e)
+	return Reply{Refusal: refusal}
+}
+
+// plan decides for each item where its seats would come from. The first refusal ends it.
+func (b *Book) plan(s *SessionRecord, c *Checkout) ([]plan, *Refusal) {
+	if left := b.FenceUntil.Sub(b.Now()); left > 0 {
+		r := refuse(Overloaded, "the cluster was restored from a backup; checkouts resume in %v", left.Round(time.Second))
+		r.RetryAfter = left
+		return nil, r
+	}
+	principal := c.Principal
+	if s != nil {
+		principal = s.Principal
+	}
+	plans := make([]plan, 0, len(c.Items))
+	fresh := 0
+	for _, it := range c.Items {
+		p := b.planItem(c.Tenant, s, principal, it)
+		for i := range plans {
+			if p.refusal == nil && plans[i].pool == p.pool {
+				p.refusal = refuse(Invalid, "feature %s is named twice; add the counts up", it.Feature)
+			}
+		}
+		plans = append(plans, p)
+		if p.refusal != nil {
+			return plans, p.refusal
+		}
+		if p.held == 0 {
+			fresh++
+		}
+	}
+	if s != nil && int(s.Leases)+fresh > MaxLeasesPerSession {
+		return plans, refuse(Overloaded, "a session holds at most %d leases; open another", MaxLeasesPerSession)
+	}
+	if b.liveLeases+fresh > MaxLeases {
+		return plans, refuse(Overloaded, "the cluster holds %d leases, the most it takes", MaxLeases)
+	}
+	return plans, nil
+}
+
+// planItem chooses a pool: the one the session holds already, else the first that fits
+// and has seats.
+func (b *Book) planItem(tenant string, s *SessionRecord, who Principal, it Item) plan {
+	p := plan{item: it}
+	if s != nil {
+		if held := b.heldBy(s, it); held != 0 && !Broken(GuardReattach) {
+			l := b.leases.at(held)
+			p.held, p.pool = held, b.groups.at(l.Group).Pool
+			if int(l.Count) != it.Count {
+				p.refusal = refuse(Invalid, "the session holds %d of %s already (lease %d); check it in before asking for %d", l.Count, it.Feature, l.ID, it.Count)
+			}
+			return p
+		}
+	}
+	pools, refusal := b.fitting(tenant, it)
+	if refusal != nil {
+		p.refusal = refusal
+		return p
+	}
+	exceeded := false
+	for _, i := range pools {
+		p.pool, p.group, p.seats = i, 0, it.Count
+		rule := b.pools.at(i).Share
+		if shares(rule.By, who) {
+			if p.group = b.groupByShare[shareKeyOf(i, rule.By, who)]; p.group != 0 {
+				g := b.groups.at(p.group)
+				if int(g.N) >= rule.MaxSessions {
+					exceeded = true
+					continue
+				}
+				p.seats = max(0, it.Count-len(g.Seats))
+			}
+		}
+		if p.seats <= b.free(i) {
+			return p
+		}
+	}
+	if exceeded {
+		p.refusal = refuse(SessionsExceeded, "feature %s: %s has the most sessions that may share a seat already; close one", it.Feature, who.User+"@"+who.Host)
+	} else {
+		p.refusal = refuse(NoSeats, "feature %s: no free seat (%s); try again later, or wait", it.Feature, b.usage(pools))
+	}
+	return p
+}
+
+// heldBy finds the session's lease that answers the item; 0 if there is none.
+func (b *Book) heldBy(s *SessionRecord, it Item) (held uint32) {
+	b.each(s, func(slot uint32, l *LeaseRecord) {
+		p := b.pools.at(b.groups.at(l.Group).Pool)
+		if held == 0 && p.Feature == it.Feature && CompareVersions(p.Version, it.Version) >= 0 {
+			held = slot
+		}
+	})
+	return held
+}
+
+// fitting lists the pools that could ever grant the item, lowest version first.
+func (b *Book) fitting(tenant string, it Item) ([]uint32, *Refusal) {
+	all := b.poolsByFeature[featureKey{tenant, it.Feature}]
+	var fit []uint32
+	var versions, expired, early bool
+	largest := 0
+	for _, i := range all {
+		if CompareVersions(b.pools.at(i).Version, it.Version) < 0 {
+			versions = true
+			continue
+		}
+		st := &b.state[i]
+		expired, early = expired || st.expired, early || st.early
+		if st.total > 0 {
+			fit = append(fit, i)
+			largest = max(largest, st.total)
+		}
+	}
+	switch {
+	case len(fit) > 0 && it.Count > largest:
+		return nil, refuse(TooManyRequested, "feature %s: %d seats asked, the licence counts %d", it.Feature, it.Count, largest)
+	case len(fit) > 0:
+		return fit, nil
+	case early:
+		return nil, refuse(NotStarted, "feature %s: its licence has not started yet", it.Feature)
+	case expired:
+		return nil, refuse(LicenseExpired, "feature %s: its licence has expired; install a new one", it.Feature)
+	case versions:
+		highest := b.pools.at(all[len(all)-1]).Version
+		return nil, refuse(BadVersion, "feature %s: version %s asked, licensed up to %s", it.Feature, it.Version, highest)
+	}
+	return nil, refuse(NoFeature, "no licence of tenant %s has the feature %s", tenant, it.Feature)
+}
+
+// usage words how full the pools are.
+func (b *Book) usage(pools []uint32) string {
+	used, total := 0, 0
+	for _, i := range pools {
+		used += int(b.pools.at(i).Charged)
+		total += b.state[i].total
+	}
+	return fmt.Sprintf("%d of %d in use", used, total)
+}

@@ -1,0 +1,56 @@
+package lease
+
+// EventKind tells events apart.
+type EventKind uint8
+
+// Kinds of events.
+const (
+	Granted EventKind = iota + 1
+	Ended
+	Denied
+)
+
+func (k EventKind) String() string {
+	switch k {
+	case Granted:
+		return "checkout"
+	case Ended:
+		return "release"
+	case Denied:
+		return "denied"
+	}
+	return "unknown"
+}
+
+// Event is something that happened to a lease or, if denied, did not. Every Granted is
+// followed by exactly one Ended for the same lease.
+type Event struct {
+	Kind EventKind
+	// At and Date are when; Start and StartDate when the lease was granted (Ended).
+	At, Start        Time
+	Date, StartDate  Calendar
+	Lease            Ref
+	Tenant           string
+	Feature, Version string
+	Count            int
+	Session          SessionID
+	Principal        Principal
+	Release          Release // Ended
+	Reason           Reason  // Denied
+}
+
+// Usage gives the usage record of an Ended event.
+func (e Event) Usage() UsageRecord {
+	return UsageRecord{
+		Lease: e.Lease.ID, Tenant: e.Tenant, Feature: e.Feature, Version: e.Version, Count: e.Count,
+		Session: e.Session, Principal: e.Principal, Start: e.Start, End: e.At,
+		StartDate: e.StartDate, EndDate: e.Date, Reason: e.Release,
+	}
+}
+
+// TakeEvents returns what happened since the last call, in order.
+func (b *Book) TakeEvents() []Event {
+	e := b.events
+	b.events = nil
+	return e
+}

@@ -1,0 +1,32 @@
+package lease
+
+// Guard names one rule that keeps the promises. Each can be taken away, in builds with
+// the tag "mutants" only, to show that some test turns red without it.
+type Guard string
+
+// The guards, by the room that asks.
+const (
+	GuardEpoch       Guard = "epoch"         // fsm: an entry of another epoch changes nothing
+	GuardTerm        Guard = "term"          // fsm: nor one of another raft term
+	GuardDedupeSaved Guard = "dedupe-saved"  // fsm: dedupe state is part of the snapshot
+	GuardLostTime    Guard = "lost-time"     // cluster: a leader that could not commit forgets that time
+	GuardRebase      Guard = "rebase"        // cluster: a new leader starts from the committed time
+	GuardMonotonic   Guard = "monotonic"     // cluster: leader time is monotonic, not wall-clock time
+	GuardVerifyRead  Guard = "verify-read"   // cluster: a read is answered after a leader check
+	GuardSendTime    Guard = "send-time"     // client: deadlines count from send, not from receipt
+	GuardMargin      Guard = "margin"        // client: a margin for its clock's rate
+	GuardSuspend     Guard = "suspend"       // client: its clock counts suspend
+	GuardSameSeq     Guard = "same-seq"      // client: a retry carries the same seq
+	GuardExpireTime  Guard = "expire-time"   // lease: Expire is judged again by deadline and grace
+	GuardExpireRev   Guard = "expire-rev"    // lease: Expire must name the current revision
+	GuardExpireToken Guard = "expire-token"  // lease: Expire must name the current token
+	GuardSeq         Guard = "seq"           // lease: the same seq has one effect
+	GuardStaleSeq    Guard = "stale-seq"     // lease: a lower seq has none
+	GuardIncarnation Guard = "incarnation"   // lease: an older incarnation is fenced
+	GuardReattach    Guard = "reattach"      // lease: asking again for what is held gives the same lease
+	GuardCapacity    Guard = "capacity"      // lease: never more seats than the total
+	GuardToken       Guard = "token"         // lease: tokens grow per seat
+	GuardRelease     Guard = "release"       // lease: a check-in frees its seats
+	GuardClosed      Guard = "closed"        // lease: a closed session is remembered for a while
+	GuardCalendar    Guard = "calendar-hold" // lease: a calendar jump that outruns cluster time is held
+)

@@ -1,0 +1,145 @@
+package lease
+
+import (
+	"cmp"
+	"slices"
+)
+
+// comparePools orders the pools of a feature: the lowest version that fits is used
+// first, so that newer seats stay for those who need them.
+func comparePools(p, q *PoolRecord) int {
+	return cmp.Or(CompareVersions(p.Version, q.Version), cmp.Compare(p.Vendor, q.Vendor), cmp.Compare(p.Version, q.Version),
+		cmp.Compare(p.Profile.Lifespan, q.Profile.Lifespan), cmp.Compare(p.Profile.Grace, q.Profile.Grace),
+		cmp.Compare(p.Share.By, q.Share.By), cmp.Compare(p.Share.MaxSessions, q.Share.MaxSessions))
+}
+
+// poolOf finds the pool whose key agrees with the entitlement; 0 if there is none.
+func (b *Book) poolOf(x *Licence, e *Entitlement) uint32 {
+	for _, i := range b.poolsByFeature[featureKey{x.Tenant, e.Feature}] {
+		p := b.pools.at(i)
+		if p.Vendor == x.Vendor && p.Version == e.Version && p.Profile == e.Profile && p.Share == e.Share {
+			return i
+		}
+	}
+	return 0
+}
+
+func (b *Book) ensurePool(x *Licence, e *Entitlement) {
+	if b.poolOf(x, e) != 0 {
+		return
+	}
+	i := b.poolSlots.take()
+	p := b.pools.mut(b.gen, i)
+	*p = PoolRecord{Tenant: x.Tenant, Vendor: x.Vendor, Feature: e.Feature, Version: e.Version, Profile: e.Profile, Share: e.Share}
+	b.indexPool(i, p)
+}
+
+// recount derives the totals of all pools from the entitlements valid now, and when
+// that next changes. A pool may charge more than its new total: those seats stay until
+// they are returned, and none is granted meanwhile.
+func (b *Book) recount() {
+	b.pools.all(func(i uint32, p *PoolRecord) bool {
+		if p.Feature != "" {
+			b.state[i] = poolState{seats: b.state[i].seats}
+		}
+		return true
+	})
+	b.nextDate = 0
+	now := b.Header.Calendar
+	next := func(d Calendar) {
+		if d > now && (b.nextDate == 0 || d < b.nextDate) {
+			b.nextDate = d
+		}
+	}
+	for _, x := range b.licences {
+		for i := range x.Entitlements {
+			e := &x.Entitlements[i]
+			st := &b.state[b.poolOf(x, e)]
+			next(e.Start)
+			next(e.Expiry)
+			switch {
+			case e.Expiry != 0 && e.Expiry <= now:
+				st.expired = true
+			case e.Start > now:
+				st.early = true
+			default:
+				if st.total == 0 || st.expiry != 0 && (e.Expiry == 0 || e.Expiry > st.expiry) {
+					st.expiry = e.Expiry
+				}
+				st.total += e.Count
+			}
+		}
+	}
+}
+
+// dropUnusedPools forgets pools without entitlement and without a charged seat. Their
+// seats' tokens are covered by the floor from then on.
+func (b *Book) dropUnusedPools() {
+	used := map[uint32]bool{}
+	for _, x := range b.licences {
+		for i := range x.Entitlements {
+			used[b.poolOf(x, &x.Entitlements[i])] = true
+		}
+	}
+	var drop []uint32
+	b.pools.all(func(i uint32, p *PoolRecord) bool {
+		if p.Feature != "" && p.Charged == 0 && !used[i] {
+			drop = append(drop, i)
+		}
+		return true
+	})
+	for _, i := range drop {
+		p := b.pools.mut(b.gen, i)
+		k := featureKey{p.Tenant, p.Feature}
+		b.poolsByFeature[k] = slices.DeleteFunc(b.poolsByFeature[k], func(x uint32) bool { return x == i })
+		if len(b.poolsByFeature[k]) == 0 {
+			delete(b.poolsByFeature, k)
+		}
+		*p = PoolRecord{}
+		b.state[i] = poolState{}
+		b.poolSlots.put(i)
+	}
+	if len(drop) > 0 {
+		b.Floor = max(b.Floor, b.High)
+	}
+}
+
+// free is how many seats of the pool a checkout may still charge.
+func (b *Book) free(i uint32) int {
+	total := b.state[i].total
+	if Broken(GuardCapacity) {
+		total++
+	}
+	return max(0, total-int(b.pools.at(i).Charged))
+}
+
+// shareKey is a masked principal in a pool.
+type shareKey struct {
+	pool                        uint32
+	user, host, display, vendor string
+}
+
+func shareKeyOf(pool uint32, by Mask, p Principal) shareKey {
+	k := shareKey{pool: pool}
+	if by&MaskUser != 0 {
+		k.user = p.User
+	}
+	if by&MaskHost != 0 {
+		k.host = p.Host
+	}
+	if by&MaskDisplay != 0 {
+		k.display = p.Display
+	}
+	if by&MaskVendor != 0 {
+		k.vendor = p.VendorDefined
+	}
+	return k
+}
+
+// shares says whether the principal can share at all: every field the mask looks at
+// must be known, or strangers without a name would share.
+func shares(by Mask, p Principal) bool {
+	return by != 0 &&
+		(by&MaskUser == 0 || p.User != "") && (by&MaskHost == 0 || p.Host != "") &&
+		(by&MaskDisplay == 0 || p.Display != "") && (by&MaskVendor == 0 || p.VendorDefined != "")
+}

@@ -1,0 +1,227 @@
+package lease
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// PoolStatus is one pool as it is shown.
+type PoolStatus struct {
+	Tenant, Vendor, Feature, Version string
+	Total, InUse, Reserved, Queued   int
+	// Expiring counts leases of the pool past their deadline.
+	Expiring int
+	// Expiry is when the last valid entitlement ends; 0 means never.
+	Expiry Calendar
+}
+
+// Filter narrows a listing; empty fields match everything.
+type Filter struct {
+	Tenant, Feature, User, Host string
+	State                       State
+	Session                     SessionID
+	ID                          ID
+	Handle                      Handle
+}
+
+// PreviewItem is what one item of a checkout would come to.
+type PreviewItem struct {
+	Item    Item
+	Refusal *Refusal // nil: it would be granted
+	Free    int      // seats free in the pools it could use
+}
+
+// Pools lists the pools of a tenant ("" = all), by tenant, feature, version.
+func (b *Book) Pools(tenant string) []PoolStatus {
+	expiring := b.expiringByPool()
+	var out []PoolStatus
+	b.pools.all(func(i uint32, p *PoolRecord) bool {
+		if p.Feature != "" && (tenant == "" || tenant == p.Tenant) {
+			st := &b.state[i]
+			out = append(out, PoolStatus{
+				Tenant: p.Tenant, Vendor: p.Vendor, Feature: p.Feature, Version: p.Version,
+				Total: st.total, InUse: int(p.Charged), Expiring: expiring[i], Expiry: st.expiry,
+			})
+		}
+		return true
+	})
+	slices.SortStableFunc(out, func(x, y PoolStatus) int {
+		return cmp.Or(cmp.Compare(x.Tenant, y.Tenant), cmp.Compare(x.Feature, y.Feature), CompareVersions(x.Version, y.Version), cmp.Compare(x.Vendor, y.Vendor))
+	})
+	return out
+}
+
+// expiringByPool counts the leases past their deadline. It looks at those that the due
+// index cannot rule out, not at all.
+func (b *Book) expiringByPool() map[uint32]int {
+	var longest Time
+	b.pools.all(func(_ uint32, p *PoolRecord) bool {
+		longest = max(longest, Time(p.Profile.Grace))
+		return true
+	})
+	count := map[uint32]int{}
+	by := b.Now() + longest
+	var walk func(i int)
+	walk = func(i int) {
+		if i >= len(b.dueLeases.heap) || b.dueLeases.heap[i].key > by {
+			return
+		}
+		l := b.leases.at(b.dueLeases.heap[i].slot)
+		pool := b.groups.at(l.Group).Pool
+		if deadline(b.sessions.at(l.Session), b.pools.at(pool)) <= b.Now() {
+			count[pool]++
+		}
+		walk(2*i + 1)
+		walk(2*i + 2)
+	}
+	walk(0)
+	return count
+}
+
+// Leases lists live leases that match f in slot order, starting after the slot named by
+// cursor (0 = from the start), at most limit; next is 0 at the end.
+func (b *Book) Leases(f Filter, cursor uint64, limit int) (leases []Lease, next uint64) {
+	add := func(slot uint32) bool {
+		if slot <= uint32(min(cursor, maxSlot)) || !b.matches(slot, f) {
+			return true
+		}
+		if len(leases) == limit {
+			next = uint64(leases[limit-1].Handle)
+			return false
+		}
+		leases = append(leases, b.show(slot))
+		return true
+	}
+	switch {
+	case f.ID != 0:
+		if slot := b.lookup(f.ID); slot != 0 {
+			add(slot)
+		}
+	case f.Handle != 0:
+		if l := b.leases.at(uint32(f.Handle)); l != nil && l.ID != 0 {
+			add(uint32(f.Handle))
+		}
+	case !f.Session.IsZero():
+		var slots []uint32
+		if s, ok := b.sessionByID[f.Session]; ok {
+			b.each(b.sessions.at(s), func(slot uint32, _ *LeaseRecord) { slots = append(slots, slot) })
+		}
+		slices.Sort(slots)
+		for _, slot := range slots {
+			if !add(slot) {
+				break
+			}
+		}
+	default:
+		b.leases.all(func(i uint32, l *LeaseRecord) bool { return l.ID == 0 || add(i) })
+	}
+	return leases, next
+}
+
+func (b *Book) matches(slot uint32, f Filter) bool {
+	l := b.leases.at(slot)
+	s := b.sessions.at(l.Session)
+	p := b.pools.at(b.groups.at(l.Group).Pool)
+	state := Active
+	if deadline(s, p) <= b.Now() {
+		state = Expiring
+	}
+	return (f.Tenant == "" || f.Tenant == p.Tenant) && (f.Feature == "" || f.Feature == p.Feature) &&
+		(f.User == "" || f.User == s.Principal.User) && (f.Host == "" || f.Host == s.Principal.Host) &&
+		(f.State == 0 || f.State == state) && (f.Session.IsZero() || f.Session == s.ID) &&
+		(f.ID == 0 || f.ID == l.ID) && (f.Handle == 0 || uint32(f.Handle) == slot)
+}
+
+// Verify returns the live lease that r names, if its token is current and it is not past
+// deadline and grace.
+func (b *Book) Verify(r Ref) (Lease, bool) {
+	slot := b.lookup(r.ID)
+	if slot == 0 || b.leases.at(slot).Token != r.Token || b.leaseDue(slot) <= b.Now() {
+		return Lease{}, false
+	}
+	return b.show(slot), true
+}
+
+// Preview says what the checkout would get, changing nothing. ok says whether all items
+// together would be granted. Seats that are due but not reclaimed yet count as taken.
+func (b *Book) Preview(c Checkout) (items []PreviewItem, ok bool) {
+	if c.Session.ID.IsZero() {
+		c.Session.ID = SessionID{1} // nobody's: a checkout without a session opens one
+	}
+	if r := normalize(&c); r != nil {
+		return []PreviewItem{{Refusal: r}}, false
+	}
+	var s *SessionRecord
+	principal := c.Principal
+	if slot, found := b.sessionByID[c.Session.ID]; found && !b.sessions.at(slot).Closed && b.sessions.at(slot).Tenant == c.Tenant {
+		s = b.sessions.at(slot)
+		principal = s.Principal
+	}
+	ok = true
+	for _, it := range c.Items {
+		p := b.planItem(c.Tenant, s, principal, it)
+		x := PreviewItem{Item: it, Refusal: p.refusal}
+		if pools, refusal := b.fitting(c.Tenant, it); refusal == nil {
+			for _, i := range pools {
+				x.Free += b.free(i)
+			}
+		}
+		ok = ok && p.refusal == nil
+		items = append(items, x)
+	}
+	if _, refusal := b.plan(s, &c); refusal != nil {
+		ok = false
+	}
+	return items, ok
+}
+
+// Licences lists the installed licences of a tenant ("" = all), by tenant and id.
+func (b *Book) Licences(tenant string) []Licence {
+	var out []Licence
+	for _, x := range b.licences {
+		if tenant == "" || tenant == x.Tenant {
+			out = append(out, *x)
+		}
+	}
+	return out
+}
+
+// Alarms lists what an operator should look at, one line each.
+func (b *Book) Alarms() []string {
+	var out []string
+	if b.HeldSince != 0 {
+		out = append(out, "the leader's wall clock runs ahead of what is believable; licence dates follow cluster time until it is checked")
+	}
+	if b.FenceUntil > b.Now() {
+		out = append(out, "restored from a backup: checkouts wait for "+b.FenceUntil.Sub(b.Now()).Round(1e9).String())
+	}
+	b.pools.all(func(i uint32, p *PoolRecord) bool {
+		if over := int(p.Charged) - b.state[i].total; p.Feature != "" && over > 0 {
+			out = append(out, fmt.Sprintf("feature %s: %d seats in use beyond what is licensed now", p.Feature, over))
+		}
+		return true
+	})
+	return out
+}
+
+// Due returns up to limit commands (Expire, then ExpireSession) whose time has come.
+func (b *Book) Due(limit int) []Command {
+	var out []Command
+	for _, slot := range b.dueLeases.dueBy(b.Now(), limit, b.leaseDue) {
+		l := b.leases.at(slot)
+		out = append(out, Expire{Ref: Ref{l.ID, l.Token}, Rev: b.sessions.at(l.Session).Rev})
+	}
+	left := limit - len(out)
+	if left <= 0 {
+		return out
+	}
+	for _, slot := range b.dueSessions.dueBy(b.Now(), left, b.sessionDue) {
+		s := b.sessions.at(slot)
+		if s.Leases > 0 {
+			continue // these are due too, and go first
+		}
+		out = append(out, ExpireSession{ID: s.ID, Rev: s.Rev})
+	}
+	return out
+}

@@ -1,0 +1,198 @@
+package lease
+
+import "time"
+
+// The records of the ledger. They are exported for one reader, the snapshot codec in
+// fsm; everybody else sees Lease, PoolStatus and the like. Slices in them are never
+// written into, only replaced, because frozen views share them.
+
+// Header is the part of the ledger that is not in a table.
+type Header struct {
+	Now Time
+	// Calendar is the licence calendar; Anchor and AnchorTime are the calendar and
+	// cluster time of its last accepted jump.
+	Calendar, Anchor Calendar
+	AnchorTime       Time
+	// HeldSince is when a wall clock first ran ahead of what is believable; 0: it does not.
+	HeldSince Time
+	// FenceUntil forbids checkouts before it.
+	FenceUntil Time
+	// Floor is below every token still to be given; High is the highest one given.
+	Floor, High Token
+	// Grants counts grants ever made; it makes lease ids unique.
+	Grants uint64
+}
+
+// SessionRecord is one live session, or one closed so lately that a duplicate of one
+// of its requests may still arrive.
+type SessionRecord struct {
+	ID          SessionID // zero: the slot is free
+	Digest      SecretDigest
+	Tenant      string
+	Principal   Principal
+	InstanceID  string
+	Incarnation uint64
+	// Seq is the last numbered request, Last what it came to.
+	Seq  uint64
+	Last Done
+	// Renewed is the last heartbeat; it carries the deadlines of all the leases.
+	Renewed Time
+	Rev     uint64
+	// Lifespan and Grace are the longest of any lease it had: how long it is remembered.
+	Lifespan, Grace time.Duration
+	// First and Last lease slot of its list, and how many there are.
+	First, Tail uint32
+	Leases      uint32
+	Ephemeral   bool
+	Closed      bool
+	// Lost leases still to be told; the first Told of them were in an answer already.
+	Lost []Lost
+	Told int
+}
+
+// Done is what a numbered request came to: enough to answer it again.
+type Done struct {
+	Kind     DoneKind
+	Refusal  *Refusal
+	Granted  []Ref
+	Released []Released
+	Lost     []Lost
+}
+
+// DoneKind tells the kinds of numbered requests apart.
+type DoneKind uint8
+
+// Kinds of numbered requests.
+const (
+	DoneNothing DoneKind = iota
+	DoneCheckout
+	DoneCheckIn
+)
+
+// LeaseRecord is one live lease.
+type LeaseRecord struct {
+	ID             ID // zero: the slot is free
+	Token          Token
+	Session, Group uint32
+	Next, Prev     uint32 // in the session's list
+	Count          uint32
+	Granted        Time
+	Since          Calendar
+}
+
+// GroupRecord is one charge: the seats that one lease, or the leases of one share
+// group, hold together. It charges as many seats as its largest lease asks for.
+type GroupRecord struct {
+	Pool    uint32 // zero: the slot is free
+	Seats   []uint32
+	Members [MaxShareSessions]uint32 // lease slots
+	N       uint8
+	Shared  bool
+}
+
+// PoolRecord is one pool.
+type PoolRecord struct {
+	Tenant, Vendor, Feature, Version string // Feature empty: the slot is free
+	Profile                          Profile
+	Share                            ShareRule
+	Seats                            vec[SeatRecord]
+	Charged                          uint32
+	Grants, Releases                 uint64
+	// SeatNanos is the sum of seats × cluster time over all released leases.
+	SeatNanos uint64
+}
+
+// SeatRecord is one numbered seat.
+type SeatRecord struct {
+	Group uint32 // zero: free
+	Last  Token  // the highest token given for it
+}
+
+// tables is everything that a snapshot holds. A copy of it, taken by Freeze, stays as
+// it is while the Book goes on.
+type tables struct {
+	Header
+	sessions vec[SessionRecord]
+	leases   vec[LeaseRecord]
+	groups   vec[GroupRecord]
+	pools    vec[PoolRecord]
+	// licences are sorted by tenant and id; the slice is replaced on every change.
+	licences []*Licence
+}
+
+// Frozen is an unchanging view of a Book, for a snapshot.
+type Frozen struct{ t tables }
+
+// Header returns the part that is not in a table.
+func (f *Frozen) Header() Header { return f.t.Header }
+
+// Licences returns the installed licences, by tenant and id.
+func (f *Frozen) Licences() []*Licence { return f.t.licences }
+
+// Sessions, Leases, Groups and Pools call yield for each used slot in order.
+func (f *Frozen) Sessions(yield func(slot uint32, r *SessionRecord) bool) {
+	f.t.sessions.all(func(i uint32, r *SessionRecord) bool { return r.ID.IsZero() || yield(i, r) })
+}
+
+// Leases calls yield for each live lease in slot order.
+func (f *Frozen) Leases(yield func(slot uint32, r *LeaseRecord) bool) {
+	f.t.leases.all(func(i uint32, r *LeaseRecord) bool { return r.ID == 0 || yield(i, r) })
+}
+
+// Groups calls yield for each charge in slot order.
+func (f *Frozen) Groups(yield func(slot uint32, r *GroupRecord) bool) {
+	f.t.groups.all(func(i uint32, r *GroupRecord) bool { return r.Pool == 0 || yield(i, r) })
+}
+
+// Pools calls yield for each pool in slot order.
+func (f *Frozen) Pools(yield func(slot uint32, r *PoolRecord) bool) {
+	f.t.pools.all(func(i uint32, r *PoolRecord) bool { return r.Feature == "" || yield(i, r) })
+}
+
+// EachSeat calls yield for each seat of the pool that was ever used, in order.
+func (p *PoolRecord) EachSeat(yield func(number uint32, s SeatRecord) bool) {
+	p.Seats.all(func(i uint32, s *SeatRecord) bool { return *s == SeatRecord{} || yield(i, *s) })
+}
+
+// Loader fills an empty Book from a snapshot. Finish builds what is derived.
+type Loader struct {
+	b   *Book
+	err error
+}
+
+// NewLoader returns a Loader for a new Book.
+func NewLoader(h Header) *Loader {
+	b := NewBook()
+	b.Header = h
+	return &Loader{b: b}
+}
+
+// Licence adds an installed licence; they come in order.
+func (l *Loader) Licence(x *Licence) { l.b.licences = append(l.b.licences, x) }
+
+// Session, Lease, Group, Pool and Seat put a record at its slot.
+func (l *Loader) Session(slot uint32, r SessionRecord) { *l.b.sessions.mut(l.b.gen, slot) = r }
+
+// Lease puts a lease at its slot.
+func (l *Loader) Lease(slot uint32, r LeaseRecord) { *l.b.leases.mut(l.b.gen, slot) = r }
+
+// Group puts a charge at its slot.
+func (l *Loader) Group(slot uint32, r GroupRecord) { *l.b.groups.mut(l.b.gen, slot) = r }
+
+// Pool puts a pool at its slot; its seats follow by Seat.
+func (l *Loader) Pool(slot uint32, r PoolRecord) { *l.b.pools.mut(l.b.gen, slot) = r }
+
+// Seat puts a seat into a pool that was given before.
+func (l *Loader) Seat(pool, number uint32, s SeatRecord) {
+	*l.b.pools.mut(l.b.gen, pool).Seats.mut(l.b.gen, number) = s
+}
+
+// Finish derives the indexes and checks that the whole is a state the rules could
+// have made; a Book that is not is refused.
+func (l *Loader) Finish() (*Book, error) {
+	l.b.reindex()
+	if err := l.b.Check(); err != nil {
+		return nil, err
+	}
+	return l.b, nil
+}

@@ -1,0 +1,116 @@
+package lease
+
+func (b *Book) checkIn(c CheckIn) Reply {
+	if len(c.Refs) > MaxLeasesPerSession {
+		return Reply{Refusal: refuse(Invalid, "%d leases in one check-in; a session holds at most %d", len(c.Refs), MaxLeasesPerSession)}
+	}
+	slot, s, refusal := b.enter(c.Session)
+	if refusal != nil {
+		return Reply{Refusal: refusal}
+	}
+	replay, refusal := numbered(s, c.Session.Seq, DoneCheckIn)
+	if refusal != nil {
+		return Reply{Refusal: refusal}
+	}
+	if replay {
+		return Reply{Refusal: s.Last.Refusal, Released: s.Last.Released, Lost: s.Last.Lost, Replayed: true}
+	}
+	why := c.Reason
+	if why != ReleasedClientExit {
+		why = ReleasedNormal
+	}
+	slots, lost := b.named(s, c)
+	if len(lost) > 0 && len(slots) == 0 && !c.Close {
+		refusal = refuse(Fenced, "lease %d is not held by this session any more; nothing was returned", lost[0].ID)
+		finish(s, c.Session.Seq, Done{Kind: DoneCheckIn, Refusal: refusal})
+		return Reply{Refusal: refusal}
+	}
+	r := Reply{Lost: lost}
+	for _, l := range slots {
+		if Broken(GuardRelease) {
+			continue
+		}
+		r.Released = append(r.Released, b.release(l, why))
+	}
+	finish(s, c.Session.Seq, Done{Kind: DoneCheckIn, Released: r.Released, Lost: lost})
+	if c.Close && s.Leases == 0 {
+		b.close(slot)
+	}
+	return r
+}
+
+// named finds the leases a check-in means; those the session does not hold (any more)
+// come back as lost, and are not touched whoever holds them now.
+func (b *Book) named(s *SessionRecord, c CheckIn) (slots []uint32, lost []Lost) {
+	if len(c.Refs) == 0 || c.Close {
+		b.each(s, func(slot uint32, _ *LeaseRecord) { slots = append(slots, slot) })
+		if len(c.Refs) == 0 {
+			return slots, nil
+		}
+	}
+	seen := map[ID]bool{}
+	for _, r := range c.Refs {
+		switch {
+		case !b.holds(s, r):
+			lost = append(lost, Lost{Ref: r})
+		case !c.Close && !seen[r.ID]:
+			slots = append(slots, b.lookup(r.ID))
+		}
+		seen[r.ID] = true
+	}
+	return slots, lost
+}
+
+// expire reclaims a lease if the proposer saw it as it is now and its grace is over.
+// A heartbeat that came first in the log moved the deadline, and wins.
+func (b *Book) expire(c Expire) Reply {
+	slot := b.lookup(c.ID)
+	if slot == 0 {
+		return Reply{Refusal: refuse(Fenced, "lease %d is gone", c.ID)}
+	}
+	l := b.leases.at(slot)
+	switch {
+	case l.Token != c.Token && !Broken(GuardExpireToken):
+		return Reply{Refusal: refuse(Fenced, "lease %d has token %d, not %d", c.ID, l.Token, c.Token)}
+	case b.sessions.at(l.Session).Rev != c.Rev && !Broken(GuardExpireRev):
+		return Reply{Refusal: refuse(Fenced, "lease %d was renewed meanwhile", c.ID)}
+	case b.leaseDue(slot) > b.Now() && !Broken(GuardExpireTime):
+		return Reply{Refusal: refuse(Fenced, "lease %d is not due yet", c.ID)}
+	}
+	return Reply{Released: []Released{b.release(slot, ReleasedMissedHeartbeat)}}
+}
+
+func (b *Book) expireSession(c ExpireSession) Reply {
+	slot, ok := b.sessionByID[c.ID]
+	if !ok {
+		return Reply{Refusal: refuse(SessionUnknown, "session %s is gone", c.ID)}
+	}
+	if s := b.sessions.at(slot); s.Rev != c.Rev || s.Leases > 0 || b.sessionDue(slot) > b.Now() {
+		return Reply{Refusal: refuse(Fenced, "session %s is not due", c.ID)}
+	}
+	b.forget(slot)
+	return Reply{}
+}
+
+// reclaimNext reclaims the lease that is due longest, if any: before seats are denied,
+// what nobody renewed comes back. Which one that is depends on the records alone.
+func (b *Book) reclaimNext() bool {
+	slot, key, ok := b.dueLeases.top(b.leaseDue)
+	if !ok || key > b.Now() {
+		return false
+	}
+	b.release(slot, ReleasedMissedHeartbeat)
+	return true
+}
+
+func (b *Book) kill(c Kill) Reply {
+	var r Reply
+	for _, ref := range c.Refs {
+		slot := b.lookup(ref.ID)
+		if slot == 0 || ref.Token != 0 && ref.Token != b.leases.at(slot).Token {
+			continue
+		}
+		r.Released = append(r.Released, b.release(slot, ReleasedByAdmin))
+	}
+	return r
+}
