@@ -27,6 +27,8 @@ type Outcome struct {
 	Stale   bool
 	Epoch   Epoch         // the current epoch after the entry
 	Replies []lease.Reply // one per command
+	// StateHash is the chain over all entries that had an effect, this one included.
+	StateHash [32]byte
 }
 
 // Status is what the FSM knows of itself.
@@ -94,7 +96,7 @@ func (f *FSM) apply(l *raft.Log, e *logv1.Entry) Outcome {
 		f.lead(l, e)
 	case e.Epoch != f.status.Epoch.Index && !lease.Broken(lease.GuardEpoch),
 		l.Term != f.status.Epoch.Term && !lease.Broken(lease.GuardTerm):
-		o.Stale, o.Now, o.Epoch = true, f.book.Now(), f.status.Epoch
+		o.Stale, o.Now, o.Epoch, o.StateHash = true, f.book.Now(), f.status.Epoch, f.status.StateHash
 		return o
 	default:
 		f.book.Advance(lease.Time(e.Stamp), lease.Calendar(e.Calendar))
@@ -112,6 +114,7 @@ func (f *FSM) apply(l *raft.Log, e *logv1.Entry) Outcome {
 	f.status.AppliedIndex, f.status.AppliedTerm = l.Index, l.Term
 	o.Now, o.Epoch = f.book.Now(), f.status.Epoch
 	f.chain(l, o.Replies)
+	o.StateHash = f.status.StateHash
 	return o
 }
 

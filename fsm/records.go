@@ -130,9 +130,12 @@ func loadRecord(load *lease.Loader, rec *logv1.SnapshotRecord) error {
 		}
 	case *logv1.SnapshotRecord_Group:
 		g, err := fromGroup(k.Group)
-		if err != nil || !bad(k.Group.Slot) {
-			load.Group(k.Group.Slot, g)
+		if err != nil {
 			return err
+		}
+		if !bad(k.Group.Slot) {
+			load.Group(k.Group.Slot, g)
+			return nil
 		}
 	case *logv1.SnapshotRecord_Lease:
 		if !bad(k.Lease.Slot) {
@@ -140,15 +143,18 @@ func loadRecord(load *lease.Loader, rec *logv1.SnapshotRecord) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("snapshot holds a record this build does not know: %T", rec.Kind)
+	return fmt.Errorf("snapshot holds a record this build does not know, or at an impossible place: %T", rec.Kind)
 }
 
 func loadSeats(load *lease.Loader, x *logv1.SeatRecords) error {
 	if len(x.Group) != len(x.Number) || len(x.Last) != len(x.Number) {
 		return fmt.Errorf("snapshot: seats of pool %d are not whole", x.Pool)
 	}
+	if x.Pool == 0 || x.Pool > lease.MaxLeases {
+		return fmt.Errorf("snapshot: seats of pool %d", x.Pool)
+	}
 	for i, n := range x.Number {
-		if n == 0 || n > lease.MaxLeases {
+		if n == 0 || n > lease.MaxSeats {
 			return fmt.Errorf("snapshot: seat number %d", n)
 		}
 		load.Seat(x.Pool, n, lease.SeatRecord{Group: x.Group[i], Last: lease.Token(x.Last[i])})

@@ -37,6 +37,9 @@ type poolState struct {
 	seats   numbers
 }
 
+// licensed says whether an installed licence has the pool, valid now or not.
+func (st *poolState) licensed() bool { return st.total > 0 || st.expired || st.early }
+
 type featureKey struct{ tenant, feature string }
 
 // NewBook returns an empty ledger at time 0.
@@ -168,6 +171,9 @@ const (
 const (
 	MaxLeases   = 10_000_000
 	MaxSessions = 10_000_000
+	// MaxSeats bounds the seats of one pool, whatever its entitlements add up to: more
+	// could not all be charged to somebody (MaxLeases).
+	MaxSeats = 10_000_000
 )
 
 // reindex rebuilds everything that is derived from the tables.
@@ -254,6 +260,13 @@ const (
 	// CalendarHold is how long, in cluster time, a wall clock must stay ahead before the
 	// calendar follows it: long enough for an operator to see the alarm.
 	CalendarHold = time.Hour
+	// calendarDrift is how much faster than cluster time (one part in so many) a wall
+	// clock may run for good. Cluster time is slow on purpose, by its clock margin and by
+	// what each change of leader costs; without this that alone would use up the slack
+	// in two days and raise the alarm.
+	calendarDrift = 100
+	// calendarStep is how often, in cluster time, the anchor follows such a drift.
+	calendarStep = time.Minute
 )
 
 // advanceCalendar follows the wall clock while it is believable. It never goes back, so
@@ -272,6 +285,7 @@ func (b *Book) advanceCalendar(passed time.Duration, wall Calendar) {
 	case wall <= believable:
 		h.HeldSince = 0
 		h.Calendar = max(h.Calendar, wall)
+		h.followDrift(wall)
 	case h.HeldSince == 0:
 		h.HeldSince = max(h.Now, 1)
 		fallthrough
@@ -283,4 +297,17 @@ func (b *Book) advanceCalendar(passed time.Duration, wall Calendar) {
 			h.Calendar, h.Anchor, h.AnchorTime, h.HeldSince = wall, wall, h.Now, 0
 		}
 	}
+}
+
+// followDrift moves the anchor towards an accepted wall clock that runs a little faster
+// than cluster time. What it gives per step is bounded, so many small jumps come to no
+// more than the drift.
+func (h *Header) followDrift(wall Calendar) {
+	elapsed := h.Now.Sub(h.AnchorTime)
+	if elapsed < calendarStep {
+		return
+	}
+	expected := h.Anchor + Calendar(elapsed/time.Millisecond)
+	ahead := min(wall-expected, Calendar(elapsed/calendarDrift/time.Millisecond))
+	h.Anchor, h.AnchorTime = expected+max(0, ahead), h.AnchorTime.Add(elapsed.Truncate(time.Millisecond))
 }

@@ -1,6 +1,9 @@
 package lease
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Check looks whether the ledger is a state the rules allow (DESIGN's invariants L1, I3
 // and the bookkeeping beneath them) and names the first thing that is not. It visits
@@ -48,6 +51,7 @@ func (b *Book) checkLeases() (err error) {
 }
 
 func (b *Book) checkGroups() (err error) {
+	members := 0
 	b.groups.all(func(i uint32, g *GroupRecord) bool {
 		if g.Pool == 0 {
 			return true
@@ -63,9 +67,10 @@ func (b *Book) checkGroups() (err error) {
 		}
 		most := uint32(0)
 		var key shareKey
+		members += int(g.N)
 		for n, m := range g.Members[:g.N] {
 			l := b.leases.at(m)
-			if l == nil || l.ID == 0 || l.Group != i {
+			if l == nil || l.ID == 0 || l.Group != i || slices.Contains(g.Members[:n], m) {
 				err = fmt.Errorf("charge %d: member %d is not its lease", i, m)
 				return false
 			}
@@ -90,6 +95,9 @@ func (b *Book) checkGroups() (err error) {
 		}
 		return err == nil
 	})
+	if err == nil && members != b.liveLeases {
+		err = fmt.Errorf("%d leases are members of a charge, %d live", members, b.liveLeases)
+	}
 	return err
 }
 

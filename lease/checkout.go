@@ -264,14 +264,17 @@ func (b *Book) heldBy(s *SessionRecord, it Item) (held uint32) {
 func (b *Book) fitting(tenant string, it Item) ([]uint32, *Refusal) {
 	all := b.poolsByFeature[featureKey{tenant, it.Feature}]
 	var fit []uint32
-	var versions, expired, early bool
-	largest := 0
+	var expired, early bool
+	highest, largest := "", 0
 	for _, i := range all {
-		if CompareVersions(b.pools.at(i).Version, it.Version) < 0 {
-			versions = true
+		st := &b.state[i]
+		if !st.licensed() {
+			continue // its licence was removed; only what is still checked out keeps it
+		}
+		if v := b.pools.at(i).Version; CompareVersions(v, it.Version) < 0 {
+			highest = v
 			continue
 		}
-		st := &b.state[i]
 		expired, early = expired || st.expired, early || st.early
 		if st.total > 0 {
 			fit = append(fit, i)
@@ -287,8 +290,7 @@ func (b *Book) fitting(tenant string, it Item) ([]uint32, *Refusal) {
 		return nil, refuse(NotStarted, "feature %s: its licence has not started yet", it.Feature)
 	case expired:
 		return nil, refuse(LicenseExpired, "feature %s: its licence has expired; install a new one", it.Feature)
-	case versions:
-		highest := b.pools.at(all[len(all)-1]).Version
+	case highest != "":
 		return nil, refuse(BadVersion, "feature %s: version %s asked, licensed up to %s", it.Feature, it.Version, highest)
 	}
 	return nil, refuse(NoFeature, "no licence of tenant %s has the feature %s", tenant, it.Feature)

@@ -136,7 +136,9 @@ func (b *Book) removeLicence(c RemoveLicence) Reply {
 }
 
 func (b *Book) findLicence(tenant, id string) (int, bool) {
-	return slices.BinarySearchFunc(b.licences, &Licence{Tenant: tenant, ID: id}, func(x, y *Licence) int {
-		return cmp.Or(cmp.Compare(x.Tenant, y.Tenant), cmp.Compare(x.ID, y.ID))
-	})
+	return slices.BinarySearchFunc(b.licences, &Licence{Tenant: tenant, ID: id}, compareLicences)
+}
+
+func compareLicences(x, y *Licence) int {
+	return cmp.Or(cmp.Compare(x.Tenant, y.Tenant), cmp.Compare(x.ID, y.ID))
 }

@@ -66,7 +66,7 @@ func (b *Book) recount() {
 				if st.total == 0 || st.expiry != 0 && (e.Expiry == 0 || e.Expiry > st.expiry) {
 					st.expiry = e.Expiry
 				}
-				st.total += e.Count
+				st.total = min(st.total+e.Count, MaxSeats)
 			}
 		}
 	}

@@ -80,8 +80,9 @@ func (b *Book) expiringByPool() map[uint32]int {
 }
 
 // Leases lists live leases that match f in slot order, starting after the slot named by
-// cursor (0 = from the start), at most limit; next is 0 at the end.
+// cursor (0 = from the start), at most limit (at least 1); next is 0 at the end.
 func (b *Book) Leases(f Filter, cursor uint64, limit int) (leases []Lease, next uint64) {
+	limit = max(limit, 1)
 	add := func(slot uint32) bool {
 		if slot <= uint32(min(cursor, maxSlot)) || !b.matches(slot, f) {
 			return true
@@ -170,10 +171,23 @@ func (b *Book) Preview(c Checkout) (items []PreviewItem, ok bool) {
 		ok = ok && p.refusal == nil
 		items = append(items, x)
 	}
-	if _, refusal := b.plan(s, &c); refusal != nil {
+	if plans, refusal := b.plan(s, &c); refusal != nil {
 		ok = false
+		refuseTogether(items, plans, refusal)
 	}
 	return items, ok
+}
+
+// refuseTogether notes a refusal that no item alone gives: on the item that met it, or
+// on all if it is meant for the whole request.
+func refuseTogether(items []PreviewItem, plans []plan, refusal *Refusal) {
+	if n := len(plans); n > 0 && plans[n-1].refusal == refusal {
+		items[n-1].Refusal = refusal
+		return
+	}
+	for i := range items {
+		items[i].Refusal = refusal
+	}
 }
 
 // Licences lists the installed licences of a tenant ("" = all), by tenant and id.
@@ -197,7 +211,10 @@ func (b *Book) Alarms() []string {
 		out = append(out, "restored from a backup: checkouts wait for "+b.FenceUntil.Sub(b.Now()).Round(1e9).String())
 	}
 	b.pools.all(func(i uint32, p *PoolRecord) bool {
-		if over := int(p.Charged) - b.state[i].total; p.Feature != "" && over > 0 {
+		if p.Feature == "" {
+			return true // a slot of the page that was never used
+		}
+		if over := int(p.Charged) - b.state[i].total; over > 0 {
 			out = append(out, fmt.Sprintf("feature %s: %d seats in use beyond what is licensed now", p.Feature, over))
 		}
 		return true

@@ -55,8 +55,8 @@ func (b *Book) named(s *SessionRecord, c CheckIn) (slots []uint32, lost []Lost) 
 			lost = append(lost, Lost{Ref: r})
 		case !c.Close && !seen[r.ID]:
 			slots = append(slots, b.lookup(r.ID))
+			seen[r.ID] = true // named twice, returned once
 		}
-		seen[r.ID] = true
 	}
 	return slots, lost
 }

@@ -116,6 +116,9 @@ func (b *Book) each(s *SessionRecord, visit func(slot uint32, l *LeaseRecord)) {
 }
 
 func (b *Book) renew(c Renew) Reply {
+	if len(c.Held) > MaxLeasesPerSession+MaxLost {
+		return Reply{Refusal: refuse(Invalid, "%d leases named as held; a session holds at most %d", len(c.Held), MaxLeasesPerSession)}
+	}
 	_, s, refusal := b.enter(c.Session)
 	if refusal != nil {
 		return Reply{Refusal: refusal}

@@ -173,9 +173,11 @@ const DefaultTenant = "default"
 type State uint8
 
 // A lease is active while its heartbeat is current and expiring after one was
-// missed, while its grace runs. After that it is due, and reclaimed by an entry.
+// missed, while its grace runs. After that it is due, and reclaimed by an entry. Gone is
+// what a client that can no longer believe in it calls it.
 const (
-	Active State = iota + 1
+	Gone State = iota
+	Active
 	Expiring
 )
 
@@ -186,7 +188,7 @@ func (s State) String() string {
 	case Expiring:
 		return "expiring"
 	}
-	return "unknown"
+	return "lost"
 }
 
 // Release says why a lease ended. The numbers are those of RLM's report log, which

@@ -1,0 +1,114 @@
+package cluster
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seatkeeper/seatkeeper/fsm"
+)
+
+// metrics are this package's own; raft, bolt and memberlist report through
+// go-metrics, whose sink the program installs.
+type metrics struct {
+	reg       prometheus.Registerer
+	all       []prometheus.Collector
+	proposals *prometheus.CounterVec
+	batch     prometheus.Histogram
+	commit    prometheus.Histogram
+	queue     prometheus.Gauge
+	inFlight  prometheus.Gauge
+	epoch     prometheus.Gauge
+	leading   prometheus.Gauge
+	lost      prometheus.Gauge
+	expired   prometheus.Counter
+	verifies  prometheus.Counter
+	reads     prometheus.Counter
+}
+
+// newMetrics makes the collectors and registers them, if there is where.
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	const ns, sub = "seatkeeper", "cluster"
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: name, Help: help})
+	}
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: name, Help: help})
+	}
+	m := &metrics{
+		reg: reg,
+		proposals: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
+			Name: "proposals_total", Help: "Commands proposed on this node, by outcome."}, []string{"outcome"}),
+		batch: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: sub,
+			Name: "batch_commands", Help: "Commands in one log entry.", Buckets: prometheus.ExponentialBuckets(1, 2, 10)}),
+		commit: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: sub,
+			Name: "commit_seconds", Help: "Time from handing an entry to raft until it was applied.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16)}),
+		queue:    gauge("queue_commands", "Commands waiting for a batch."),
+		inFlight: gauge("entries_in_flight", "Entries handed to raft and not yet answered."),
+		epoch:    gauge("epoch", "Index of the Lead entry of the epoch this node leads, 0 if it does not."),
+		leading:  gauge("is_leader", "1 while this node leads and its Lead entry is committed."),
+		lost:     gauge("lost_seconds", "Cluster time this leader has forgotten in its epoch because it could not commit."),
+		expired:  counter("expirations_total", "Expirations proposed by this node."),
+		verifies: counter("verifies_total", "Leader checks made for reads; many reads share one."),
+		reads:    counter("reads_total", "Consistent reads served or tried."),
+	}
+	m.all = []prometheus.Collector{m.proposals, m.batch, m.commit, m.queue, m.inFlight, m.epoch, m.leading, m.lost, m.expired, m.verifies, m.reads}
+	if reg == nil {
+		return m, nil
+	}
+	for i, c := range m.all {
+		if err := reg.Register(c); err != nil {
+			for _, done := range m.all[:i] {
+				reg.Unregister(done)
+			}
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// close takes the collectors back, so that a node may be started again in the same
+// process.
+func (m *metrics) close() {
+	if m.reg == nil {
+		return
+	}
+	for _, c := range m.all {
+		m.reg.Unregister(c)
+	}
+}
+
+func (m *metrics) established(e fsm.Epoch) {
+	m.epoch.Set(float64(e.Index))
+	m.leading.Set(1)
+}
+
+func (m *metrics) revoked() {
+	m.epoch.Set(0)
+	m.leading.Set(0)
+	m.queue.Set(0)
+	m.lost.Set(0)
+}
+
+// outcome counts one proposed command.
+func (m *metrics) outcome(err error) {
+	label := "done"
+	switch nl := (*NotLeaderError)(nil); {
+	case err == nil:
+	case errors.As(err, &nl):
+		label = "not_leader"
+	case errors.Is(err, ErrOverloaded):
+		label = "overloaded"
+	case errors.Is(err, ErrUnknown):
+		label = "unknown"
+	case errors.Is(err, ErrTooLarge):
+		label = "too_large"
+	default:
+		label = "not_applied"
+	}
+	m.proposals.WithLabelValues(label).Inc()
+}
+
+func (m *metrics) committed(since time.Time) { m.commit.Observe(time.Since(since).Seconds()) }

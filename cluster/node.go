@@ -1,0 +1,452 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/seatkeeper/seatkeeper/fsm"
+	"github.com/seatkeeper/seatkeeper/lease"
+)
+
+// Limits of stopping.
+const (
+	// drainTimeout bounds the wait for entries in flight; without a majority raft
+	// answers them within its leader lease.
+	drainTimeout = time.Second
+	// leaveTimeout bounds the farewell in gossip.
+	leaveTimeout = time.Second
+	// stopTimeout bounds the wait for raft; it is longer only when a disk hangs.
+	stopTimeout = 5 * time.Second
+	// transferTimeout bounds a leadership transfer; raft itself gives up after two
+	// election timeouts.
+	transferTimeout = 2 * time.Second
+)
+
+// Clocks are the two clocks a node reads. They may disagree with package time, which
+// only drives timers.
+type Clocks struct {
+	// Mono never goes back; only differences are used, to propose cluster time.
+	Mono func() time.Duration
+	// Wall is the calendar, for licence dates only.
+	Wall func() time.Time
+}
+
+// leaderClock is the reading that cluster time is proposed from.
+func (c Clocks) leaderClock() time.Duration {
+	if lease.Broken(lease.GuardMonotonic) {
+		return time.Duration(c.Wall().UnixNano())
+	}
+	return c.Mono()
+}
+
+func systemClocks() Clocks {
+	start := time.Now()
+	return Clocks{Mono: func() time.Duration { return time.Since(start) }, Wall: time.Now}
+}
+
+// Parts are what a node stands on: real ones from Start, simulated ones in tests.
+type Parts struct {
+	// ID is the server id NAME-INCARNATION. It must be new whenever the stores are.
+	ID          string
+	LogStore    raft.LogStore
+	StableStore raft.StableStore
+	Snapshots   raft.SnapshotStore
+	Transport   raft.Transport
+	// Discovery may be nil: the members are then those of the raft configuration.
+	Discovery Discovery
+	Clocks    Clocks
+	FSM       *fsm.FSM
+	// HandOver, if not nil, is called between encoding an entry and handing it to raft.
+	// The simulator delays there, as a badly scheduled process would, and may have a
+	// stray entry of an earlier epoch handed over first.
+	HandOver func(entry []byte) (stray []byte)
+	// Close, if not nil, closes the parts after raft has stopped. The transport is
+	// closed before, by raft.
+	Close func() error
+}
+
+// Node is one member of the cluster. All methods may be called concurrently.
+type Node struct {
+	cfg       Config
+	id        string
+	log       hclog.Logger
+	fsm       *fsm.FSM
+	clocks    Clocks
+	raft      *raft.Raft
+	gate      *gate
+	acks      *acks
+	discovery Discovery
+	metrics   *metrics
+	closeAll  func() error
+	handOver  func([]byte) []byte
+
+	// current is the epoch that serves, nil while there is none.
+	current        atomic.Pointer[epoch]
+	stopping       atomic.Bool
+	transferring   atomic.Int32 // leadership transfers that were asked for
+	membersChanged chan struct{}
+	raftAddress    string
+	founders       string // owned by attend, as is the next
+	foundersWarned bool
+	newClusterID   string
+
+	cancel   context.CancelFunc
+	tasks    sync.WaitGroup // end soon after cancel
+	waiters  waiters        // wait for raft's futures
+	failOnce sync.Once
+	stopOnce sync.Once
+	stopErr  error
+}
+
+// Start opens the data directory, the raft and gossip ports and starts a node. Its
+// errors are one line each and say what to do.
+func Start(cfg Config) (*Node, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if err := cfg.validateNetwork(); err != nil {
+		return nil, err
+	}
+	store, err := openStorage(cfg.DataDir, cfg.Name, cfg.Logger)
+	if err != nil {
+		return nil, err
+	}
+	trans, err := listenRaft(cfg)
+	if err != nil {
+		store.Close()
+		return nil, err
+	}
+	g, err := startGossip(cfg, memberOf(cfg, store.id, string(trans.LocalAddr())))
+	if err != nil {
+		trans.Close()
+		store.Close()
+		return nil, err
+	}
+	n, err := New(cfg, Parts{
+		ID:       store.id,
+		LogStore: store.bolt, StableStore: store.bolt, Snapshots: store.snapshots,
+		Transport: trans, Discovery: g, Clocks: systemClocks(), FSM: fsm.New(fsm.Options{Fatal: func(err error) { cfg.Fatal(err.Error()) }}),
+		Close: func() error { return errors.Join(g.Close(), store.Close()) },
+	})
+	if err != nil {
+		trans.Close()
+		g.Close()
+		store.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// New starts a node on the given parts. On error the parts are still the caller's.
+func New(cfg Config, parts Parts) (*Node, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if err := checkLog(parts.LogStore, parts.Snapshots); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	n := &Node{
+		cfg: cfg, id: parts.ID, log: cfg.Logger.Named("cluster"), fsm: parts.FSM, clocks: parts.Clocks,
+		gate: &gate{LogStore: parts.LogStore}, acks: &acks{}, discovery: parts.Discovery, metrics: m,
+		closeAll: parts.Close, handOver: parts.HandOver, membersChanged: make(chan struct{}, 1), newClusterID: randomID(),
+		raftAddress: string(parts.Transport.LocalAddr()),
+	}
+	if err := n.startRaft(parts); err != nil {
+		m.close()
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel = cancel
+	n.tasks.Go(func() { n.followLeadership(ctx) })
+	if n.discovery != nil {
+		n.tasks.Go(func() { n.attend(ctx) })
+	}
+	return n, nil
+}
+
+func randomID() string {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+func (n *Node) startRaft(parts Parts) error {
+	cache, err := raft.NewLogCache(logCacheEntries, n.gate)
+	if err != nil {
+		return err
+	}
+	rc := n.raftConfig()
+	trans := wrapTransport(parts.Transport, n.acks)
+	if n.cfg.BootstrapExpect == 1 {
+		// Alone means nobody to agree with. An existing cluster is left as it is.
+		alone := raft.Configuration{Servers: []raft.Server{{ID: rc.LocalID, Address: trans.LocalAddr()}}}
+		err := raft.BootstrapCluster(rc, cache, parts.StableStore, parts.Snapshots, trans, alone)
+		if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+			return fmt.Errorf("raft: %w", err)
+		}
+	}
+	if n.raft, err = raft.NewRaft(rc, n.fsm, cache, parts.StableStore, parts.Snapshots, trans); err != nil {
+		return fmt.Errorf("raft: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) raftConfig() *raft.Config {
+	rc := raft.DefaultConfig()
+	rc.LocalID = raft.ServerID(n.id)
+	rc.HeartbeatTimeout = n.cfg.HeartbeatTimeout
+	rc.ElectionTimeout = n.cfg.ElectionTimeout
+	rc.LeaderLeaseTimeout = n.cfg.LeaderLeaseTimeout
+	rc.CommitTimeout = n.cfg.CommitTimeout
+	rc.SnapshotInterval = n.cfg.SnapshotInterval
+	rc.SnapshotThreshold = n.cfg.SnapshotThreshold
+	rc.TrailingLogs = n.cfg.TrailingLogs
+	rc.BatchApplyCh = false // or ErrEnqueueTimeout would not mean "not applied"
+	rc.NoLegacyTelemetry = true
+	rc.Logger = n.cfg.Logger.Named("raft")
+	return rc
+}
+
+func memberOf(cfg Config, id, raftAddr string) Member {
+	return Member{ID: id, Name: cfg.Name, RaftAddress: raftAddr, APIAddress: cfg.APIAddress, Expect: cfg.BootstrapExpect}
+}
+
+func (n *Node) self() Member { return memberOf(n.cfg, n.id, n.raftAddress) }
+
+// ID returns the full server id, NAME-INCARNATION.
+func (n *Node) ID() string { return n.id }
+
+// Name returns the configured name.
+func (n *Node) Name() string { return n.cfg.Name }
+
+// FSM returns the node's state machine, for reading.
+func (n *Node) FSM() *fsm.FSM { return n.fsm }
+
+// Released returns a channel that is closed when seats next come free.
+func (n *Node) Released() <-chan struct{} { return n.fsm.Released() }
+
+// Usage lists usage records that this node remembers; see fsm.FSM.Usage.
+func (n *Node) Usage(tenant, feature string, from, to lease.Calendar, limit int) (records []lease.UsageRecord, complete bool) {
+	return n.fsm.Usage(tenant, feature, from, to, limit)
+}
+
+// Leading says whether this node leads and serves: its Lead entry is committed.
+func (n *Node) Leading() bool { return n.current.Load() != nil }
+
+// Leader returns the epoch of the live leader. When that leader has not yet been heard
+// of through the log, its epoch has no index but where gossip says that its API is.
+// Without a live leader it returns the last epoch known, and false.
+func (n *Node) Leader() (fsm.Epoch, bool) {
+	last := n.fsm.Status().Epoch
+	if e := n.current.Load(); e != nil {
+		return e.Epoch, true
+	}
+	_, id := n.raft.LeaderWithID()
+	switch {
+	case id == "" || string(id) == n.id: // nobody, or this node but not yet
+		return last, false
+	case string(id) == last.Node:
+		return last, true
+	case n.discovery != nil:
+		for _, m := range n.discovery.Members() {
+			if m.ID == string(id) {
+				return fsm.Epoch{Term: n.raft.CurrentTerm(), Node: m.ID, APIAddress: m.APIAddress}, true
+			}
+		}
+	}
+	return last, false
+}
+
+// notLeader is the answer of a node that does not serve. It names no address unless
+// somebody is believed to answer there.
+func (n *Node) notLeader() error {
+	if n.stopping.Load() {
+		return ErrStopped
+	}
+	e, live := n.Leader()
+	if !live || e.Node == n.id {
+		e.APIAddress = ""
+	}
+	return &NotLeaderError{Leader: e}
+}
+
+// Propose commits one command and returns what the rules made of it. Its errors are
+// those listed in outcome.go; it waits until ctx ends, at most ProposeTimeout.
+func (n *Node) Propose(ctx context.Context, cmd lease.Command) (Applied, error) {
+	applied, err := n.propose(ctx, cmd)
+	n.metrics.outcome(err)
+	return applied, err
+}
+
+func (n *Node) propose(ctx context.Context, cmd lease.Command) (Applied, error) {
+	e := n.current.Load()
+	if e == nil || n.stopping.Load() {
+		return Applied{}, n.notLeader()
+	}
+	ctx, cancel := withTimeout(ctx, ProposeTimeout)
+	defer cancel()
+	applied, err := e.proposer.propose(ctx, cmd)
+	if errors.Is(err, errEpochOver) {
+		err = n.notLeader()
+	}
+	return applied, err
+}
+
+// withTimeout adds a deadline where the caller has set none that is sooner.
+func withTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, d)
+}
+
+// Read calls fn once with the ledger and returns nil if what fn saw includes every
+// write acknowledged, by any node, before Read was called. On error fn may have run,
+// and what it saw must not be used. fn must not keep the Book.
+func (n *Node) Read(ctx context.Context, fn func(*lease.Book)) (fsm.Status, error) {
+	e := n.current.Load()
+	if e == nil || n.stopping.Load() {
+		return fsm.Status{}, n.notLeader()
+	}
+	ctx, cancel := withTimeout(ctx, ReadTimeout)
+	defer cancel()
+	n.metrics.reads.Inc()
+	status := n.ReadStale(fn)
+	if lease.Broken(lease.GuardVerifyRead) {
+		return status, nil
+	}
+	if err := e.verifier.verify(ctx); err != nil {
+		if errors.Is(err, errEpochOver) {
+			err = n.notLeader()
+		}
+		return fsm.Status{}, err
+	}
+	return status, nil
+}
+
+// ReadStale calls fn with this node's own state, which may be old.
+func (n *Node) ReadStale(fn func(*lease.Book)) fsm.Status {
+	return n.fsm.Read(fn)
+}
+
+// waitFuture waits for a future of raft until ctx ends.
+func (n *Node) waitFuture(ctx context.Context, f raft.Future) error {
+	done := make(chan error, 1)
+	n.waiters.Go(func() { done <- f.Error() })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// TransferLeadership hands leadership to a voter, named by server id or name; "" lets
+// raft choose. It returns *NotLeaderError on a node that does not lead.
+func (n *Node) TransferLeadership(ctx context.Context, to string) error {
+	if n.raft.State() != raft.Leader {
+		return n.notLeader()
+	}
+	var target *raft.Server
+	if to != "" {
+		for _, s := range n.configuration().Servers {
+			name, _, _ := cutIncarnation(string(s.ID))
+			if s.Suffrage == raft.Voter && (string(s.ID) == to || name == to) {
+				target = &s
+			}
+		}
+		switch {
+		case target == nil:
+			return fmt.Errorf("no voter is called %.80q", to)
+		case string(target.ID) == n.id:
+			return fmt.Errorf("%s leads already", to)
+		}
+	}
+	n.transferring.Add(1)
+	defer n.transferring.Add(-1)
+	ctx, cancel := withTimeout(ctx, transferTimeout)
+	defer cancel()
+	var future raft.Future
+	if target == nil {
+		future = n.raft.LeadershipTransfer()
+	} else {
+		future = n.raft.LeadershipTransferToServer(target.ID, target.Address)
+	}
+	if err := n.waitFuture(ctx, future); err != nil {
+		return fmt.Errorf("leadership not transferred: %w", err)
+	}
+	return nil
+}
+
+// Shutdown stops the node: no more proposals, leadership to another, farewell in
+// gossip, raft, stores. When ctx has ended it skips the courtesies, as a crash would,
+// but still stops everything in order. It is safe to call it again.
+func (n *Node) Shutdown(ctx context.Context) error {
+	n.stopOnce.Do(func() { n.stopErr = n.shutdown(ctx) })
+	return n.stopErr
+}
+
+func (n *Node) shutdown(ctx context.Context) error {
+	n.stopping.Store(true)
+	n.cancel()
+	n.tasks.Wait()
+	n.drain()
+	if ctx.Err() == nil && n.raft.State() == raft.Leader && n.otherVoters() {
+		if err := n.TransferLeadership(ctx, ""); err != nil {
+			n.log.Warn("stopping while leading", "error", err)
+		}
+	}
+	if ctx.Err() == nil && n.discovery != nil {
+		if err := n.discovery.Leave(leaveTimeout); err != nil {
+			n.log.Debug("gossip", "error", err)
+		}
+	}
+	n.gate.closed.Store(true)
+	stopped := make(chan error, 1)
+	future := n.raft.Shutdown()
+	go func() { stopped <- future.Error() }()
+	select {
+	case <-stopped:
+	case <-time.After(stopTimeout):
+		// Closing the stores under a running raft could only make things worse.
+		return fmt.Errorf("raft has not stopped after %v: is the disk hung?", stopTimeout)
+	}
+	n.metrics.close()
+	if n.closeAll == nil {
+		return nil
+	}
+	return n.closeAll()
+}
+
+// drain waits until raft has answered what is in flight, for a while.
+func (n *Node) drain() {
+	select {
+	case <-n.waiters.Idle():
+	case <-time.After(drainTimeout):
+		n.log.Warn("entries in flight are not answered")
+	}
+}
+
+func (n *Node) otherVoters() bool {
+	for _, s := range n.configuration().Servers {
+		if s.Suffrage == raft.Voter && string(s.ID) != n.id {
+			return true
+		}
+	}
+	return false
+}

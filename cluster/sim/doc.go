@@ -1,0 +1,17 @@
+// Package sim runs a whole cluster, the real nodes with raft included, in one process
+// on virtual time (testing/synctest): partitions, crashes, stalls, leader flapping,
+// drifting clocks and clock steps, clients that sleep, crash, resume, duplicate, delay
+// and abandon their requests. After every applied entry it checks the invariants; a
+// seed reproduces a run, as far as the scheduler's own choices allow.
+//
+// Its words: a world is one run; an actor is anything with its own stream of random
+// numbers; a fault is something the nemesis does and undoes; a violation is an
+// invariant found broken, with its letter.
+//
+// Its one rule: what judges shares nothing with what is judged. The monitor keeps its
+// own account from the commands and answers it sees, and asks the Book only for what an
+// operator could ask too.
+//
+// Its clock assumption: real time is the bubble's time. Node and client clocks drift
+// from it by less than the margin; walls may be stepped at will.
+package sim

@@ -1,0 +1,235 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/seatkeeper/seatkeeper/cluster"
+	"github.com/seatkeeper/seatkeeper/fsm"
+	logv1 "github.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1"
+	"github.com/seatkeeper/seatkeeper/lease"
+)
+
+// node is one member over all its runs: what a crash does not take away.
+type node struct {
+	w     *world
+	n     int
+	name  string
+	disk  *disk
+	drift float64 // of its monotonic clock
+
+	mu           sync.Mutex
+	run          *run
+	wallStep     time.Duration
+	downUntil    time.Time // a crashed process is started again then
+	stoppedUntil time.Time // a stopped process: what comes in and goes out waits
+	slowHandOver time.Duration
+
+	ghosts sync.WaitGroup // crashed runs on their way out
+}
+
+// run is one process run of a node.
+type run struct {
+	node *cluster.Node
+	fsm  *fsm.FSM
+	end  *endpoint
+	dead bool // crashed: nothing of it counts any more
+}
+
+var errDown = errors.New("connection refused")
+
+func newNode(w *world, i int) *node {
+	rnd := stream(w.cfg.Seed, 100+uint64(i))
+	return &node{w: w, n: i, name: fmt.Sprintf("n%d", i+1), disk: newDisk(), drift: (rnd.Float64()*2 - 1) * 0.0008}
+}
+
+func (n *node) id() raft.ServerID { return raft.ServerID(n.name + "-00000001") }
+
+// bootstrap writes the first configuration, equal on all nodes, to the empty disk.
+func (n *node) bootstrap() {
+	var c raft.Configuration
+	for _, m := range n.w.nodes {
+		c.Servers = append(c.Servers, raft.Server{ID: m.id(), Address: raft.ServerAddress(m.name)})
+	}
+	rc := raft.DefaultConfig()
+	rc.LocalID = n.id()
+	if err := raft.BootstrapCluster(rc, n.disk, n.disk, snapshots{n.disk}, n.w.net.attach(n.name, n.pause), c); err != nil {
+		panic(err)
+	}
+}
+
+// start starts a process on what the disk holds.
+func (n *node) start() {
+	r := &run{end: n.w.net.attach(n.name, n.pause)}
+	r.fsm = fsm.New(fsm.Options{
+		Fatal: func(err error) { n.w.logf("%s FATAL %v", n.name, err) },
+		Observe: func(l *raft.Log, e *logv1.Entry, o fsm.Outcome, b *lease.Book, ev []lease.Event) {
+			n.observe(r, l, e, o, b, ev)
+		},
+	})
+	cfg := cluster.Config{
+		Name: n.name, APIAddress: n.name, Version: "sim",
+		// Raft's timers at five times their defaults cost a fifth of the events.
+		HeartbeatTimeout: time.Second, ElectionTimeout: time.Second, LeaderLeaseTimeout: time.Second,
+		CommitTimeout: 250 * time.Millisecond, SnapshotThreshold: 400, SnapshotInterval: 20 * time.Second,
+		Fatal: func(reason string) { n.fatal(r, reason) },
+	}
+	c, err := cluster.New(cfg, cluster.Parts{
+		ID: string(n.id()), LogStore: n.disk, StableStore: n.disk, Snapshots: snapshots{n.disk}, Transport: r.end,
+		Clocks: cluster.Clocks{Mono: n.mono, Wall: n.wall}, FSM: r.fsm, HandOver: n.handOver,
+	})
+	if err != nil {
+		n.w.mu.Lock()
+		n.w.fail("START", "%s does not start: %v", n.name, err)
+		n.w.mu.Unlock()
+		return
+	}
+	r.node = c
+	n.mu.Lock()
+	n.run = r
+	n.mu.Unlock()
+}
+
+// crash ends the process as SIGKILL does: what it wrote stays, what it still does
+// happens in a world of its own.
+func (n *node) crash(why string, down time.Duration) {
+	n.mu.Lock()
+	r, old := n.run, n.disk
+	n.run = nil
+	n.disk, n.stoppedUntil, n.slowHandOver = n.disk.fork(), time.Time{}, 0
+	n.downUntil = time.Now().Add(down)
+	n.mu.Unlock()
+	if r == nil {
+		return
+	}
+	old.hang(time.Time{}) // nobody waits for it any more
+	n.w.mu.Lock()
+	r.dead = true
+	n.w.note("%s crashes: %s", n.name, why)
+	n.w.mu.Unlock()
+	r.end.Close()
+	n.ghosts.Go(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		r.node.Shutdown(ctx)
+	})
+}
+
+// fatal is what the node's own watchdog calls: the process ends itself, and whoever
+// supervises it starts it again.
+func (n *node) fatal(r *run, reason string) {
+	n.mu.Lock()
+	current := n.run == r
+	n.mu.Unlock()
+	if current {
+		n.crash("gives up: "+reason, 2*time.Second)
+	}
+}
+
+// supervise starts the process again when it has been down for long enough.
+func (n *node) supervise() {
+	n.mu.Lock()
+	due := n.run == nil && !time.Now().Before(n.downUntil)
+	n.mu.Unlock()
+	if due {
+		n.start()
+	}
+}
+
+func (n *node) up() bool { n.mu.Lock(); defer n.mu.Unlock(); return n.run != nil }
+
+func (n *node) current() *cluster.Node {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.run == nil {
+		return nil
+	}
+	return n.run.node
+}
+
+func (n *node) mono() time.Duration {
+	return time.Duration(float64(n.w.real()) * (1 + n.drift))
+}
+
+func (n *node) wall() time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return time.Now().Add(n.wallStep)
+}
+
+// pause waits while the process is stopped.
+func (n *node) pause() {
+	n.mu.Lock()
+	t := n.stoppedUntil
+	n.mu.Unlock()
+	if d := time.Until(t); d > 0 {
+		time.Sleep(d)
+	}
+}
+
+func (n *node) resume() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stoppedUntil, n.slowHandOver, n.wallStep = time.Time{}, 0, 0
+}
+
+// handOver delays an encoded entry on its way to raft, as a badly scheduled process
+// would: it may arrive in another epoch. Sometimes an entry of an earlier epoch comes
+// along, as from a leader that does not know yet that it was deposed.
+func (n *node) handOver(entry []byte) (stray []byte) {
+	n.mu.Lock()
+	d := n.slowHandOver
+	n.mu.Unlock()
+	if d > 0 {
+		time.Sleep(d)
+	}
+	return n.w.strayEntry(entry)
+}
+
+func (n *node) propose(ctx context.Context, cmd lease.Command) (cluster.Applied, error) {
+	n.pause()
+	c := n.current()
+	if c == nil {
+		return cluster.Applied{}, errDown
+	}
+	a, err := c.Propose(ctx, cmd)
+	n.pause()
+	if n.current() != c {
+		return cluster.Applied{}, errDown // it died before it could answer
+	}
+	return a, err
+}
+
+// observe runs after each entry this node applies.
+func (n *node) observe(r *run, l *raft.Log, e *logv1.Entry, o fsm.Outcome, b *lease.Book, events []lease.Event) {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	if !r.dead {
+		n.w.monitor.entry(n.name, l, e, o, b, events)
+	}
+}
+
+type state struct {
+	index uint64
+	hash  [32]byte
+	bytes [32]byte
+}
+
+func (n *node) state() state {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	st := n.run.fsm.Status()
+	var buf bytes.Buffer
+	n.run.fsm.WriteTo(&buf)
+	if n.run.fsm.Status().AppliedIndex != st.AppliedIndex {
+		return state{}
+	}
+	return state{index: st.AppliedIndex, hash: st.StateHash, bytes: sha256.Sum256(buf.Bytes())}
+}

@@ -1,0 +1,285 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/seatkeeper/seatkeeper/lease"
+)
+
+// Config describes one run.
+type Config struct {
+	// Seed decides everything that is left to chance.
+	Seed uint64
+	// Length is how long faults and clients go on, in virtual time.
+	Length time.Duration
+	// Nodes and Clients; 0 lets the seed choose 3 or 5, and 4 to 10.
+	Nodes, Clients int
+}
+
+// Report says what a run did, so that a run in which nothing happened is not taken for
+// a good one.
+type Report struct {
+	Seed uint64
+	// Violations are the invariants found broken, in the order found; at most maxViolations.
+	Violations []string
+	// Last events before the end, for reading.
+	Trail []string
+
+	Entries, Stale, Epochs, Grants, Replays, Renewals, Expirations, Denials, Restores int
+	Faults                                                                            map[string]int
+}
+
+const (
+	maxViolations = 20
+	trailLength   = 60
+)
+
+// world is one run. Its lock guards all that clients believe and the monitor knows; it
+// is never held while anything waits.
+type world struct {
+	cfg     Config
+	start   time.Time
+	net     *network
+	nodes   []*node
+	clients []*client
+	nemesis *rand.Rand
+	wallOK  bool // no wall clock is tampered with: entries carry real time
+
+	mu      sync.Mutex
+	monitor monitor
+	report  Report
+	killed  map[lease.ID]bool
+	copies  int
+	refused map[string]bool // copies of checkouts answered "not applied"
+	acked   uint64          // highest index acknowledged to any client
+	strays  bool            // entries of earlier epochs are handed to raft again
+	stray   []byte
+	// strayEpoch is the epoch in which stray was made; handed counts entries handed over.
+	strayEpoch uint64
+	handed     int
+}
+
+func stream(seed, actor uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, actor)) }
+
+// Run runs one world to its end. It must be called in a synctest bubble.
+func Run(cfg Config) *Report {
+	w := newWorld(cfg)
+	w.boot()
+	ctx, stop := context.WithTimeout(context.Background(), cfg.Length)
+	var actors sync.WaitGroup
+	for _, c := range w.clients {
+		actors.Go(func() { c.run(ctx) })
+	}
+	actors.Go(func() { w.tormentUntil(ctx) })
+	actors.Go(func() { w.operate(ctx) })
+	actors.Go(func() { w.readAround(ctx) })
+	actors.Wait()
+	stop()
+	w.calmDown()
+	w.shutDown()
+	return &w.report
+}
+
+func newWorld(cfg Config) *world {
+	rnd := stream(cfg.Seed, 0)
+	if cfg.Nodes == 0 {
+		cfg.Nodes = 3 + 2*(rnd.IntN(4)/3)
+	}
+	if cfg.Clients == 0 {
+		cfg.Clients = 4 + rnd.IntN(7)
+	}
+	w := &world{
+		cfg: cfg, start: time.Now(), net: newNetwork(stream(cfg.Seed, 1)), nemesis: stream(cfg.Seed, 2),
+		wallOK: rnd.IntN(2) == 0, killed: map[lease.ID]bool{}, refused: map[string]bool{},
+	}
+	w.report = Report{Seed: cfg.Seed, Faults: map[string]int{}}
+	w.monitor = newMonitor(w)
+	for i := range cfg.Nodes {
+		w.nodes = append(w.nodes, newNode(w, i))
+	}
+	for i := range cfg.Clients {
+		w.clients = append(w.clients, newClient(w, i))
+	}
+	return w
+}
+
+// real is the time since the run began.
+func (w *world) real() time.Duration { return time.Since(w.start) }
+
+// fail notes a violation; w.mu is held.
+func (w *world) fail(letter, format string, args ...any) {
+	v := fmt.Sprintf("%s at %v: %s", letter, w.real().Round(time.Millisecond), fmt.Sprintf(format, args...))
+	if len(w.report.Violations) < maxViolations {
+		w.report.Violations = append(w.report.Violations, v)
+	}
+	w.note("VIOLATION %s", v)
+}
+
+// note adds to the trail; w.mu is held.
+func (w *world) note(format string, args ...any) {
+	line := fmt.Sprintf("%10.3fs ", w.real().Seconds()) + fmt.Sprintf(format, args...)
+	w.report.Trail = append(w.report.Trail, line)
+	if n := len(w.report.Trail) - trailLength; n > 0 && len(w.report.Violations) == 0 {
+		w.report.Trail = w.report.Trail[n:]
+	}
+}
+
+func (w *world) logf(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note(format, args...)
+}
+
+// Profiles are short, so that a run of minutes sees many leases run out.
+var (
+	quick = lease.Profile{Lifespan: 6 * time.Second, Grace: 3 * time.Second}
+	usual = lease.Profile{Lifespan: 20 * time.Second, Grace: 10 * time.Second}
+	slow  = lease.Profile{Lifespan: 45 * time.Second, Grace: 0}
+)
+
+func simLicence(count int) lease.Licence {
+	share := lease.ShareRule{By: lease.MaskUser | lease.MaskHost, MaxSessions: 3}
+	return lease.Licence{ID: "L-1", Vendor: "acme", Tenant: lease.DefaultTenant, Entitlements: []lease.Entitlement{
+		{Feature: "cad", Version: "2026.0", Count: count, Serial: "1", Profile: usual},
+		{Feature: "mesh", Version: "1", Count: 1, Serial: "2", Profile: quick},
+		{Feature: "shared", Version: "1", Count: 2, Serial: "3", Profile: usual, Share: share},
+		{Feature: "solver", Version: "1", Count: 4, Serial: "4", Profile: slow},
+	}}
+}
+
+// boot starts the nodes and installs the licence.
+func (w *world) boot() {
+	for _, n := range w.nodes {
+		n.bootstrap()
+		n.start()
+	}
+	install := lease.InstallLicence{Licence: simLicence(2)}
+	for !w.eventually(install) {
+		if w.real() > time.Minute {
+			w.mu.Lock()
+			w.fail("START", "no leader took a licence within a minute")
+			w.mu.Unlock()
+			return
+		}
+	}
+}
+
+// eventually proposes a command at whichever node leads; false: not this time.
+func (w *world) eventually(cmd lease.Command) bool {
+	for _, n := range w.nodes {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		_, err := n.propose(ctx, cmd)
+		cancel()
+		if err == nil {
+			return true
+		}
+	}
+	time.Sleep(300 * time.Millisecond)
+	return false
+}
+
+// calmDown undoes all faults and then asks for what must hold: within the longest
+// lifespan and grace everybody is served, and nothing is leaked.
+func (w *world) calmDown() {
+	w.net.heal()
+	for _, n := range w.nodes {
+		n.disk.hang(time.Time{})
+		n.resume()
+		if !n.up() {
+			n.start()
+		}
+	}
+	healed := w.real()
+	for !w.eventually(lease.Tick{}) {
+		if w.real()-healed > 30*time.Second {
+			w.mu.Lock()
+			w.fail("LIVE", "no leader half a minute after all faults were undone")
+			w.mu.Unlock()
+			return
+		}
+	}
+	for _, c := range w.clients {
+		if !c.farewell() {
+			w.mu.Lock()
+			w.fail("LIVE", "client %d was not served after all faults were undone", c.n)
+			w.mu.Unlock()
+		}
+	}
+	// A session without leases is remembered for the default profile, and a last
+	// duplicate may be under way.
+	time.Sleep(lease.DefaultProfile.Lifespan + lease.DefaultProfile.Grace + 40*time.Second)
+	w.compareReplicas()
+}
+
+// compareReplicas waits until all nodes stand at one index, and compares them byte for
+// byte; then no seat may be in use, as every client has gone.
+func (w *world) compareReplicas() {
+	for try := 0; ; try++ {
+		same := true
+		first := w.nodes[0].state()
+		for _, n := range w.nodes[1:] {
+			if s := n.state(); s.index != first.index {
+				same = false
+			} else if s.bytes != first.bytes || s.hash != first.hash {
+				w.mu.Lock()
+				w.fail("F1", "nodes %s and %s differ at index %d", w.nodes[0].name, n.name, s.index)
+				w.mu.Unlock()
+				return
+			}
+		}
+		if same {
+			break
+		}
+		if try > 600 {
+			w.mu.Lock()
+			w.fail("LIVE", "the nodes have not come together a minute after all faults were undone")
+			w.mu.Unlock()
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	w.nodes[0].current().ReadStale(func(b *lease.Book) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, p := range b.Pools("") {
+			if p.InUse != 0 {
+				w.fail("L7", "%d seats of %s are leaked: every client has gone", p.InUse, p.Feature)
+			}
+		}
+		if sessions, leases := b.Counts(); sessions+leases != 0 {
+			w.fail("I4", "%d sessions and %d leases are left after every client has gone", sessions, leases)
+		}
+		w.monitor.finish()
+	})
+}
+
+func (w *world) shutDown() {
+	for _, n := range w.nodes {
+		n.crash("the end", time.Hour)
+	}
+	for _, n := range w.nodes {
+		n.ghosts.Wait()
+	}
+}
+
+// String words the report for a person.
+func (r *Report) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d: %d entries (%d stale), %d epochs, %d grants, %d replays, %d renewals, %d expirations, %d denials, %d restores, faults %v\n",
+		r.Seed, r.Entries, r.Stale, r.Epochs, r.Grants, r.Replays, r.Renewals, r.Expirations, r.Denials, r.Restores, r.Faults)
+	for _, v := range r.Violations {
+		fmt.Fprintln(&b, "  violated:", v)
+	}
+	if len(r.Violations) > 0 {
+		fmt.Fprintln(&b, "  the last events:")
+		for _, l := range r.Trail {
+			fmt.Fprintln(&b, "  ", l)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,255 @@
+package client
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/seatkeeper/seatkeeper/lease"
+	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
+)
+
+// maxPoll bounds how long one request waits for seats at a node, so that other calls
+// of the session get their turn and a dead path is noticed.
+const maxPoll = 5 * time.Second
+
+// Checkout takes seats for every item or for none. Asking again for what the session
+// holds gives the same lease. No free seat is an *Error with lease.NoSeats at once.
+func (s *Session) Checkout(ctx context.Context, items ...Item) ([]*Lease, error) {
+	return s.CheckoutWait(ctx, 0, items...)
+}
+
+// CheckoutWait is Checkout that waits for seats up to wait, or until ctx ends.
+func (s *Session) CheckoutWait(ctx context.Context, wait time.Duration, items ...Item) ([]*Lease, error) {
+	if len(items) == 0 || len(items) > lease.MaxItems {
+		return nil, &Error{Reason: lease.Invalid, Message: "a checkout names 1 to 64 features", Final: true}
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.c.cfg.CallTimeout+wait)
+		defer cancel()
+	}
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	until := s.c.now().Add(wait)
+	restarted := false
+	for n := 0; ; n++ {
+		began := s.c.now()
+		left := max(until.Sub(began), 0)
+		leases, err := s.checkoutOnce(ctx, min(left, maxPoll), items)
+		e, _ := err.(*Error)
+		switch {
+		case e == nil:
+			return leases, err
+		case e.Reason == lease.SessionUnknown && !restarted:
+			restarted = true // a new session was minted: ask with that
+			continue
+		case e.Reason == lease.Overloaded:
+			restarted = false
+			if s.c.pause(ctx, e.RetryAfter, n, s.c.cfg.RetryInterval) != nil {
+				return nil, err
+			}
+			continue
+		case !waitable(e) || left == 0:
+			return nil, err
+		}
+		restarted = false
+		left = max(until.Sub(s.c.now()), 0)
+		if s.c.now().Sub(began) >= maxPoll/2 {
+			n = 0 // the node did wait: get back in line soon
+		}
+		if sleep(ctx, min(retryAfter(e.RetryAfter, n, s.c.cfg.RetryInterval, s.c.jitter()), left)) != nil {
+			return nil, err
+		}
+	}
+}
+
+// waitable says whether a seat may come free for this refusal.
+func waitable(e *Error) bool {
+	switch e.Reason {
+	case lease.NoSeats, lease.SessionsExceeded, "max_reached", "reserved_for_others", "queued":
+		return !e.Final
+	}
+	return false
+}
+
+// numbering is the identity of one numbered request.
+type numbering struct {
+	gen, incarnation, seq uint64
+	id, secret            string
+	plan                  plan
+}
+
+// enter waits for the session's turn and numbers a request. Every enter without error
+// is followed by one leave.
+func (s *Session) enter(ctx context.Context, wait time.Duration) (numbering, error) {
+	select {
+	case s.calls <- struct{}{}:
+	case <-ctx.Done():
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.over != nil {
+			return numbering{}, s.over
+		}
+		return numbering{}, &Error{Reason: Unreachable, Message: "another call of the session did not end", Cause: ctx.Err()}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over != nil {
+		<-s.calls
+		return numbering{}, s.over
+	}
+	s.numbered++
+	p := s.plan(wait)
+	p.laps = s.c.cfg.RetryCount
+	return numbering{gen: s.gen, incarnation: s.incarnation, seq: s.seq + 1, id: s.id.String(), secret: s.secret, plan: p}, nil
+}
+
+// exit ends a numbered request. Its number is used up, for the cluster may remember a
+// refusal too, unless the request certainly never got there. err is the request's
+// outcome, rewritten if the session ended meanwhile. The caller holds mu.
+func (s *Session) exit(n numbering, a answer, err error) error {
+	s.numbered++
+	<-s.calls
+	reason := ReasonOf(err)
+	if n.gen == s.gen {
+		if err == nil || a.doubted || reason != Unreachable {
+			s.seq = n.seq
+		}
+		if err == nil || a.doubted {
+			s.opened = true
+		}
+	}
+	switch {
+	case s.over != nil:
+		return s.over
+	case n.gen != s.gen:
+		return &Error{Reason: lease.SessionUnknown, Message: "the session was reclaimed meanwhile"}
+	case reason == lease.SessionUnknown && !s.opened && n.seq > 1:
+		s.seq = 0 // refusals alone did not open it: the numbers begin anew
+	case reason == lease.SessionUnknown:
+		if e := s.restart(n.gen); e != nil {
+			return e
+		}
+	}
+	if a.doubted && err != nil {
+		// What came of it shows in a heartbeat, which also returns what nobody wants.
+		s.nextBeat = s.c.now()
+		s.nudge()
+	}
+	return err
+}
+
+func (s *Session) checkoutOnce(ctx context.Context, wait time.Duration, items []Item) ([]*Lease, error) {
+	n, err := s.enter(ctx, wait)
+	if err != nil {
+		return nil, err
+	}
+	p := s.cfg.Principal
+	req := &pb.CheckoutRequest{Items: wireItems(items), User: p.User, Host: p.Host, Display: p.Display,
+		VendorDefined: p.VendorDefined, Project: p.Project, InstanceId: s.cfg.InstanceID, Tenant: s.c.cfg.Tenant,
+		SessionId: n.id, SessionSecret: n.secret, Incarnation: n.incarnation, Seq: n.seq, WaitMs: uint32(wait.Milliseconds())}
+	n.plan.tellBusy = true
+	var resp *pb.CheckoutResponse
+	a, err := s.c.do(ctx, n.plan, func(ctx context.Context, cc grpc.ClientConnInterface, opts ...grpc.CallOption) (err error) {
+		resp, err = pb.NewSeatsClient(cc).Checkout(ctx, req, opts...)
+		return err
+	})
+	s.mu.Lock()
+	if err = s.exit(n, a, err); err != nil {
+		s.mu.Unlock()
+		return nil, err
+	}
+	leases, late := s.grant(a.sent, resp)
+	s.nudge()
+	s.mu.Unlock()
+	if len(leases) < len(items) {
+		for _, l := range leases {
+			_ = l.CheckIn(ctx)
+		}
+		return nil, &Error{Reason: lease.Fenced, Message: "a seat was taken back before the answer to the checkout arrived"}
+	}
+	if late {
+		// The answer came after what it promised: a heartbeat says how things stand.
+		_ = s.beat(ctx)
+	}
+	return leases, nil
+}
+
+// grant takes in the answer to a checkout. late is true when a lease is not active by
+// the time the answer is here. The caller holds mu.
+func (s *Session) grant(sent Instant, resp *pb.CheckoutResponse) (leases []*Lease, late bool) {
+	now := s.c.now()
+	s.setHeartbeat(resp.Session, resp.Leases, sent, false)
+	for _, l := range resp.Leases {
+		ref := lease.Ref{ID: lease.ID(l.Id), Token: lease.Token(l.FencingToken)}
+		h := s.held[ref.ID]
+		if h == nil || h.ref != ref {
+			h = s.hold(ref)
+		}
+		delete(s.returning, ref.ID) // it was asked for again
+		h.confirm(sent, l)
+		h.claims++
+		s.show(h, now)
+		late = late || h.shown != Active
+		leases = append(leases, &Lease{s: s, h: h, claimed: true})
+	}
+	return leases, late
+}
+
+// hold makes the record of a lease. The caller holds mu.
+func (s *Session) hold(ref lease.Ref) *holding {
+	h := &holding{ref: ref, fresh: true, lost: make(chan struct{})}
+	close(h.lost) // until it is confirmed
+	s.held[ref.ID] = h
+	return h
+}
+
+// giveBack returns one lease that nobody here holds any more. If its fate stays
+// unknown it remains on the list, and the heartbeat comes back to it.
+func (s *Session) giveBack(ctx context.Context, id lease.ID) error {
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	n, err := s.enter(ctx, 0)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	ref, still := s.returning[id]
+	if !still || n.gen != s.gen {
+		s.numbered++
+		<-s.calls
+		s.mu.Unlock()
+		return nil // returned already, or checked out again
+	}
+	s.mu.Unlock()
+	req := &pb.CheckinRequest{SessionId: n.id, SessionSecret: n.secret, Incarnation: n.incarnation, Seq: n.seq, Tenant: s.c.cfg.Tenant,
+		Refs: []*pb.LeaseRef{{Id: uint64(ref.ID), FencingToken: uint64(ref.Token)}}}
+	a, err := s.c.do(ctx, n.plan, func(ctx context.Context, cc grpc.ClientConnInterface, opts ...grpc.CallOption) error {
+		_, err := pb.NewSeatsClient(cc).Checkin(ctx, req, opts...)
+		return err
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err = s.exit(n, a, err)
+	switch ReasonOf(err) {
+	case "", lease.Fenced, lease.SessionUnknown, lease.Invalid:
+		delete(s.returning, id) // the cluster does not count it as ours any more
+	}
+	if reasonIs(err, lease.SessionUnknown) {
+		return nil
+	}
+	return err
+}
+
+// toReturn lists the leases still to be given back. The caller holds mu.
+func (s *Session) toReturn() []lease.ID {
+	ids := make([]lease.ID, 0, len(s.returning))
+	for id := range s.returning {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}

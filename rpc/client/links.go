@@ -1,0 +1,139 @@
+package client
+
+import (
+	"context"
+	"math"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+)
+
+const (
+	// connectTimeout bounds one TCP and TLS handshake.
+	connectTimeout = 3 * time.Second
+	// reconnectMax caps grpc's own pause between connection attempts: a node that is
+	// back should be noticed well within a heartbeat.
+	reconnectMax = time.Second
+	// pingAfter and pingTimeout notice a path that was cut without a word while an
+	// answer is awaited; 10 s is the least grpc allows.
+	pingAfter   = 10 * time.Second
+	pingTimeout = 5 * time.Second
+)
+
+// link is the one connection to one address.
+type link struct {
+	cc      *grpc.ClientConn
+	users   int
+	retired bool
+	// heard is when something last came back over it.
+	heard Instant
+}
+
+// links keeps one connection per address.
+type links struct {
+	options []grpc.DialOption
+	mu      sync.Mutex
+	byAddr  map[string]*link
+	closed  bool
+}
+
+func newLinks(creds credentials.TransportCredentials, dial func(context.Context, string) (net.Conn, error)) *links {
+	if dial == nil {
+		d := &net.Dialer{Timeout: connectTimeout}
+		dial = func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }
+	}
+	return &links{byAddr: map[string]*link{}, options: []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithContextDialer(dial),
+		// The name service must not be able to change how often we retry.
+		grpc.WithDisableServiceConfig(),
+		grpc.WithUserAgent("seatkeeper-go"),
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: connectTimeout,
+			Backoff: backoff.Config{BaseDelay: firstPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMax}}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout}),
+	}}
+}
+
+// take returns the connection to addr for one request; give it back with put.
+func (l *links) take(addr string) (*link, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, closedError("client")
+	}
+	k := l.byAddr[addr]
+	if k == nil {
+		cc, err := grpc.NewClient("passthrough:///"+addr, l.options...)
+		if err != nil {
+			return nil, err
+		}
+		k = &link{cc: cc, heard: math.MinInt64}
+		l.byAddr[addr] = k
+	}
+	k.users++
+	return k, nil
+}
+
+func (l *links) put(k *link) {
+	l.mu.Lock()
+	k.users--
+	last := k.users == 0 && k.retired
+	l.mu.Unlock()
+	if last {
+		_ = k.cc.Close()
+	}
+}
+
+func (l *links) noteHeard(k *link, now Instant) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k.heard = max(k.heard, now)
+}
+
+// retireSilent lets the next request to addr open a new connection if nothing came
+// back over k since sent: after a silent cut TCP would go on sending into the void
+// for minutes. Requests still waiting on k are not disturbed.
+func (l *links) retireSilent(addr string, k *link, sent Instant) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k.heard < sent && l.byAddr[addr] == k {
+		delete(l.byAddr, addr)
+		k.retired = true
+	}
+}
+
+// keepOnly retires the connections to addresses that are no longer known.
+func (l *links) keepOnly(known func(addr string) bool) {
+	l.mu.Lock()
+	var idle []*link
+	for addr, k := range l.byAddr {
+		if known(addr) {
+			continue
+		}
+		delete(l.byAddr, addr)
+		k.retired = true
+		if k.users == 0 {
+			idle = append(idle, k)
+		}
+	}
+	l.mu.Unlock()
+	for _, k := range idle {
+		_ = k.cc.Close()
+	}
+}
+
+func (l *links) close() {
+	l.mu.Lock()
+	l.closed = true
+	all := l.byAddr
+	l.byAddr = nil
+	l.mu.Unlock()
+	for _, k := range all {
+		_ = k.cc.Close()
+	}
+}

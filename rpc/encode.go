@@ -1,0 +1,171 @@
+package rpc
+
+import (
+	"math"
+	"time"
+
+	"github.com/seatkeeper/seatkeeper/lease"
+	"github.com/seatkeeper/seatkeeper/lease/license"
+	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
+)
+
+// millis rounds down, so that a client never believes in time it does not have.
+func millis(d time.Duration) uint32 {
+	return uint32(min(max(d.Milliseconds(), 0), math.MaxUint32))
+}
+
+// millisUp rounds up, for hints not to come too early.
+func millisUp(d time.Duration) uint32 { return millis(d + time.Millisecond - 1) }
+
+// date prints a calendar date in RFC 3339, "" for none.
+func date(c lease.Calendar) string {
+	if c == 0 {
+		return ""
+	}
+	return c.Time().Format(time.RFC3339)
+}
+
+// dateOf reads what date prints.
+func dateOf(field, s string) (lease.Calendar, error) {
+	if s == "" {
+		return 0, nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return 0, invalid(field + ": want a date and time such as 2026-01-31T08:00:00Z")
+	}
+	return lease.CalendarOf(t), nil
+}
+
+func sessionPB(s lease.SessionInfo) *pb.Session {
+	return &pb.Session{Id: s.ID.String(), Incarnation: s.Incarnation, HeartbeatMs: millis(s.Heartbeat)}
+}
+
+func seatsPB(seats []int) []int32 {
+	out := make([]int32, len(seats))
+	for i, n := range seats {
+		out[i] = int32(n)
+	}
+	return out
+}
+
+func leasePB(l lease.Lease) *pb.Lease {
+	return &pb.Lease{
+		Id:           uint64(l.ID),
+		Handle:       uint32(l.Handle),
+		Feature:      l.Feature,
+		Version:      l.Version,
+		Count:        int32(l.Count),
+		Seats:        seatsPB(l.Seats),
+		FencingToken: uint64(l.Token),
+		State:        l.State.String(),
+		RemainingMs:  millis(l.Remaining),
+		GraceMs:      millis(l.Grace),
+	}
+}
+
+func leasesPB(ls []lease.Lease) []*pb.Lease {
+	out := make([]*pb.Lease, len(ls))
+	for i, l := range ls {
+		out[i] = leasePB(l)
+	}
+	return out
+}
+
+func lostPB(ls []lease.Lost) []*pb.LostLease {
+	out := make([]*pb.LostLease, len(ls))
+	for i, l := range ls {
+		out[i] = &pb.LostLease{Id: uint64(l.ID), FencingToken: uint64(l.Token), Feature: l.Feature, Reason: l.Reason.String()}
+	}
+	return out
+}
+
+func releasedPB(rs []lease.Released) []*pb.ReleasedLease {
+	out := make([]*pb.ReleasedLease, len(rs))
+	for i, r := range rs {
+		out[i] = &pb.ReleasedLease{Id: uint64(r.ID), FencingToken: uint64(r.Token), Feature: r.Feature,
+			Count: int32(r.Count), Reason: r.Reason.String()}
+	}
+	return out
+}
+
+func previewPB(items []lease.PreviewItem) []*pb.PreviewItem {
+	out := make([]*pb.PreviewItem, len(items))
+	for i, it := range items {
+		p := &pb.PreviewItem{Feature: it.Item.Feature, Version: it.Item.Version, Count: int32(it.Item.Count),
+			Free: int32(it.Free), Granted: it.Refusal == nil}
+		if r := it.Refusal; r != nil {
+			p.Reason, p.Message, p.Final = string(r.Reason), r.Message, r.Final
+		}
+		out[i] = p
+	}
+	return out
+}
+
+func entryPB(l lease.Lease) *pb.LeaseEntry {
+	return &pb.LeaseEntry{
+		Id:           uint64(l.ID),
+		Handle:       uint32(l.Handle),
+		Feature:      l.Feature,
+		Version:      l.Version,
+		Count:        int32(l.Count),
+		Seats:        seatsPB(l.Seats),
+		User:         l.Principal.User,
+		Host:         l.Principal.Host,
+		Display:      l.Principal.Display,
+		SessionId:    l.Session.String(),
+		State:        l.State.String(),
+		FencingToken: uint64(l.Token),
+		Since:        date(l.Since),
+		RemainingMs:  millis(l.Remaining),
+		GraceMs:      millis(l.Grace),
+		Tenant:       l.Tenant,
+		InstanceId:   l.InstanceID,
+	}
+}
+
+func entriesPB(ls []lease.Lease) []*pb.LeaseEntry {
+	out := make([]*pb.LeaseEntry, len(ls))
+	for i, l := range ls {
+		out[i] = entryPB(l)
+	}
+	return out
+}
+
+func poolsPB(pools []lease.PoolStatus) []*pb.PoolStatus {
+	out := make([]*pb.PoolStatus, len(pools))
+	for i, p := range pools {
+		out[i] = &pb.PoolStatus{Feature: p.Feature, Version: p.Version, Total: int32(p.Total), InUse: int32(p.InUse),
+			Reserved: int32(p.Reserved), Queued: int32(p.Queued), Vendor: p.Vendor, Expiry: date(p.Expiry),
+			Expiring: int32(p.Expiring), Tenant: p.Tenant}
+	}
+	return out
+}
+
+func usagePB(rs []lease.UsageRecord) []*pb.UsageRecord {
+	out := make([]*pb.UsageRecord, len(rs))
+	for i, r := range rs {
+		out[i] = &pb.UsageRecord{LeaseId: uint64(r.Lease), Feature: r.Feature, Version: r.Version, Count: int32(r.Count),
+			User: r.Principal.User, Host: r.Principal.Host, SessionId: r.Session.String(), Start: date(r.StartDate),
+			End: date(r.EndDate), Reason: r.Reason.String(), Tenant: r.Tenant,
+			DurationMs: uint64(max(r.End.Sub(r.Start).Milliseconds(), 0))}
+	}
+	return out
+}
+
+func licencePB(l lease.Licence, now lease.Calendar) *pb.License {
+	out := &pb.License{Id: l.ID, Vendor: l.Vendor, Tenant: l.Tenant, Cluster: l.Cluster, Issued: date(l.Issued)}
+	for _, e := range l.Entitlements {
+		state := "valid"
+		switch {
+		case e.Expiry != 0 && now >= e.Expiry:
+			state = "expired"
+		case e.Start != 0 && now < e.Start:
+			state = "not_started"
+		}
+		out.Features = append(out.Features, &pb.LicenseFeature{Feature: e.Feature, Version: e.Version, Count: int32(e.Count),
+			Start: date(e.Start), Expiry: date(e.Expiry), Serial: e.Serial, LifespanMs: millis(e.Profile.Lifespan),
+			GraceMs: millis(e.Profile.Grace), Share: license.FormatShare(e.Share), State: state})
+	}
+	return out
+}

@@ -1,0 +1,192 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+
+	"github.com/seatkeeper/seatkeeper/cluster"
+	"github.com/seatkeeper/seatkeeper/fsm"
+	"github.com/seatkeeper/seatkeeper/lease"
+	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
+)
+
+// Reasons of the API that the rules do not give (yet). Each is returned when the
+// words beside it hold.
+const (
+	Excluded          lease.Reason = "excluded"            // a policy excludes the principal
+	NotIncluded       lease.Reason = "not_included"        // a policy includes others only
+	MaxReached        lease.Reason = "max_reached"         // a policy's cap is reached
+	ReservedForOthers lease.Reason = "reserved_for_others" // the free seats are set aside
+	Queued            lease.Reason = "queued"              // the request stands in the queue
+	BorrowOff         lease.Reason = "borrow_off"          // the licence forbids borrowing
+	BorrowNoneLeft    lease.Reason = "borrow_none_left"    // all seats that may be borrowed are
+	BorrowTooLong     lease.Reason = "borrow_too_long"     // longer than the licence allows
+	NotLeader         lease.Reason = "not_leader"          // not applied here: ask the leader, or again
+	UnknownOutcome    lease.Reason = "unknown_outcome"     // may have happened: same seq again
+	Unauthenticated   lease.Reason = "unauthenticated"     // no valid token
+)
+
+// face is how a reason looks from outside.
+type face struct {
+	HTTP    int        // status of the JSON answer (not_leader: 307 while a leader is known)
+	Code    codes.Code // gRPC code; its name is "code" in the JSON answer
+	FlexNet int        // FlexNet error number; 0 where FlexNet has none
+	Text    string     // used where the refusal brings no message of its own
+}
+
+// faces is the one table from reason to everything a caller sees.
+var faces = map[lease.Reason]face{
+	lease.NoSeats:          {409, codes.ResourceExhausted, -4, "no seat is free"},
+	lease.NoFeature:        {404, codes.NotFound, -5, "no licence has this feature"},
+	lease.BadVersion:       {409, codes.FailedPrecondition, -21, "no licence covers this version"},
+	lease.LicenseExpired:   {403, codes.PermissionDenied, -10, "the licence has expired"},
+	lease.NotStarted:       {403, codes.PermissionDenied, -31, "the licence is not valid yet"},
+	Excluded:               {403, codes.PermissionDenied, -38, "a policy excludes this principal"},
+	NotIncluded:            {403, codes.PermissionDenied, -39, "a policy does not include this principal"},
+	MaxReached:             {409, codes.ResourceExhausted, -87, "the limit set by a policy is reached"},
+	ReservedForOthers:      {409, codes.ResourceExhausted, -101, "the free seats are reserved for others"},
+	lease.TooManyRequested: {422, codes.OutOfRange, -26, "more seats requested than the licence counts"},
+	Queued:                 {202, codes.ResourceExhausted, -35, "the request is queued"},
+	BorrowOff:              {403, codes.PermissionDenied, -68, "the licence does not allow borrowing"},
+	BorrowNoneLeft:         {409, codes.ResourceExhausted, -67, "no seat is left to borrow"},
+	BorrowTooLong:          {422, codes.OutOfRange, -104, "longer than the licence lets a seat be borrowed"},
+	lease.SessionsExceeded: {409, codes.ResourceExhausted, 0, "too many sessions share this seat"},
+	lease.Fenced:           {409, codes.Aborted, 0, "another holder or a newer run has taken over"},
+	lease.StaleRequest:     {409, codes.Aborted, 0, "a later request of this session was already answered"},
+	lease.SessionUnknown:   {404, codes.NotFound, 0, "no such session: check out again"},
+	lease.Overloaded:       {429, codes.ResourceExhausted, 0, "too many requests: slow down"},
+	NotLeader:              {503, codes.Unavailable, 0, "no leader is known: try again"},
+	UnknownOutcome:         {503, codes.Unknown, 0, "the outcome is unknown: send it again with the same seq"},
+	Unauthenticated:        {401, codes.Unauthenticated, 0, "a valid token is needed"},
+	lease.Forbidden:        {403, codes.PermissionDenied, 0, "not allowed"},
+	lease.Invalid:          {400, codes.InvalidArgument, 0, "the request is not valid"},
+}
+
+// FlexNetNumber gives the FlexNet error number of a reason, 0 where there is none.
+func FlexNetNumber(r lease.Reason) int { return faces[r].FlexNet }
+
+// retryNoLeader is the hint while no leader is known: an election takes less.
+const retryNoLeader = time.Second
+
+// retryOverload returns a hint between half a second and a second and a half, so
+// that refused clients do not come back together.
+func retryOverload() time.Duration {
+	return 500*time.Millisecond + rand.N(time.Second)
+}
+
+func invalid(message string) error {
+	return &lease.Refusal{Reason: lease.Invalid, Message: message, Final: true}
+}
+
+func overloaded(message string) error {
+	return &lease.Refusal{Reason: lease.Overloaded, Message: message, RetryAfter: retryOverload()}
+}
+
+// statusOf turns any error of a handler into the status that leaves the node.
+// Leader is asked for the redirect address, self is this node's id: a node never
+// sends a caller to itself.
+func statusOf(err error, self string, leader func() (fsm.Epoch, bool)) *status.Status {
+	var refusal *lease.Refusal
+	var notLeader *cluster.NotLeaderError
+	switch {
+	case errors.As(err, &refusal):
+		return refused(refusal)
+	case errors.As(err, &notLeader):
+		return redirect(self, leader)
+	case errors.Is(err, cluster.ErrNotApplied), errors.Is(err, cluster.ErrStopped):
+		return refused(&lease.Refusal{Reason: NotLeader, Message: err.Error(), RetryAfter: retryNoLeader})
+	case errors.Is(err, cluster.ErrOverloaded):
+		return refused(overloaded(err.Error()).(*lease.Refusal))
+	case errors.Is(err, cluster.ErrTooLarge):
+		return refused(&lease.Refusal{Reason: lease.Invalid, Message: err.Error(), Final: true})
+	case errors.Is(err, cluster.ErrUnknown):
+		return refused(&lease.Refusal{Reason: UnknownOutcome, Message: err.Error()})
+	case errors.Is(err, context.DeadlineExceeded):
+		// Propose never says so; a read that no majority confirmed in time does.
+		return refused(&lease.Refusal{Reason: NotLeader, Message: "no answer from a majority in time: try again",
+			RetryAfter: retryNoLeader})
+	case errors.Is(err, context.Canceled):
+		return status.New(codes.Canceled, "the caller went away")
+	}
+	if st, ok := status.FromError(err); ok {
+		return st // a forwarded answer, or one made by grpc itself
+	}
+	return refused(&lease.Refusal{Reason: UnknownOutcome, Message: err.Error()})
+}
+
+func refused(r *lease.Refusal, more ...protoadapt.MessageV1) *status.Status {
+	look, ok := faces[r.Reason]
+	if !ok {
+		look = face{HTTP: http.StatusInternalServerError, Code: codes.Unknown}
+	}
+	message := r.Message
+	if message == "" {
+		message = look.Text
+	}
+	problem := &pb.Problem{
+		Reason:       string(r.Reason),
+		Final:        r.Final,
+		RetryAfterMs: millisUp(r.RetryAfter),
+		Message:      message,
+	}
+	st := status.New(look.Code, message)
+	with, err := st.WithDetails(append([]protoadapt.MessageV1{problem}, more...)...)
+	if err != nil {
+		return st // cannot happen: both details are plain messages
+	}
+	return with
+}
+
+func redirect(self string, leader func() (fsm.Epoch, bool)) *status.Status {
+	epoch, ok := leader()
+	if !ok || epoch.APIAddress == "" || epoch.Node == self {
+		return refused(&lease.Refusal{Reason: NotLeader, RetryAfter: retryNoLeader},
+			&pb.NotLeader{Epoch: epoch.Index})
+	}
+	return refused(&lease.Refusal{Reason: NotLeader, Message: "not the leader: ask " + epoch.Node + " at " + epoch.APIAddress},
+		&pb.NotLeader{LeaderAddress: epoch.APIAddress, Epoch: epoch.Index, Leader: epoch.Node})
+}
+
+// details finds the typed details of a status; either may be nil.
+func details(st *status.Status) (problem *pb.Problem, notLeader *pb.NotLeader) {
+	for _, d := range st.Details() {
+		switch d := d.(type) {
+		case *pb.Problem:
+			problem = d
+		case *pb.NotLeader:
+			notLeader = d
+		}
+	}
+	return problem, notLeader
+}
+
+// problemOf gives the problem of a status, also of one that grpc or the JSON
+// decoder made and that has no details.
+func problemOf(st *status.Status) *pb.Problem {
+	if p, _ := details(st); p != nil {
+		return p
+	}
+	p := &pb.Problem{Message: st.Message()}
+	switch st.Code() {
+	case codes.InvalidArgument, codes.NotFound, codes.Unimplemented, codes.OutOfRange:
+		p.Reason, p.Final = string(lease.Invalid), true
+	case codes.ResourceExhausted:
+		p.Reason, p.RetryAfterMs = string(lease.Overloaded), millisUp(retryOverload())
+	case codes.PermissionDenied:
+		p.Reason, p.Final = string(lease.Forbidden), true
+	case codes.Unauthenticated:
+		p.Reason, p.Final = string(Unauthenticated), true
+	case codes.Unavailable:
+		p.Reason, p.RetryAfterMs = string(NotLeader), millisUp(retryNoLeader)
+	default:
+		p.Reason = string(UnknownOutcome)
+	}
+	return p
+}

@@ -1,0 +1,116 @@
+package rpc
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/soheilhy/cmux"
+)
+
+// acceptPause is the rest after a failed accept (no file descriptor left), so that
+// the accept loop does not burn a core until one is free.
+const acceptPause = 50 * time.Millisecond
+
+// capListener holds at most max connections open. One more is closed at once: that
+// costs nothing, where leaving it in the backlog would let it wait in silence.
+type capListener struct {
+	net.Listener
+	max     int
+	metrics *metrics
+
+	mu     sync.Mutex
+	open   map[*capConn]struct{}
+	closed bool
+}
+
+func newCapListener(l net.Listener, max int, m *metrics) *capListener {
+	return &capListener{Listener: l, max: max, metrics: m, open: make(map[*capConn]struct{})}
+}
+
+// Accept returns the next connection within the cap. It only fails when the
+// listener is closed.
+func (l *capListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil, err
+		}
+		if err != nil {
+			time.Sleep(acceptPause)
+			continue
+		}
+		if conn := l.track(c); conn != nil {
+			return conn, nil
+		}
+		l.metrics.connectionsRefused.Inc()
+		_ = c.Close()
+	}
+}
+
+func (l *capListener) track(c net.Conn) *capConn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || len(l.open) >= l.max {
+		return nil
+	}
+	conn := &capConn{Conn: c, l: l}
+	l.open[conn] = struct{}{}
+	l.metrics.connections.Set(float64(len(l.open)))
+	return conn
+}
+
+// closeAll closes every connection that is still open and takes no more.
+func (l *capListener) closeAll() {
+	l.mu.Lock()
+	l.closed = true
+	left := make([]*capConn, 0, len(l.open))
+	for c := range l.open {
+		left = append(left, c)
+	}
+	l.mu.Unlock()
+	for _, c := range left {
+		_ = c.Close()
+	}
+}
+
+// halfClosing gives connections that cmux has looked at their CloseWrite back.
+// net/http needs it to let a client that is still sending read its refusal; without
+// it the unread rest of an oversized request resets the connection first.
+type halfClosing struct{ net.Listener }
+
+func (l halfClosing) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if m, ok := c.(*cmux.MuxConn); ok {
+		return halfClosingConn{m}, err
+	}
+	return c, err
+}
+
+type halfClosingConn struct{ *cmux.MuxConn }
+
+// CloseWrite ends the answer and leaves the reading side open.
+func (c halfClosingConn) CloseWrite() error {
+	inner := c.Conn
+	if held, ok := inner.(*capConn); ok {
+		inner = held.Conn
+	}
+	if w, ok := inner.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return nil
+}
+
+type capConn struct {
+	net.Conn
+	l *capListener
+}
+
+func (c *capConn) Close() error {
+	c.l.mu.Lock()
+	delete(c.l.open, c)
+	c.l.metrics.connections.Set(float64(len(c.l.open)))
+	c.l.mu.Unlock()
+	return c.Conn.Close()
+}

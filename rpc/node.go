@@ -1,0 +1,43 @@
+package rpc
+
+import (
+	"context"
+
+	"github.com/seatkeeper/seatkeeper/cluster"
+	"github.com/seatkeeper/seatkeeper/fsm"
+	"github.com/seatkeeper/seatkeeper/lease"
+)
+
+// Node is what the API needs of the cluster node it serves.
+type Node interface {
+	// Propose replicates one command and returns what it came to. Its errors keep
+	// the outcomes apart: *cluster.NotLeaderError, cluster.ErrNotApplied,
+	// cluster.ErrOverloaded and cluster.ErrStopped were not applied;
+	// cluster.ErrUnknown may have been.
+	Propose(ctx context.Context, cmd lease.Command) (cluster.Applied, error)
+	// Read calls fn with the ledger and returns once it is certain that the view
+	// reflects every write acknowledged before Read began; until then what fn saw
+	// must not be used. Elsewhere than on the leader: *cluster.NotLeaderError. fn may
+	// be called more than once and must not keep the Book.
+	Read(ctx context.Context, fn func(*lease.Book)) (fsm.Status, error)
+	// ReadStale calls fn with this node's own ledger.
+	ReadStale(fn func(*lease.Book)) fsm.Status
+	// Leader returns the last known epoch; false means no live leader is known.
+	Leader() (fsm.Epoch, bool)
+	// Leading says whether this node leads and may serve.
+	Leading() bool
+	// Peers lists the members of the raft group, this node too.
+	Peers() []cluster.Peer
+	// ID is the full server id, NAME-INCARNATION; Name is the configured name.
+	ID() string
+	Name() string
+	// TransferLeadership hands leadership to the member with this id ("" = the most
+	// current one) and returns when that is done or has failed.
+	TransferLeadership(ctx context.Context, to string) error
+	// Released returns a channel that is closed when seats next come free anywhere.
+	Released() <-chan struct{}
+	// Usage lists the newest usage records this node remembers that match, oldest
+	// first, at most limit. Empty names match everything, zero dates are open.
+	// complete is false when older ones may be missing.
+	Usage(tenant, feature string, from, to lease.Calendar, limit int) (records []lease.UsageRecord, complete bool)
+}

@@ -1,0 +1,273 @@
+package rpc
+
+import (
+	"context"
+	crand "crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"math/rand/v2"
+	"time"
+
+	"github.com/seatkeeper/seatkeeper/cluster"
+	"github.com/seatkeeper/seatkeeper/lease"
+	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
+)
+
+// seats serves what clients need: take, keep and give back.
+type seats struct {
+	pb.UnimplementedSeatsServer
+	s *Server
+}
+
+// digest is what is kept of a session's secret.
+func digest(secret string) lease.SecretDigest {
+	sum := sha256.Sum256([]byte(secret))
+	return lease.SecretDigest(sum[:16])
+}
+
+// mint makes a session for a caller who brought none. crypto/rand does not fail.
+func mint() (id lease.SessionID, secret string) {
+	var s [16]byte
+	for id.IsZero() {
+		_, _ = crand.Read(id[:])
+	}
+	_, _ = crand.Read(s[:])
+	return id, hex.EncodeToString(s[:])
+}
+
+func (h *seats) Checkout(ctx context.Context, r *pb.CheckoutRequest) (*pb.CheckoutResponse, error) {
+	cmd, minted, err := checkoutOf(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	applied, err := h.checkout(ctx, cmd, waitOf(r))
+	if err != nil {
+		return nil, err
+	}
+	session := sessionPB(applied.Reply.Session)
+	session.Secret = minted
+	return &pb.CheckoutResponse{
+		Session:   session,
+		Leases:    leasesPB(applied.Reply.Leases),
+		RaftIndex: applied.Index,
+		Term:      applied.Term,
+		Replayed:  applied.Reply.Replayed,
+	}, nil
+}
+
+// checkoutOf reads the command out of a request; minted is the secret of a session
+// made for it.
+func checkoutOf(ctx context.Context, r *pb.CheckoutRequest) (cmd lease.Checkout, minted string, err error) {
+	if cmd.Items, err = itemsOf(r, r.Count != nil); err != nil {
+		return cmd, "", err
+	}
+	if cmd.Principal, err = principalOf(r, callerOf(ctx).IP); err != nil {
+		return cmd, "", err
+	}
+	if err = checkName("instance_id", r.GetInstanceId()); err != nil {
+		return cmd, "", err
+	}
+	if cmd.Tenant, err = tenantOf(r); err != nil {
+		return cmd, "", err
+	}
+	cmd.InstanceID = r.GetInstanceId()
+	if r.GetSessionId() != "" {
+		cmd.Session, err = sessionRef(r.GetSessionId(), r.GetSessionSecret(), r.GetIncarnation(), r.GetSeq())
+		return cmd, "", err
+	}
+	if r.GetSessionSecret() != "" || r.GetIncarnation() != 0 || r.GetSeq() != 0 {
+		return cmd, "", invalid("session_id is missing beside session_secret, incarnation or seq")
+	}
+	id, secret := mint()
+	cmd.Session = lease.SessionRef{ID: id, Digest: digest(secret)}
+	cmd.Ephemeral = true
+	return cmd, secret, nil
+}
+
+// checkout proposes the command and, while there are no seats and time is left,
+// again whenever seats come free.
+func (h *seats) checkout(ctx context.Context, cmd lease.Checkout, wait time.Duration) (cluster.Applied, error) {
+	released := h.s.cfg.Node.Released() // before asking: no release in between is missed
+	cmd.Tentative = wait > 0            // the seq stays unused until the answer is final
+	applied, err := h.s.propose(ctx, cmd)
+	if wait <= 0 || !isNoSeats(err) {
+		return applied, err
+	}
+	select {
+	case h.s.waiters <- struct{}{}:
+		defer func() { <-h.s.waiters }()
+	default:
+		return applied, overloaded("too many requests wait for seats already")
+	}
+	h.s.metrics.waiting.Inc()
+	defer h.s.metrics.waiting.Dec()
+	return h.await(ctx, cmd, released, time.Now().Add(wait), err)
+}
+
+// await asks again until the answer is another one than "no seats". While it sleeps
+// it holds no ticket, so that sleepers do not keep others out.
+func (h *seats) await(ctx context.Context, cmd lease.Checkout, released <-chan struct{}, until time.Time, noSeats error) (cluster.Applied, error) {
+	ticket := ticketOf(ctx)
+	nap := waitRecheck
+	for {
+		ticket.leave()
+		woken, err := h.s.sleep(ctx, released, nap, until)
+		if err != nil {
+			return cluster.Applied{}, err
+		}
+		if ctx.Err() != nil {
+			return cluster.Applied{}, noSeats
+		}
+		cmd.Tentative = time.Now().Before(until)
+		if ticket.enter(ctx) != nil { // a crowd woke up with us
+			if !cmd.Tentative {
+				return cluster.Applied{}, noSeats
+			}
+			released, nap = nil, crowdPause+rand.N(crowdPause)
+			continue
+		}
+		released, nap = h.s.cfg.Node.Released(), waitRecheck
+		if woken && cmd.Tentative && !h.mayGet(cmd) {
+			continue // somebody else was faster: no log entry for the same "no"
+		}
+		applied, err := h.s.propose(ctx, cmd)
+		if !isNoSeats(err) || !cmd.Tentative {
+			return applied, err
+		}
+		noSeats = err
+	}
+}
+
+// mayGet looks at this node's own state for whether asking again makes sense.
+func (h *seats) mayGet(cmd lease.Checkout) (granted bool) {
+	h.s.cfg.Node.ReadStale(func(b *lease.Book) { _, granted = b.Preview(cmd) })
+	return granted
+}
+
+// sleep waits until seats came free (woken), for nap, or until the wait is over. It
+// fails when the server stops.
+func (s *Server) sleep(ctx context.Context, released <-chan struct{}, nap time.Duration, until time.Time) (woken bool, err error) {
+	timer := time.NewTimer(min(nap, time.Until(until)))
+	defer timer.Stop()
+	select {
+	case <-released:
+		return true, nil
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-s.stopping:
+		return false, cluster.ErrStopped
+	}
+	return false, nil
+}
+
+func isNoSeats(err error) bool {
+	r, ok := err.(*lease.Refusal)
+	return ok && r.Reason == lease.NoSeats && !r.Final
+}
+
+// propose has the command replicated within the time of one request, and returns a
+// refusal by the rules as an error.
+func (s *Server) propose(ctx context.Context, cmd lease.Command) (cluster.Applied, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
+	defer cancel()
+	applied, err := s.cfg.Node.Propose(ctx, cmd)
+	if err != nil {
+		return applied, err
+	}
+	if applied.Reply.Refusal != nil {
+		return applied, applied.Reply.Refusal
+	}
+	return applied, nil
+}
+
+func (h *seats) Renew(ctx context.Context, r *pb.RenewRequest) (*pb.RenewResponse, error) {
+	session, err := sessionRef(r.GetSessionId(), r.GetSessionSecret(), r.GetIncarnation(), 0)
+	if err != nil {
+		return nil, err
+	}
+	held, err := refsOf(nil, r.GetHeld())
+	if err != nil {
+		return nil, err
+	}
+	applied, err := h.s.propose(ctx, lease.Renew{Session: session, Held: held})
+	if err != nil {
+		return nil, err
+	}
+	return &pb.RenewResponse{
+		Session:   sessionPB(applied.Reply.Session),
+		Leases:    leasesPB(applied.Reply.Leases),
+		Lost:      lostPB(applied.Reply.Lost),
+		RaftIndex: applied.Index,
+		Term:      applied.Term,
+	}, nil
+}
+
+func (h *seats) Checkin(ctx context.Context, r *pb.CheckinRequest) (*pb.CheckinResponse, error) {
+	session, err := sessionRef(r.GetSessionId(), r.GetSessionSecret(), r.GetIncarnation(), r.GetSeq())
+	if err != nil {
+		return nil, err
+	}
+	refs, err := refsOf(r.GetLeaseIds(), r.GetRefs())
+	if err != nil {
+		return nil, err
+	}
+	applied, err := h.s.propose(ctx, lease.CheckIn{Session: session, Refs: refs, Close: r.GetClose()})
+	if err != nil {
+		return nil, err
+	}
+	return &pb.CheckinResponse{
+		Released:  releasedPB(applied.Reply.Released),
+		RaftIndex: applied.Index,
+		Term:      applied.Term,
+		Replayed:  applied.Reply.Replayed,
+	}, nil
+}
+
+func (h *seats) Preview(ctx context.Context, r *pb.PreviewRequest) (*pb.PreviewResponse, error) {
+	var cmd lease.Checkout
+	var err error
+	if cmd.Items, err = itemsOf(r, r.Count != nil); err != nil {
+		return nil, err
+	}
+	if cmd.Principal, err = principalOf(r, callerOf(ctx).IP); err != nil {
+		return nil, err
+	}
+	if cmd.Tenant, err = tenantOf(r); err != nil {
+		return nil, err
+	}
+	if r.GetSessionId() != "" {
+		if cmd.Session.ID, err = sessionOf(r.GetSessionId()); err != nil {
+			return nil, err
+		}
+	}
+	var items []lease.PreviewItem
+	var granted bool
+	st, err := h.s.cfg.Node.Read(ctx, func(b *lease.Book) { items, granted = b.Preview(cmd) })
+	if err != nil {
+		return nil, err
+	}
+	return &pb.PreviewResponse{
+		Granted:   granted,
+		Items:     previewPB(items),
+		RaftIndex: st.AppliedIndex,
+		Term:      st.AppliedTerm,
+	}, nil
+}
+
+func (h *seats) Verify(ctx context.Context, r *pb.VerifyRequest) (*pb.VerifyResponse, error) {
+	if r.GetLeaseId() == 0 || r.GetFencingToken() == 0 {
+		return nil, invalid("lease_id and fencing_token are both needed")
+	}
+	ref := lease.Ref{ID: lease.ID(r.GetLeaseId()), Token: lease.Token(r.GetFencingToken())}
+	var found lease.Lease
+	var valid bool
+	st, err := h.s.cfg.Node.Read(ctx, func(b *lease.Book) { found, valid = b.Verify(ref) })
+	if err != nil {
+		return nil, err
+	}
+	answer := &pb.VerifyResponse{RaftIndex: st.AppliedIndex, Term: st.AppliedTerm}
+	if valid && (r.GetTenant() == "" || r.GetTenant() == found.Tenant) {
+		answer.Valid, answer.Lease = true, leasePB(found)
+	}
+	return answer, nil
+}

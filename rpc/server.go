@@ -1,0 +1,185 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/soheilhy/cmux"
+	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
+)
+
+// Server serves the API of one node.
+type Server struct {
+	cfg       Config
+	metrics   *metrics
+	admission *admission
+	peers     *peerConns
+	waiters   chan struct{} // one slot per request that waits for seats
+	grpc      *grpc.Server
+	http      *http.Server
+	trusted   atomic.Pointer[[]string] // vendors' verifier keys
+
+	stopOnce sync.Once
+	stopping chan struct{} // closed by Shutdown: waiting requests go home
+
+	mu       sync.Mutex
+	listener *capListener // nil before Serve
+}
+
+// New makes a server; it listens to nothing before Serve. It returns an error if the
+// Config is wrong or its metrics are registered already.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(cfg.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg:       cfg,
+		metrics:   m,
+		admission: newAdmission(cfg.InFlight, cfg.MaxInFlight, cfg.AdmitWait),
+		peers:     newPeerConns(),
+		waiters:   make(chan struct{}, cfg.Waiters),
+		stopping:  make(chan struct{}),
+	}
+	s.SetTrustedKeys(cfg.TrustedKeys)
+	s.grpc = s.newGRPC()
+	local := newInProcess(s.intercept)
+	for _, r := range []grpc.ServiceRegistrar{s.grpc, local} {
+		pb.RegisterSeatsServer(r, &seats{s: s})
+		pb.RegisterClusterServer(r, &clusterService{s: s})
+	}
+	handler, err := s.newHandler(local)
+	if err != nil {
+		return nil, err
+	}
+	s.http = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    MaxHeader,
+		ErrorLog:          log.New(httpLog{cfg.Logger}, "", 0),
+	}
+	return s, nil
+}
+
+// httpLog keeps what net/http says of bad clients out of the log, and a panic in it.
+type httpLog struct{ logger hclog.Logger }
+
+func (l httpLog) Write(line []byte) (int, error) {
+	if bytes.HasPrefix(line, []byte("http: panic")) {
+		l.logger.Error("a request met a bug", "error", string(line))
+	} else {
+		l.logger.Debug("http", "error", string(bytes.TrimSpace(line)))
+	}
+	return len(line), nil
+}
+
+// SetTrustedKeys replaces Config.TrustedKeys for all licences applied from now on.
+func (s *Server) SetTrustedKeys(keys []string) { s.trusted.Store(&keys) }
+
+func (s *Server) newGRPC() *grpc.Server {
+	g := grpc.NewServer(
+		grpc.UnaryInterceptor(s.intercept),
+		grpc.MaxRecvMsgSize(MaxBody),
+		grpc.MaxHeaderListSize(MaxHeader),
+		grpc.MaxConcurrentStreams(MaxStreams),
+		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.ReadBufferSize(readBuffer),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionIdle: grpcIdleTimeout, Time: grpcPing, Timeout: grpcPingTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime: grpcMinPing, PermitWithoutStream: true}),
+	)
+	healthpb.RegisterHealthServer(g, &health{s: s})
+	reflection.Register(g)
+	return g
+}
+
+// Serve takes connections from l until Shutdown, then returns nil. It owns l and
+// may be called once.
+func (s *Server) Serve(l net.Listener) error {
+	capped := newCapListener(l, s.cfg.Connections, s.metrics)
+	s.mu.Lock()
+	if s.listener != nil {
+		s.mu.Unlock()
+		return errors.New("rpc: Serve was called twice")
+	}
+	s.listener = capped
+	s.mu.Unlock()
+	select {
+	case <-s.stopping:
+		return capped.Close()
+	default:
+	}
+
+	mux := cmux.New(capped)
+	mux.SetReadTimeout(sniffTimeout)
+	mux.HandleError(func(err error) bool {
+		s.cfg.Logger.Debug("connection closed: neither gRPC nor HTTP", "error", err)
+		return true
+	})
+	// The HTTP/2 preface alone decides, not the headers after it: 24 bytes cost no
+	// memory, and a client that connects early and calls late is not cut off.
+	grpcListener := mux.Match(cmux.HTTP2())
+	httpListener := halfClosing{mux.Match(cmux.HTTP1Fast())}
+	var doors sync.WaitGroup
+	doors.Go(func() { _ = s.grpc.Serve(grpcListener) })
+	doors.Go(func() { _ = s.http.Serve(httpListener) })
+	err := mux.Serve()
+	doors.Wait()
+	select {
+	case <-s.stopping:
+		return nil
+	default:
+		return err
+	}
+}
+
+// Shutdown stops taking connections, sends waiting requests home with "not applied",
+// lets the others finish until ctx ends, and closes what is left. Its error is ctx's
+// when requests were cut off.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.stopOnce.Do(func() { close(s.stopping) })
+	s.mu.Lock()
+	l := s.listener
+	s.mu.Unlock()
+	if l != nil {
+		_ = l.Listener.Close()
+	}
+	drained := make(chan struct{})
+	go func() {
+		s.grpc.GracefulStop()
+		close(drained)
+	}()
+	err := s.http.Shutdown(ctx)
+	select {
+	case <-drained:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if l != nil {
+		l.closeAll() // those that never said what they are, and those cut off
+	}
+	s.grpc.Stop()
+	_ = s.http.Close()
+	s.peers.close()
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
