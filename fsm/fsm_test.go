@@ -282,7 +282,6 @@ func TestUsageRecordsAreWhatEnded(t *testing.T) {
 	f := fsm.New(fsm.Options{})
 	logs := logOf(t, 31, 300)
 	grants, ends := 0, 0
-	f = fsm.New(fsm.Options{})
 	for _, l := range logs {
 		o := f.Apply(l).(fsm.Outcome)
 		for _, r := range o.Replies {

@@ -40,7 +40,7 @@ func poolRecord(slot uint32, p *lease.PoolRecord) *logv1.SnapshotRecord {
 		Slot: slot, Tenant: p.Tenant, Vendor: p.Vendor, Feature: p.Feature, Version: p.Version,
 		Lifespan: int64(p.Profile.Lifespan), Grace: int64(p.Profile.Grace),
 		ShareBy: uint32(p.Share.By), ShareMaxSessions: int64(p.Share.MaxSessions),
-		Charged: p.Charged, Grants: p.Grants, Releases: p.Releases, SeatNanos: p.SeatNanos,
+		Charged: p.Charged, Grants: p.Grants, Releases: p.Releases, SeatMillis: p.SeatMillis,
 	}}}
 }
 
@@ -49,7 +49,7 @@ func fromPool(x *logv1.PoolRecord) lease.PoolRecord {
 		Tenant: x.Tenant, Vendor: x.Vendor, Feature: x.Feature, Version: x.Version,
 		Profile: lease.Profile{Lifespan: time.Duration(x.Lifespan), Grace: time.Duration(x.Grace)},
 		Share:   lease.ShareRule{By: lease.Mask(x.ShareBy), MaxSessions: int(x.ShareMaxSessions)},
-		Charged: x.Charged, Grants: x.Grants, Releases: x.Releases, SeatNanos: x.SeatNanos,
+		Charged: x.Charged, Grants: x.Grants, Releases: x.Releases, SeatMillis: x.SeatMillis,
 	}
 }
 

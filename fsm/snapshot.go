@@ -75,6 +75,10 @@ type recordWriter struct {
 	err     error
 }
 
+func newRecordWriter(out io.Writer) *recordWriter {
+	return &recordWriter{w: bufio.NewWriterSize(out, 64<<10), crc: crc32.New(castagnoli)}
+}
+
 func (w *recordWriter) put(r *logv1.SnapshotRecord) bool {
 	if w.err != nil {
 		return false
@@ -98,8 +102,18 @@ func (w *recordWriter) write(p []byte) {
 	}
 }
 
+// end writes the last record and the checksum.
+func (w *recordWriter) end() error {
+	w.put(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_End{End: &logv1.SnapshotEnd{Records: w.records}}})
+	w.write(binary.BigEndian.AppendUint32(nil, w.crc.Sum32()))
+	if w.err != nil {
+		return w.err
+	}
+	return w.w.Flush()
+}
+
 func writeSnapshot(out io.Writer, st Status, f *lease.Frozen) error {
-	w := &recordWriter{w: bufio.NewWriterSize(out, 64<<10), crc: crc32.New(castagnoli)}
+	w := newRecordWriter(out)
 	w.write([]byte(snapshotMagic))
 	w.put(headerRecord(st, f.Header()))
 	for _, l := range f.Licences() {
@@ -109,12 +123,7 @@ func writeSnapshot(out io.Writer, st Status, f *lease.Frozen) error {
 	f.Sessions(func(slot uint32, s *lease.SessionRecord) bool { return w.put(sessionRecord(slot, s)) })
 	f.Groups(func(slot uint32, g *lease.GroupRecord) bool { return w.put(groupRecord(slot, g)) })
 	f.Leases(func(slot uint32, l *lease.LeaseRecord) bool { return w.put(leaseRecord(slot, l)) })
-	w.put(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_End{End: &logv1.SnapshotEnd{Records: w.records}}})
-	w.write(binary.BigEndian.AppendUint32(nil, w.crc.Sum32()))
-	if w.err != nil {
-		return w.err
-	}
-	return w.w.Flush()
+	return w.end()
 }
 
 func writePool(w *recordWriter, slot uint32, p *lease.PoolRecord) bool {

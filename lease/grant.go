@@ -119,7 +119,7 @@ func (b *Book) release(slot uint32, why Release) Released {
 	g.Members[g.N] = 0
 	p := b.pools.mut(b.gen, g.Pool)
 	p.Releases++
-	p.SeatNanos += uint64(l.Count) * uint64(b.Now()-l.Granted)
+	p.SeatMillis += uint64(l.Count) * uint64(b.Now().Sub(l.Granted).Milliseconds())
 	b.shrink(gslot, s.Principal)
 	out := Released{Ref: Ref{l.ID, l.Token}, Feature: p.Feature, Count: int(l.Count), Reason: why}
 	switch why {

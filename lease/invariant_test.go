@@ -35,7 +35,7 @@ type state struct {
 	leases   map[lease.ID]lease.Lease
 	pools    []lease.PoolStatus
 	sessions map[lease.SessionID]lease.SessionRecord
-	nanos    map[string]uint64 // seats × time of ended leases, by pool
+	millis    map[string]uint64 // seats × time of ended leases, by pool
 }
 
 func newWatch(b *lease.Book) *watch {
@@ -46,7 +46,7 @@ func newWatch(b *lease.Book) *watch {
 }
 
 func (w *watch) scan() state {
-	s := state{now: w.b.Now(), leases: map[lease.ID]lease.Lease{}, pools: w.b.Pools(""), sessions: map[lease.SessionID]lease.SessionRecord{}, nanos: map[string]uint64{}}
+	s := state{now: w.b.Now(), leases: map[lease.ID]lease.Lease{}, pools: w.b.Pools(""), sessions: map[lease.SessionID]lease.SessionRecord{}, millis: map[string]uint64{}}
 	all, _ := w.b.Leases(lease.Filter{}, 0, 1<<20)
 	for _, l := range all {
 		s.leases[l.ID] = l
@@ -54,7 +54,7 @@ func (w *watch) scan() state {
 	f := w.b.Freeze()
 	f.Sessions(func(_ uint32, r *lease.SessionRecord) bool { s.sessions[r.ID] = *r; return true })
 	f.Pools(func(_ uint32, p *lease.PoolRecord) bool {
-		s.nanos[poolLabel(p.Tenant, p.Feature, p.Version)] += p.SeatNanos
+		s.millis[poolLabel(p.Tenant, p.Feature, p.Version)] += p.SeatMillis
 		return true
 	})
 	return s
@@ -381,18 +381,18 @@ func (w *watch) usageAddsUp() error {
 	for _, e := range w.events {
 		if e.Kind == lease.Ended {
 			u := e.Usage()
-			sum[poolLabel(u.Tenant, u.Feature, u.Version)] += uint64(u.Count) * uint64(u.End-u.Start)
+			sum[poolLabel(u.Tenant, u.Feature, u.Version)] += uint64(u.Count) * uint64(u.End.Sub(u.Start).Milliseconds())
 		}
 	}
-	for label, nanos := range w.after.nanos {
+	for label, millis := range w.after.millis {
 		switch w.cmd.(type) {
 		case lease.InstallLicence, lease.RemoveLicence: // pools come and go with their sums
 			if len(sum) > 0 {
 				return fmt.Errorf("U1: a change of licences ended leases")
 			}
 		default:
-			if nanos-w.before.nanos[label] != sum[label] {
-				return fmt.Errorf("U1: %s counted %d seat nanoseconds, usage records say %d", label, nanos-w.before.nanos[label], sum[label])
+			if millis-w.before.millis[label] != sum[label] {
+				return fmt.Errorf("U1: %s counted %d seat milliseconds, usage records say %d", label, millis-w.before.millis[label], sum[label])
 			}
 		}
 	}

@@ -47,3 +47,10 @@ func TestWithoutAGuardSomeProgramGoesWrong(t *testing.T) {
 		})
 	}
 }
+
+// newBlindProgram judges by the invariants alone, to show that these see a fault too.
+func newBlindProgram(seed uint64) *program {
+	p := newProgram(seed)
+	p.blind = true
+	return p
+}

@@ -45,15 +45,8 @@ func newProgram(seed uint64) *program {
 	return p
 }
 
-// newBlindProgram judges by the invariants alone, to show that these see a fault too.
-func newBlindProgram(seed uint64) *program {
-	p := newProgram(seed)
-	p.blind = true
-	return p
-}
-
 func (p *program) principal(n int) lease.Principal {
-	who := lease.Principal{User: fmt.Sprint("u", n%3), Host: fmt.Sprint("h", n%2)}
+	who := lease.Principal{User: fmt.Sprint("u", n%3), Host: fmt.Sprint("h", n%10/9)}
 	switch n % 7 {
 	case 5:
 		who.User = "" // shares with nobody
@@ -280,7 +273,7 @@ func (p *program) forgedExpire() lease.Command {
 
 // install makes one of some licences that fit together in changing ways.
 func (p *program) install(id string, replace bool) lease.InstallLicence {
-	cad := lease.Entitlement{Feature: "cad", Version: "1", Count: 1 + p.rnd.IntN(4), Share: lease.ShareRule{By: lease.MaskUser | lease.MaskHost, MaxSessions: 2}}
+	cad := lease.Entitlement{Feature: "cad", Version: "1", Count: 1 + p.rnd.IntN(4), Share: lease.ShareRule{By: lease.MaskUser | lease.MaskHost, MaxSessions: 3}}
 	cad2 := lease.Entitlement{Feature: "cad", Version: "2.0", Count: 2}
 	mesh := lease.Entitlement{Feature: "mesh", Version: "1", Count: 1 + p.rnd.IntN(5), Profile: lease.Profiles["ci"], Share: lease.ShareRule{By: lease.MaskUser, MaxSessions: 1}}
 	solver := lease.Entitlement{Feature: "solver", Version: "1", Count: 3, Profile: lease.Profiles["lan"], Expiry: launch + lease.Calendar(p.rnd.IntN(6e7)) + 1}

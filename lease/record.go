@@ -98,8 +98,8 @@ type PoolRecord struct {
 	Seats                            vec[SeatRecord]
 	Charged                          uint32
 	Grants, Releases                 uint64
-	// SeatNanos is the sum of seats × cluster time over all released leases.
-	SeatNanos uint64
+	// SeatMillis is the sum of seats × milliseconds of cluster time over all ended leases.
+	SeatMillis uint64
 }
 
 // SeatRecord is one numbered seat.

@@ -41,6 +41,12 @@ func TestAShareGroupChargesItsLargestMember(t *testing.T) {
 	w.equal("in use", w.used("cad"), 3)
 	w.must(as(checkout(9, "cad", 2), "bob", "ws1"))
 	w.refused(lease.NoSeats, as(checkout(4, "cad", 4), "ann", "ws1")) // one more than is free
+	w.must(lease.CheckIn{Session: session(1)})
+	w.equal("after the smallest left", w.used("cad"), 5)
+	ann(1, 1)
+	w.must(lease.CheckIn{Session: session(3)})
+	w.equal("after one in the middle left", w.used("cad"), 5)
+	ann(3, 2)
 	w.must(lease.CheckIn{Session: session(2)})
 	w.equal("after the largest left", w.used("cad"), 4)
 	w.must(lease.CheckIn{Session: session(3)})

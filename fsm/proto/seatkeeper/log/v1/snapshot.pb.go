@@ -396,7 +396,7 @@ type PoolRecord struct {
 	Charged          uint32                 `protobuf:"varint,10,opt,name=charged,proto3" json:"charged,omitempty"`
 	Grants           uint64                 `protobuf:"varint,11,opt,name=grants,proto3" json:"grants,omitempty"`
 	Releases         uint64                 `protobuf:"varint,12,opt,name=releases,proto3" json:"releases,omitempty"`
-	SeatNanos        uint64                 `protobuf:"varint,13,opt,name=seat_nanos,json=seatNanos,proto3" json:"seat_nanos,omitempty"`
+	SeatMillis       uint64                 `protobuf:"varint,13,opt,name=seat_millis,json=seatMillis,proto3" json:"seat_millis,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -515,9 +515,9 @@ func (x *PoolRecord) GetReleases() uint64 {
 	return 0
 }
 
-func (x *PoolRecord) GetSeatNanos() uint64 {
+func (x *PoolRecord) GetSeatMillis() uint64 {
 	if x != nil {
-		return x.SeatNanos
+		return x.SeatMillis
 	}
 	return 0
 }
@@ -1338,7 +1338,7 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"fenceUntil\x12\x14\n" +
 	"\x05floor\x18\x10 \x01(\x04R\x05floor\x12\x12\n" +
 	"\x04high\x18\x11 \x01(\x04R\x04high\x12\x16\n" +
-	"\x06grants\x18\x12 \x01(\x04R\x06grants\"\xec\x02\n" +
+	"\x06grants\x18\x12 \x01(\x04R\x06grants\"\xee\x02\n" +
 	"\n" +
 	"PoolRecord\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x16\n" +
@@ -1353,9 +1353,9 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\acharged\x18\n" +
 	" \x01(\rR\acharged\x12\x16\n" +
 	"\x06grants\x18\v \x01(\x04R\x06grants\x12\x1a\n" +
-	"\breleases\x18\f \x01(\x04R\breleases\x12\x1d\n" +
-	"\n" +
-	"seat_nanos\x18\r \x01(\x04R\tseatNanos\"c\n" +
+	"\breleases\x18\f \x01(\x04R\breleases\x12\x1f\n" +
+	"\vseat_millis\x18\r \x01(\x04R\n" +
+	"seatMillis\"c\n" +
 	"\vSeatRecords\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\rR\x04pool\x12\x16\n" +
 	"\x06number\x18\x02 \x03(\rR\x06number\x12\x14\n" +
