@@ -20,12 +20,15 @@ import (
 // eventually waits for a condition; it fails the test when that takes too long.
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.After(20 * time.Second)
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
 	for !cond() {
-		if time.Now().After(deadline) {
+		select {
+		case <-poll.C:
+		case <-deadline:
 			t.Fatalf("not so in time: %s", what)
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
 

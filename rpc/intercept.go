@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -21,17 +22,27 @@ import (
 const ownServices = "/seatkeeper.v1."
 
 // intercept is what every unary call passes, whichever door it came through.
-func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
 	start := time.Now()
 	s.metrics.inFlight.Inc()
 	defer s.metrics.inFlight.Dec()
+	defer func() {
+		// A bug in answering one request must not cost all others their leader. What is
+		// replicated is judged elsewhere, and a panic there does end the process.
+		if bug := recover(); bug != nil {
+			s.metrics.bugs.Inc()
+			s.cfg.Logger.Error("a request met a bug", "method", info.FullMethod, "error", bug, "stack", string(debug.Stack()))
+			st := refused(&lease.Refusal{Reason: UnknownOutcome, Message: "the node met a bug in this request; its log has the details"})
+			resp, err = nil, st.Err()
+		}
+	}()
 	serve := s.serve
 	if !strings.HasPrefix(info.FullMethod, ownServices) {
 		serve = func(ctx context.Context, req any, _ string, next grpc.UnaryHandler) (any, error) {
 			return next(ctx, req)
 		}
 	}
-	resp, err := serve(ctx, req, info.FullMethod, next)
+	resp, err = serve(ctx, req, info.FullMethod, next)
 	if err == nil {
 		s.metrics.answered(info.FullMethod, nil, time.Since(start))
 		return resp, nil

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -232,4 +233,20 @@ func TestRequestsAreBoundedInTime(t *testing.T) {
 	a := startAPI(t, node, func(c *Config) { c.RequestTimeout = 20 * time.Millisecond })
 	node.set(func() { node.hold = make(chan struct{}) })
 	wantRefusal(t, a.post(t, "/v1/checkout", `{"feature":"cad"}`), 503, UnknownOutcome)
+}
+
+// A bug in answering one request is told as such, and the node goes on.
+func TestBugInOneRequestDoesNotEndTheNode(t *testing.T) {
+	node := newFakeNode(t)
+	a := startAPI(t, node, func(c *Config) { c.Logger = hclog.NewNullLogger() })
+	bug := func() { panic("a bug") } // called once, on the way out of a refusal
+	a.checkout(t, "mesh", "ann")
+	node.set(func() { node.refused = bug })
+	got := a.post(t, "/v1/checkout", `{"feature":"mesh","user":"bob"}`)
+	wantRefusal(t, got, http.StatusServiceUnavailable, UnknownOutcome)
+	node.set(func() { node.refused = bug })
+	if _, err := pb.NewSeatsClient(a.dial(t)).Checkout(t.Context(), &pb.CheckoutRequest{Feature: "mesh", User: "eve"}); status.Code(err) != codes.Unknown {
+		t.Errorf("by gRPC: %v", err)
+	}
+	a.checkout(t, "cad", "ann")
 }

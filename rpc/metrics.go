@@ -15,6 +15,7 @@ type metrics struct {
 	waiting            prometheus.Gauge
 	connections        prometheus.Gauge
 	connectionsRefused prometheus.Counter
+	bugs               prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -35,9 +36,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "connections", Help: "Open connections."}),
 		connectionsRefused: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
 			Name: "connections_refused_total", Help: "Connections closed at once because too many were open."}),
+		bugs: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
+			Name: "bugs_total", Help: "API calls that met a bug of the server; the log has each."}),
 	}
 	for _, c := range []prometheus.Collector{m.requests, m.refused, m.seconds, m.inFlight, m.waiting,
-		m.connections, m.connectionsRefused} {
+		m.connections, m.connectionsRefused, m.bugs} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

@@ -1,0 +1,108 @@
+# Everything a developer does. "make" alone lists it. Needs Go; the race detector also
+# needs a C compiler, and without one the tests run without it and say so.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+SEEDS ?= 25
+# Two packages at a time: the cluster's tests start real servers and time real elections.
+TEST_FLAGS := -timeout 8m -p 2
+TOOLS := bin/tools
+GO_FILES = $(shell git ls-files -co --exclude-standard -- '*.go')
+PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+# -race needs cgo and a C compiler.
+HAVE_CC := $(shell command -v gcc >/dev/null 2>&1 || command -v cc >/dev/null 2>&1 || command -v clang >/dev/null 2>&1 && echo yes)
+RACE := $(if $(HAVE_CC),-race,)
+
+.PHONY: help
+help: ## list what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build bin/seatkeeper
+	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/seatkeeper ./cmd/seatkeeper
+
+.PHONY: demo
+demo: build ## run the story against three server processes: kill the leader, lose nothing
+	@bin/seatkeeper demo
+
+.PHONY: dev
+dev: build ## keep a three-node cluster running on this machine
+	@bin/seatkeeper dev
+
+.PHONY: test
+test: ## run all tests, with the race detector where there is a C compiler
+	@$(if $(HAVE_CC),,echo 'no C compiler found: running the tests WITHOUT the race detector';) \
+	$(if $(HAVE_CC),CGO_ENABLED=1,CGO_ENABLED=0) go test $(RACE) $(TEST_FLAGS) ./...
+
+.PHONY: sim
+sim: ## simulate the cluster on virtual time, SEEDS=n seeds
+	@go test -count=1 -timeout 60m ./cluster/sim -seeds $(SEEDS)
+
+.PHONY: check
+check: fmt vet staticcheck gen-check cross arrows test ## all checks: format, vet, staticcheck, generated code, platforms, arrows, race, short simulation
+
+.PHONY: fmt
+fmt: ## check the format of all Go files
+	@bad=$$(gofmt -l $(GO_FILES)); if [ -n "$$bad" ]; then echo "not formatted (run gofmt -w): $$bad" >&2; exit 1; fi
+
+.PHONY: vet
+vet: ## run go vet
+	@go vet ./...
+
+.PHONY: staticcheck
+staticcheck: $(TOOLS)/staticcheck ## run staticcheck
+	@$(TOOLS)/staticcheck ./...
+
+.PHONY: arrows
+arrows: ## check which package may import which, and the pinned versions
+	@go test -count=1 .
+
+.PHONY: gen
+gen: $(TOOLS)/buf $(TOOLS)/protogen ## generate Go code from the .proto files
+	@PATH="$(CURDIR)/$(TOOLS):$$PATH" buf generate rpc/proto --template rpc/proto/buf.gen.yaml
+	@PATH="$(CURDIR)/$(TOOLS):$$PATH" buf generate fsm/proto --template fsm/proto/buf.gen.yaml
+
+.PHONY: gen-check
+gen-check: $(TOOLS)/buf $(TOOLS)/protogen ## check that the generated code is that of the .proto files
+	@PATH="$(CURDIR)/$(TOOLS):$$PATH" buf lint
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
+	PATH="$(CURDIR)/$(TOOLS):$$PATH" buf generate rpc/proto --template rpc/proto/buf.gen.yaml -o "$$tmp" && \
+	PATH="$(CURDIR)/$(TOOLS):$$PATH" buf generate fsm/proto --template fsm/proto/buf.gen.yaml -o "$$tmp" && \
+	for f in $$(cd "$$tmp" && find . -name '*.go'); do \
+	  cmp -s "$$tmp/$$f" "$$f" || { echo "$$f is not what its .proto says: run make gen" >&2; exit 1; }; \
+	done && \
+	for f in $$(find rpc/proto fsm/proto -name '*.pb*.go'); do \
+	  [ -f "$$tmp/$$f" ] || { echo "$$f comes from no .proto file: remove it" >&2; exit 1; }; \
+	done
+
+.PHONY: cross
+cross: ## build binary and SDK for every platform
+	@for p in $(PLATFORMS); do \
+	  echo "build $$p"; \
+	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} go build -o /dev/null ./cmd/seatkeeper; \
+	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} go build ./rpc/client; \
+	done
+
+.PHONY: clean
+clean: ## remove what was built
+	@rm -rf bin
+
+# Tools are built from tools/*/go.mod, whose versions are pinned apart from ours.
+$(TOOLS)/buf: tools/buf/go.mod tools/buf/go.sum
+	@mkdir -p $(TOOLS)
+	@cd tools/buf && CGO_ENABLED=0 go build -o $(CURDIR)/$@ github.com/bufbuild/buf/cmd/buf
+
+$(TOOLS)/staticcheck: tools/staticcheck/go.mod tools/staticcheck/go.sum
+	@mkdir -p $(TOOLS)
+	@cd tools/staticcheck && CGO_ENABLED=0 go build -o $(CURDIR)/$@ honnef.co/go/tools/cmd/staticcheck
+
+$(TOOLS)/protogen: tools/protogen/go.mod tools/protogen/go.sum
+	@mkdir -p $(TOOLS)
+	@cd tools/protogen && CGO_ENABLED=0 go build -o $(CURDIR)/$(TOOLS)/ \
+	  google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc \
+	  github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway
+	@touch $@

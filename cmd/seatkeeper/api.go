@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"time"
+
+	"github.com/seatkeeper/seatkeeper/lease"
+	"github.com/seatkeeper/seatkeeper/rpc/client"
+	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
+)
+
+// callTimeout bounds one call of a command, beside a wait for seats: it outlasts an
+// election many times, and is what a person at a prompt will bear.
+const callTimeout = 10 * time.Second
+
+// conn is the way to the cluster for single calls: it retries and finds the leader.
+type conn struct {
+	client  *client.Client
+	seats   pb.SeatsClient
+	cluster pb.ClusterClient
+}
+
+// dial prepares calls to the cluster of the settings; wait is added to what a call
+// may take. Nothing is sent yet.
+func (a *app) dial(wait time.Duration) (*conn, error) {
+	return dialCluster(a.cfg.Client, callTimeout+wait)
+}
+
+func dialCluster(c Client, timeout time.Duration) (*conn, error) {
+	cl, err := newClient(c, timeout)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{client: cl, seats: cl.Seats(), cluster: cl.Cluster()}, nil
+}
+
+// newClient makes the SDK's client from the settings.
+func newClient(c Client, timeout time.Duration) (*client.Client, error) {
+	cfg := client.Config{
+		Addresses: splitList(c.Addr), Token: c.Token, Tenant: c.Tenant,
+		CACert: c.CACert, ClientCert: c.ClientCert, ClientKey: c.ClientKey, CallTimeout: timeout,
+	}
+	// FlexNet's LM_A_* settings are in the environment only.
+	cfg, err := cfg.WithEnv()
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	cl, err := client.New(cfg)
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	return cl, nil
+}
+
+// Close ends the connections; sessions of single calls stay open on the cluster.
+func (c *conn) Close() { _ = c.client.Close(context.Background()) }
+
+// refused is a "no" of the cluster: its reason is what programs compare.
+type refused struct {
+	reason, message string
+}
+
+func (e *refused) Error() string { return e.reason + ": " + e.message }
+
+// reasonOf returns the reason code of an error, or "".
+func reasonOf(err error) string {
+	var r *refused
+	if errors.As(err, &r) {
+		return r.reason
+	}
+	return ""
+}
+
+// refusal turns a reason of the error table into an error with its exit code.
+func refusal(reason lease.Reason, message string, final bool) error {
+	code := exitError1
+	switch reason {
+	case client.Unauthenticated, lease.Forbidden, lease.Fenced, "excluded", "not_included", "borrow_off":
+		code = exitNotAllowed
+	case lease.Invalid:
+		code = exitUsage
+	case client.Unreachable, client.NotLeader, client.UnknownOutcome:
+		code = exitUnreachable
+	case lease.SessionUnknown, lease.StaleRequest, client.Closed:
+	default:
+		if !final {
+			code = exitNoSeat
+		}
+	}
+	return &exitError{code: code, err: &refused{string(reason), message + remedy(reason)}}
+}
+
+// remedy says what to do about a reason, where the message cannot know.
+func remedy(reason lease.Reason) string {
+	switch reason {
+	case lease.NoSeats:
+		return " (seatkeeper leases shows who holds them; --wait 5m waits)"
+	case lease.NoFeature:
+		return "; seatkeeper status lists what there is"
+	case client.Unauthenticated:
+		return "; set SEATKEEPER_TOKEN"
+	case client.Unreachable, client.NotLeader:
+		return "; check --addr or SEATKEEPER_ADDR, and seatkeeper status"
+	case client.UnknownOutcome:
+		return "; it may have been done or not: look with seatkeeper leases, then try again"
+	}
+	return ""
+}
+
+// apiError turns an error of an API call into one with an exit code.
+func apiError(err error) error {
+	var e *client.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	message := e.Message
+	if inner := dialTrouble.FindStringSubmatch(message); inner != nil {
+		message = inner[1]
+	}
+	if message == "" {
+		message = "no answer"
+	}
+	return refusal(e.Reason, message, e.Final)
+}
+
+// dialTrouble finds what the system said in what grpc makes of it.
+var dialTrouble = regexp.MustCompile(`desc = "(?:transport: )?(?:Error while dialing: )?(.*)"$`)
+
+// isUnreachable says that nobody who leads could be asked.
+func isUnreachable(err error) bool {
+	var e *exitError
+	return errors.As(err, &e) && e.code == exitUnreachable
+}

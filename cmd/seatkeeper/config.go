@@ -1,0 +1,260 @@
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/seatkeeper/seatkeeper/lease"
+	"github.com/seatkeeper/seatkeeper/lease/license"
+)
+
+// Config is the whole config file: what a server needs, and under client what the
+// commands on this host use. Every scalar can be overridden by a variable: the env
+// tag, or SEATKEEPER_ and its key in capitals (SEATKEEPER_DATA_DIR).
+type Config struct {
+	Name            string   `yaml:"name"`
+	ClusterName     string   `yaml:"cluster_name"`
+	DataDir         string   `yaml:"data_dir"`
+	API             Endpoint `yaml:"api"`
+	Raft            Endpoint `yaml:"raft"`
+	Gossip          Gossip   `yaml:"gossip"`
+	BootstrapExpect int      `yaml:"bootstrap_expect"`
+	Join            []string `yaml:"join"`
+	TrustedKeys     []string `yaml:"trusted_keys"`
+	Log             Log      `yaml:"log"`
+	Insecure        bool     `yaml:"insecure"`
+	Limits          Limits   `yaml:"limits"`
+	Client          Client   `yaml:"client"`
+}
+
+// Endpoint is one listening address and what others are told to dial.
+type Endpoint struct {
+	Bind string `yaml:"bind"`
+	// Advertise is Bind when empty.
+	Advertise string `yaml:"advertise"`
+}
+
+// Gossip is the endpoint of the gossip layer, TCP and UDP.
+type Gossip struct {
+	Bind      string `yaml:"bind"`
+	Advertise string `yaml:"advertise"`
+	// Key is base64 of 32 bytes, the same on all nodes.
+	Key string `yaml:"key" secret:"true"`
+}
+
+// Log chooses what the server's log says and how.
+type Log struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
+}
+
+// Limits bound what clients may ask of one node.
+type Limits struct {
+	InFlightPerTenant int `yaml:"in_flight_per_tenant"`
+}
+
+// Client is what commands use to reach a cluster.
+type Client struct {
+	Addr       string `yaml:"addr" env:"SEATKEEPER_ADDR"`
+	Token      string `yaml:"token" env:"SEATKEEPER_TOKEN" secret:"true"`
+	Tenant     string `yaml:"tenant" env:"SEATKEEPER_TENANT"`
+	CACert     string `yaml:"cacert" env:"SEATKEEPER_CACERT"`
+	ClientCert string `yaml:"client_cert" env:"SEATKEEPER_CLIENT_CERT"`
+	ClientKey  string `yaml:"client_key" env:"SEATKEEPER_CLIENT_KEY"`
+	Format     string `yaml:"format" env:"SEATKEEPER_FORMAT"`
+}
+
+// The ports of a node; clients need the first only.
+const (
+	apiPort    = 7800
+	raftPort   = 7801
+	gossipPort = 7802
+)
+
+// maxBootstrapExpect: a cluster has three to five nodes; two more leave room for a
+// rolling replacement, and beyond that every write waits for too many disks.
+const maxBootstrapExpect = 7
+
+func defaultConfig() Config {
+	loopback := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+	return Config{
+		Name:            defaultNodeName(),
+		ClusterName:     "seatkeeper",
+		DataDir:         "/var/lib/seatkeeper",
+		API:             Endpoint{Bind: loopback(apiPort)},
+		Raft:            Endpoint{Bind: loopback(raftPort)},
+		Gossip:          Gossip{Bind: loopback(gossipPort)},
+		BootstrapExpect: 1,
+		Log:             Log{Level: "info", Format: "text"},
+		Limits:          Limits{InFlightPerTenant: 60},
+		Client:          Client{Addr: loopback(apiPort), Tenant: lease.DefaultTenant, Format: "table"},
+	}
+}
+
+// defaultNodeName is the first label of the host name in the letters a name may have.
+func defaultNodeName() string {
+	label, _, _ := strings.Cut(strings.ToLower(osHost()), ".")
+	label = strings.Trim(strings.ReplaceAll(label, "_", "-"), "-")
+	if !nodeName.MatchString(label) {
+		return "node-1"
+	}
+	return label
+}
+
+// nodeName is a DNS label: names stand in host lists that other tools parse.
+var nodeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+var (
+	logLevels  = []string{"trace", "debug", "info", "warn", "error"}
+	logFormats = []string{"text", "json"}
+)
+
+// problem is one thing wrong with a config, at a key, and in a file at a place.
+type problem struct {
+	key, message string
+	row, col     int
+	excerpt      string
+}
+
+func (p problem) line(file string) string {
+	if p.row > 0 {
+		return fmt.Sprintf("%s:%d:%d: %s", file, p.row, p.col, p.message)
+	}
+	if file != "" && p.key == "" {
+		return fmt.Sprintf("%s: %s", file, p.message)
+	}
+	return p.message
+}
+
+// Validate returns what keeps a server from starting with c, in the order of the file.
+func (c *Config) Validate() []problem {
+	var found []problem
+	bad := func(key, format string, args ...any) {
+		found = append(found, problem{key: key, message: key + ": " + fmt.Sprintf(format, args...)})
+	}
+	if !nodeName.MatchString(c.Name) {
+		bad("name", "%q is no node name: use lower-case letters, digits and dashes, at most 63", c.Name)
+	}
+	if c.ClusterName == "" {
+		bad("cluster_name", "must not be empty: nodes with different names never join")
+	}
+	if c.DataDir == "" {
+		bad("data_dir", "must name a directory for this node's log and state")
+	}
+	c.validateEndpoints(bad)
+	c.validateMembership(bad)
+	for i, k := range c.TrustedKeys {
+		if _, err := license.VendorOf(k); err != nil {
+			bad(fmt.Sprintf("trusted_keys[%d]", i), "%v", err)
+		}
+	}
+	if !slices.Contains(logLevels, c.Log.Level) {
+		bad("log.level", "%q: use one of %s", c.Log.Level, strings.Join(logLevels, ", "))
+	}
+	if !slices.Contains(logFormats, c.Log.Format) {
+		bad("log.format", "%q: use one of %s", c.Log.Format, strings.Join(logFormats, ", "))
+	}
+	if c.Limits.InFlightPerTenant < 1 {
+		bad("limits.in_flight_per_tenant", "%d: must be at least 1", c.Limits.InFlightPerTenant)
+	}
+	return found
+}
+
+func (c *Config) validateEndpoints(bad func(key, format string, args ...any)) {
+	bound := map[string]string{}
+	for _, e := range []struct{ key, bind, advertise string }{
+		{"api", c.API.Bind, c.API.Advertise},
+		{"raft", c.Raft.Bind, c.Raft.Advertise},
+		{"gossip", c.Gossip.Bind, c.Gossip.Advertise},
+	} {
+		host, err := splitAddress(e.bind)
+		if err != nil {
+			bad(e.key+".bind", "%v", err)
+			continue
+		}
+		if other, taken := bound[e.bind]; taken {
+			bad(e.key+".bind", "%s is %s.bind already: give each its own port", e.bind, other)
+		}
+		bound[e.bind] = e.key
+		if e.advertise == "" && isWildcard(host) {
+			bad(e.key+".advertise", "must be set when %s.bind is %s: others cannot dial that", e.key, e.bind)
+			continue
+		}
+		if !c.Insecure && !isLoopback(host) {
+			bad(e.key+".bind", "%s is reachable from other hosts, and there is no TLS yet: bind to 127.0.0.1, or accept that with insecure: true", e.bind)
+		}
+		if e.advertise == "" {
+			continue
+		}
+		host, err = splitAddress(e.advertise)
+		switch {
+		case err != nil:
+			bad(e.key+".advertise", "%v", err)
+		case isWildcard(host):
+			bad(e.key+".advertise", "%s cannot be dialled: give an address of this host", e.advertise)
+		case !c.Insecure && !isLoopback(host):
+			bad(e.key+".advertise", "%s is reachable from other hosts, and there is no TLS yet: advertise 127.0.0.1, or accept that with insecure: true", e.advertise)
+		}
+	}
+}
+
+func (c *Config) validateMembership(bad func(key, format string, args ...any)) {
+	if c.Gossip.Key != "" {
+		if raw, err := base64.StdEncoding.DecodeString(c.Gossip.Key); err != nil || len(raw) != gossipKeyBytes {
+			bad("gossip.key", "must be base64 of 32 random bytes: try openssl rand -base64 32")
+		}
+	} else if host, err := splitAddress(c.Gossip.Bind); err == nil && !isLoopback(host) {
+		bad("gossip.key", "must be set when gossip leaves this host: try openssl rand -base64 32, the same on all nodes")
+	}
+	if c.BootstrapExpect < 0 || c.BootstrapExpect > maxBootstrapExpect {
+		bad("bootstrap_expect", "%d: must be 0 (join an existing cluster only) to %d", c.BootstrapExpect, maxBootstrapExpect)
+	}
+	if c.BootstrapExpect != 1 && len(c.Join) == 0 {
+		bad("join", "must list gossip addresses of other nodes unless bootstrap_expect is 1")
+	}
+	for i, j := range c.Join {
+		if _, err := splitAddress(j); err != nil {
+			bad(fmt.Sprintf("join[%d]", i), "%v", err)
+		}
+	}
+}
+
+// splitAddress returns the host of host:port.
+func splitAddress(s string) (string, error) {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return "", fmt.Errorf("%q is no address: write host:port", s)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return "", fmt.Errorf("%q: the port must be 1 to 65535", s)
+	}
+	return host, nil
+}
+
+func isWildcard(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && ip.IsUnspecified()
+}
+
+// isLoopback takes names other than localhost for reachable: a name may mean
+// another address tomorrow.
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// advertised is what others dial.
+func advertised(bind, advertise string) string {
+	if advertise != "" {
+		return advertise
+	}
+	return bind
+}
+
+// gossipKeyBytes selects AES-256.
+const gossipKeyBytes = 32

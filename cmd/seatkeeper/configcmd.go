@@ -1,0 +1,215 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"text/template"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) configCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Write, check and show the config file",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.configInitCommand(), a.configValidateCommand(), a.configShowCommand())
+	return cmd
+}
+
+func (a *app) configInitCommand() *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "init [FILE]",
+		Short: "Write a commented config file (default seatkeeper.yaml; - for stdout)",
+		Long: `Writes a config file with every key, its default and what it is for. It holds a
+fresh gossip key, so it is readable by its owner only; give all nodes the same key.`,
+		Args:        cobra.MaximumNArgs(1),
+		Annotations: noSettings(),
+		RunE: func(_ *cobra.Command, args []string) error {
+			file := "seatkeeper.yaml"
+			if len(args) == 1 {
+				file = args[0]
+			}
+			text, err := configTemplate()
+			if err != nil {
+				return err
+			}
+			if file == "-" {
+				_, err = fmt.Fprint(a.stdout, text)
+				return err
+			}
+			return a.writeConfig(file, text, force)
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "overwrite FILE")
+	return cmd
+}
+
+func (a *app) writeConfig(file, text string, force bool) error {
+	mode := os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	if force {
+		mode = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+	}
+	f, err := os.OpenFile(file, mode, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return exitf(exitError1, "%s is there already: choose another name or add --force", file)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := f.WriteString(text); err != nil {
+		f.Close()
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stderr, "wrote %s: set name, join and trusted_keys, then start seatkeeper server --config %s\n", file, file)
+	return nil
+}
+
+func (a *app) configValidateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:         "validate [FILE]",
+		Short:       "Check a config file; exit 0 when a server would start with it, else 78",
+		Args:        cobra.MaximumNArgs(1),
+		Annotations: noSettings(),
+		RunE: func(_ *cobra.Command, args []string) error {
+			l, err := a.loadServerConfig(args)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(a.stdout, "%s is valid: node %s of cluster %s\n", l.file, l.Name, l.ClusterName)
+			return nil
+		},
+	}
+}
+
+// loadServerConfig loads the file named by the argument, --config or the
+// environment, and checks what a server needs.
+func (a *app) loadServerConfig(args []string) (*loadedConfig, error) {
+	file := a.configFile
+	if len(args) == 1 {
+		file = args[0]
+	}
+	if file == "" {
+		file, _ = a.lookupEnv("SEATKEEPER_CONFIG")
+	}
+	if file == "" {
+		return nil, usagef("no config file: add --config FILE, or write one with seatkeeper config init")
+	}
+	l, err := loadConfig(file, a.lookupEnv, a.flags)
+	if err != nil {
+		return nil, err
+	}
+	return l, l.check()
+}
+
+func (a *app) configShowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show",
+		Short: "Show every setting and where its value comes from",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			type shown struct {
+				Key    string `json:"key"`
+				Value  string `json:"value"`
+				Source string `json:"source"`
+			}
+			var list []shown
+			for _, f := range a.cfg.fields() {
+				source := a.cfg.origin[f.key]
+				if source == "" {
+					source = "default"
+				}
+				list = append(list, shown{f.key, f.text(), source})
+			}
+			return a.print(list, func(t *table) {
+				t.row("KEY", "VALUE", "SOURCE")
+				for _, s := range list {
+					t.row(s.Key, s.Value, s.Source)
+				}
+			})
+		},
+	}
+}
+
+var configText = template.Must(template.New("config").Parse(`# Seatkeeper node. Check it with: seatkeeper config validate FILE
+# A value can also come from a variable: SEATKEEPER_ and the key in capitals
+# (SEATKEEPER_NAME, SEATKEEPER_DATA_DIR, SEATKEEPER_RAFT_ADVERTISE …).
+
+# This node's name: a DNS label, different on every node.
+name: {{.Name}}
+
+# Nodes with different cluster names never join each other.
+cluster_name: {{.ClusterName}}
+
+# This node's log, state and identity. Never copy it to another node; a node with an
+# empty directory joins as a new one.
+data_dir: {{.DataDir}}
+
+# Where clients connect: JSON and gRPC. advertise is what redirects name; it is bind
+# unless given.
+api:
+  bind: {{.API.Bind}}
+  # advertise: node-1.example.com:7800
+
+# Where the other nodes connect.
+raft:
+  bind: {{.Raft.Bind}}
+  # advertise: node-1.example.com:7801
+
+# How nodes find each other, TCP and UDP. The key is the same on all nodes.
+gossip:
+  bind: {{.Gossip.Bind}}
+  # advertise: node-1.example.com:7802
+  key: {{.Gossip.Key}}
+
+# How many nodes must see each other before the first one starts the cluster: 3 for
+# three nodes, the same on all of them. 0 only ever joins an existing cluster.
+bootstrap_expect: {{.BootstrapExpect}}
+
+# Gossip addresses of other nodes; one that answers is enough.
+# join: [node-2.example.com:7802, node-3.example.com:7802]
+
+# Public keys of the vendors whose licence files are accepted (seatkeeper license
+# keygen prints one). Reloaded on SIGHUP.
+# trusted_keys:
+#   - acme+1b2c3d4e+AbCd…
+
+# level: trace, debug, info, warn, error (reloaded on SIGHUP); format: text, json.
+log:
+  level: {{.Log.Level}}
+  format: {{.Log.Format}}
+
+# There is no TLS yet, so a server that other hosts can reach starts only with true.
+insecure: {{.Insecure}}
+
+limits:
+  # Requests one tenant may have in flight at this node; more are answered 429.
+  in_flight_per_tenant: {{.Limits.InFlightPerTenant}}
+
+# What seatkeeper's commands on this host use, when --config or SEATKEEPER_CONFIG
+# names this file.
+client:
+  addr: {{.Client.Addr}}
+  tenant: {{.Client.Tenant}}
+`))
+
+func configTemplate() (string, error) {
+	c := defaultConfig()
+	var key [gossipKeyBytes]byte
+	rand.Read(key[:])
+	c.Gossip.Key = base64.StdEncoding.EncodeToString(key[:])
+	var b strings.Builder
+	err := configText.Execute(&b, c)
+	return b.String(), err
+}

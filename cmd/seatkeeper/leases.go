@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seatkeeper/seatkeeper/lease"
+	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
+)
+
+func (a *app) leasesCommand() *cobra.Command {
+	var req pb.LeasesRequest
+	cmd := &cobra.Command{
+		Use:   "leases",
+		Short: "List who holds what",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch req.State {
+			case "", lease.Active.String(), lease.Expiring.String():
+			default:
+				return usagef("--state %q: use active or expiring", req.State)
+			}
+			req.Tenant = a.cfg.Client.Tenant
+			c, err := a.dial(0)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			answer, err := allLeases(cmd.Context(), c, &req)
+			if err != nil {
+				return err
+			}
+			return a.print(answer, func(t *table) { drawEntries(t, answer.Leases) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&req.Feature, "feature", "", "only leases of this feature")
+	f.StringVar(&req.User, "user", "", "only leases of this user")
+	f.StringVar(&req.Host, "host", "", "only leases from this host")
+	f.StringVar(&req.State, "state", "", "only active or only expiring ones")
+	f.StringVar(&req.SessionId, "session", "", "only leases of this session")
+	f.Uint32Var(&req.Handle, "handle", 0, "only the lease with this handle")
+	f.Uint64Var(&req.Id, "id", 0, "only this lease")
+	f.BoolVar(&req.Stale, "stale", false, "the answering node's own state, perhaps old, also without a leader")
+	return cmd
+}
+
+// allLeases turns all pages into one answer.
+func allLeases(ctx context.Context, c *conn, req *pb.LeasesRequest) (*pb.LeasesResponse, error) {
+	all := &pb.LeasesResponse{}
+	for {
+		page, err := c.cluster.Leases(ctx, req)
+		if err != nil {
+			return nil, apiError(err)
+		}
+		all.Leases = append(all.Leases, page.Leases...)
+		all.RaftIndex, all.Term = page.RaftIndex, page.Term
+		if page.NextPageToken == "" {
+			return all, nil
+		}
+		req.PageToken = page.NextPageToken
+	}
+}
+
+// drawEntries draws leases as an operator sees them.
+func drawEntries(t *table, leases []*pb.LeaseEntry) {
+	t.row("HANDLE", "FEATURE", "VERSION", "COUNT", "SEATS", "USER", "HOST", "DISPLAY", "STATE", "REMAINING", "SINCE", "LEASE", "TOKEN")
+	for _, l := range leases {
+		t.row(l.Handle, l.Feature, l.Version, l.Count, ints(l.Seats), l.User, l.Host, l.Display, l.State,
+			millis(l.RemainingMs), localTime(l.Since), l.Id, l.FencingToken)
+	}
+}
+
+// localTime shows an RFC 3339 time on this host's clock.
+func localTime(s string) string {
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return s
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}
+
+func (a *app) killCommand() *cobra.Command {
+	var req pb.KillRequest
+	var ids []string
+	var handles []uint
+	cmd := &cobra.Command{
+		Use:   "kill [HANDLE…]",
+		Short: "Take seats back at once; their holders learn of it at their next heartbeat",
+		Long: `Takes back every lease that matches all that is given: handles, or --lease, --user,
+--host, --session, --feature. --dry-run only shows them. Until its next heartbeat a
+holder may go on: resources that check the fencing token are safe meanwhile.`,
+		Example: `  seatkeeper kill 14
+  seatkeeper kill --user ann --host ws1 --dry-run`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := readKill(&req, args, handles, ids); err != nil {
+				return err
+			}
+			req.Tenant = a.cfg.Client.Tenant
+			c, err := a.dial(0)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			answer, err := c.cluster.Kill(cmd.Context(), &req)
+			if err != nil {
+				return apiError(err)
+			}
+			return a.print(answer, func(t *table) {
+				drawEntries(t, answer.Killed)
+				if req.DryRun {
+					t.text("%d lease(s) would be taken back", len(answer.Killed))
+					return
+				}
+				t.text("%d lease(s) taken back", len(answer.Killed))
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&ids, "lease", nil, "lease ids")
+	f.UintSliceVar(&handles, "handle", nil, "handles, as the arguments")
+	f.StringVar(&req.User, "user", "", "leases of this user")
+	f.StringVar(&req.Host, "host", "", "leases from this host")
+	f.StringVar(&req.SessionId, "session", "", "leases of this session")
+	f.StringVar(&req.Feature, "feature", "", "leases of this feature")
+	f.BoolVar(&req.DryRun, "dry-run", false, "show what would be taken back")
+	return cmd
+}
+
+// readKill turns arguments and flags into selectors; without one nothing is killed.
+func readKill(req *pb.KillRequest, args []string, handles []uint, ids []string) error {
+	for _, h := range args {
+		n, err := strconv.ParseUint(h, 10, 32)
+		if err != nil || n == 0 {
+			return usagef("%q is no handle: use the number in the HANDLE column of seatkeeper leases", h)
+		}
+		req.Handles = append(req.Handles, uint32(n))
+	}
+	for _, h := range handles {
+		req.Handles = append(req.Handles, uint32(h))
+	}
+	var err error
+	if req.LeaseIds, err = leaseIDs(ids); err != nil {
+		return err
+	}
+	if len(req.Handles) == 0 && len(req.LeaseIds) == 0 && req.User == "" && req.Host == "" && req.SessionId == "" && req.Feature == "" {
+		return usagef("kill what? name handles, or --lease, --user, --host, --session, --feature")
+	}
+	return nil
+}
+
+func (a *app) usageCommand() *cobra.Command {
+	var feature, from, to string
+	cmd := &cobra.Command{
+		Use:   "usage",
+		Short: "List ended leases: who used what, from when to when, and why it ended",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			req := &pb.UsageRequest{Tenant: a.cfg.Client.Tenant, Feature: feature}
+			var err error
+			if req.From, err = timeArg("--from", from, time.Now()); err != nil {
+				return err
+			}
+			if req.To, err = timeArg("--to", to, time.Now()); err != nil {
+				return err
+			}
+			c, err := a.dial(0)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			answer, err := c.cluster.Usage(cmd.Context(), req)
+			if err != nil {
+				return apiError(err)
+			}
+			return a.print(answer, func(t *table) { drawUsage(t, answer) })
+		},
+	}
+	cmd.Flags().StringVar(&feature, "feature", "", "only this feature")
+	cmd.Flags().StringVar(&from, "from", "", "ended at or after: RFC 3339, a day (2026-02-10), or how long ago (24h)")
+	cmd.Flags().StringVar(&to, "to", "", "started before: as --from")
+	return cmd
+}
+
+func drawUsage(t *table, answer *pb.UsageResponse) {
+	t.row("FEATURE", "VERSION", "COUNT", "USER", "HOST", "START", "END", "DURATION", "REASON", "LEASE")
+	for _, r := range answer.Records {
+		t.row(r.Feature, r.Version, r.Count, r.User, r.Host, localTime(r.Start), localTime(r.End), millis(r.DurationMs), r.Reason, r.LeaseId)
+	}
+	if answer.Truncated {
+		t.text("older records are no longer kept by this node")
+	}
+}
+
+// timeArg reads a time, a local day, or a span before now, as RFC 3339.
+func timeArg(flag, s string, now time.Time) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return t.Format(time.RFC3339), nil
+	}
+	if t, err := time.ParseInLocation(time.DateOnly, s, time.Local); err == nil {
+		return t.Format(time.RFC3339), nil
+	}
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+		return now.Add(-d).Format(time.RFC3339), nil
+	}
+	return "", usagef("%s %q: use 2026-02-10T08:00:00Z, 2026-02-10, or 24h for a day ago", flag, s)
+}
