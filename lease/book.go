@@ -20,7 +20,8 @@ type Book struct {
 	groupByShare                                    map[shareKey]uint32
 	poolsByFeature                                  map[featureKey][]uint32
 	state                                           []poolState // by pool slot
-	dueLeases, dueSessions                          dueIndex
+	dueLeases                                       dueIndex
+	dueSessions                                     dueIndex // those without a lease
 	liveSessions, liveLeases                        int
 	// nextDate is the next calendar date at which some entitlement starts or ends.
 	nextDate Calendar
@@ -112,7 +113,7 @@ func (b *Book) fence() Reply {
 const generation = 1 << 32
 
 // deadline is when the leases of a pool held by s turn expiring.
-func deadline(s *SessionRecord, p *PoolRecord) Time { return s.Renewed.Add(p.Profile.Lifespan) }
+func deadline(s *sessionRow, p *PoolRecord) Time { return s.Renewed.Add(p.Profile.Lifespan) }
 
 // leaseDue is when a lease may be reclaimed.
 func (b *Book) leaseDue(slot uint32) Time {
@@ -139,11 +140,11 @@ func (b *Book) show(slot uint32) Lease {
 		Tenant: p.Tenant, Feature: p.Feature, Version: p.Version, Count: int(l.Count),
 		Seats: make([]int, l.Count), State: Active,
 		Remaining: max(0, end.Sub(b.Now())), Grace: p.Profile.Grace,
-		Since: l.Since, Session: s.ID, Principal: s.Principal, InstanceID: s.InstanceID,
+		Since: l.Since, Session: s.ID, Principal: s.principal(), InstanceID: s.instance(),
 		Rev: s.Rev, Deadline: end,
 	}
 	for i := range x.Seats {
-		x.Seats[i] = int(g.Seats[i])
+		x.Seats[i] = int(g.seats()[i])
 	}
 	if end <= b.Now() {
 		x.State = Expiring
@@ -200,10 +201,12 @@ func (b *Book) reindex() {
 		return true
 	})
 	b.poolSlots, taken = numbersWithout(taken), nil
-	f.Sessions(func(i uint32, s *SessionRecord) bool {
+	b.eachSession(func(i uint32, s *sessionRow) bool {
 		taken = append(taken, i)
 		b.sessionByID[s.ID] = i
-		b.dueSessions.push(i, b.sessionDue(i))
+		if s.Leases == 0 {
+			b.dueSessions.push(i, b.sessionDue(i))
+		}
 		if !s.Closed {
 			b.liveSessions++
 		}
@@ -217,12 +220,12 @@ func (b *Book) reindex() {
 		return true
 	})
 	b.leaseSlots, taken = numbersWithout(taken), nil
-	f.Groups(func(i uint32, g *GroupRecord) bool {
+	b.eachGroup(func(i uint32, g *groupRow) bool {
 		taken = append(taken, i)
 		if g.Shared {
 			p := b.pools.at(g.Pool)
-			s := b.sessions.at(b.leases.at(g.Members[0]).Session)
-			b.groupByShare[shareKeyOf(g.Pool, p.Share.By, s.Principal)] = i
+			s := b.sessions.at(b.leases.at(g.members()[0]).Session)
+			b.groupByShare[shareKeyOf(g.Pool, p.Share.By, s.principal())] = i
 		}
 		return true
 	})

@@ -33,8 +33,8 @@ func (b *Book) checkLeases() (err error) {
 			err = fmt.Errorf("lease %d has no live session", l.ID)
 		case g == nil || g.Pool == 0:
 			err = fmt.Errorf("lease %d has no charge", l.ID)
-		case l.Count < 1 || int(l.Count) > len(g.Seats):
-			err = fmt.Errorf("lease %d: %d seats asked, %d charged", l.ID, l.Count, len(g.Seats))
+		case l.Count < 1 || int(l.Count) > len(g.seats()):
+			err = fmt.Errorf("lease %d: %d seats asked, %d charged", l.ID, l.Count, len(g.seats()))
 		case l.Token > b.High || l.Granted > b.Now():
 			err = fmt.Errorf("lease %d is from the future", l.ID)
 		case int(i) >= len(b.dueLeases.pos) || b.dueLeases.pos[i] == 0:
@@ -52,43 +52,43 @@ func (b *Book) checkLeases() (err error) {
 
 func (b *Book) checkGroups() (err error) {
 	members := 0
-	b.groups.all(func(i uint32, g *GroupRecord) bool {
+	b.groups.all(func(i uint32, g *groupRow) bool {
 		if g.Pool == 0 {
 			return true
 		}
 		p := b.pools.at(g.Pool)
-		if p == nil || p.Feature == "" || g.N == 0 || int(g.N) > MaxShareSessions {
+		if p == nil || p.Feature == "" || len(g.members()) == 0 || len(g.members()) > MaxShareSessions {
 			err = fmt.Errorf("charge %d: no pool or no member", i)
 			return false
 		}
-		if !g.Shared && g.N > 1 || g.Shared && int(g.N) > p.Share.MaxSessions {
-			err = fmt.Errorf("feature %s: %d sessions share one charge, %d may", p.Feature, g.N, p.Share.MaxSessions)
+		if !g.Shared && len(g.members()) > 1 || g.Shared && len(g.members()) > p.Share.MaxSessions {
+			err = fmt.Errorf("feature %s: %d sessions share one charge, %d may", p.Feature, len(g.members()), p.Share.MaxSessions)
 			return false
 		}
 		most := uint32(0)
 		var key shareKey
-		members += int(g.N)
-		for n, m := range g.Members[:g.N] {
+		members += len(g.members())
+		for n, m := range g.members() {
 			l := b.leases.at(m)
-			if l == nil || l.ID == 0 || l.Group != i || slices.Contains(g.Members[:n], m) {
+			if l == nil || l.ID == 0 || l.Group != i || slices.Contains(g.members()[:n], m) {
 				err = fmt.Errorf("charge %d: member %d is not its lease", i, m)
 				return false
 			}
 			most = max(most, l.Count)
-			k := shareKeyOf(g.Pool, p.Share.By, b.sessions.at(l.Session).Principal)
+			k := shareKeyOf(g.Pool, p.Share.By, b.sessions.at(l.Session).principal())
 			if n > 0 && k != key {
 				err = fmt.Errorf("charge %d is shared by different principals", i)
 				return false
 			}
 			key = k
 		}
-		if int(most) != len(g.Seats) {
-			err = fmt.Errorf("charge %d: %d seats for at most %d asked", i, len(g.Seats), most)
+		if int(most) != len(g.seats()) {
+			err = fmt.Errorf("charge %d: %d seats for at most %d asked", i, len(g.seats()), most)
 		}
 		if g.Shared && b.groupByShare[key] != i {
 			err = fmt.Errorf("charge %d cannot be found by its share key", i)
 		}
-		for _, n := range g.Seats {
+		for _, n := range g.seats() {
 			if seat := p.Seats.at(n); seat == nil || seat.Group != i {
 				err = fmt.Errorf("feature %s: seat %d is not charged to its holder", p.Feature, n)
 			}
@@ -103,9 +103,9 @@ func (b *Book) checkGroups() (err error) {
 
 func (b *Book) checkPools() (err error) {
 	charges := map[uint32]int{}
-	b.groups.all(func(_ uint32, g *GroupRecord) bool {
+	b.groups.all(func(_ uint32, g *groupRow) bool {
 		if g.Pool != 0 {
-			charges[g.Pool] += len(g.Seats)
+			charges[g.Pool] += len(g.seats())
 		}
 		return true
 	})
@@ -143,7 +143,7 @@ func (b *Book) checkPools() (err error) {
 
 func (b *Book) checkSessions() (err error) {
 	total := 0
-	b.sessions.all(func(i uint32, s *SessionRecord) bool {
+	b.sessions.all(func(i uint32, s *sessionRow) bool {
 		if s.ID.IsZero() {
 			return true
 		}

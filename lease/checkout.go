@@ -101,7 +101,7 @@ func checkItem(it Item) *Refusal {
 }
 
 // admit finds the session of a checkout, if it exists, and judges its number.
-func (b *Book) admit(c *Checkout) (slot uint32, s *SessionRecord, replay bool, refusal *Refusal) {
+func (b *Book) admit(c *Checkout) (slot uint32, s *sessionRow, replay bool, refusal *Refusal) {
 	if _, known := b.sessionByID[c.Session.ID]; !known {
 		if c.Session.Seq > 1 {
 			return 0, nil, false, refuse(SessionUnknown, "no session %s: it was closed, or its leases ran out; check out again with a new one", c.Session.ID)
@@ -114,7 +114,7 @@ func (b *Book) admit(c *Checkout) (slot uint32, s *SessionRecord, replay bool, r
 	if slot, s, refusal = b.enter(c.Session); refusal != nil {
 		return 0, nil, false, refusal
 	}
-	if s.Tenant != c.Tenant {
+	if s.tenant() != c.Tenant {
 		return 0, nil, false, refuse(Forbidden, "session %s belongs to another tenant", c.Session.ID)
 	}
 	replay, refusal = numbered(s, c.Session.Seq, DoneCheckout)
@@ -123,18 +123,19 @@ func (b *Book) admit(c *Checkout) (slot uint32, s *SessionRecord, replay bool, r
 
 // again answers the last numbered checkout a second time: same leases, with what
 // remains of them now. One that ended meanwhile is told as lost.
-func (b *Book) again(s *SessionRecord) Reply {
-	if s.Last.Refusal != nil {
-		return Reply{Refusal: s.Last.Refusal, Replayed: true}
+func (b *Book) again(s *sessionRow) Reply {
+	if s.last().Refusal != nil {
+		return Reply{Refusal: s.last().Refusal, Replayed: true}
 	}
 	r := Reply{Session: b.info(s), Replayed: true}
-	for _, ref := range s.Last.Granted {
+	for _, ref := range s.last().Granted {
 		if b.holds(s, ref) {
 			r.Leases = append(r.Leases, b.show(b.lookup(ref.ID)))
 			continue
 		}
 		lost := Lost{Ref: ref}
-		for _, x := range s.Lost {
+		told, _ := s.lost()
+		for _, x := range told {
 			if x.ID == ref.ID {
 				lost = x
 			}
@@ -147,7 +148,7 @@ func (b *Book) again(s *SessionRecord) Reply {
 // deny answers a refusal. A numbered request is remembered as refused, so that a late
 // duplicate of it takes nothing the client does not know of, unless the client asked
 // to go on trying with it (Tentative).
-func (b *Book) deny(c *Checkout, slot uint32, s *SessionRecord, plans []plan, refusal *Refusal) Reply {
+func (b *Book) deny(c *Checkout, slot uint32, s *sessionRow, plans []plan, refusal *Refusal) Reply {
 	if c.Tentative && !refusal.Final {
 		return Reply{Refusal: refusal}
 	}
@@ -168,7 +169,7 @@ func (b *Book) deny(c *Checkout, slot uint32, s *SessionRecord, plans []plan, re
 }
 
 // plan decides for each item where its seats would come from. The first refusal ends it.
-func (b *Book) plan(s *SessionRecord, c *Checkout) ([]plan, *Refusal) {
+func (b *Book) plan(s *sessionRow, c *Checkout) ([]plan, *Refusal) {
 	if left := b.FenceUntil.Sub(b.Now()); left > 0 {
 		r := refuse(Overloaded, "the cluster was restored from a backup; checkouts resume in %v", left.Round(time.Second))
 		r.RetryAfter = left
@@ -176,7 +177,7 @@ func (b *Book) plan(s *SessionRecord, c *Checkout) ([]plan, *Refusal) {
 	}
 	principal := c.Principal
 	if s != nil {
-		principal = s.Principal
+		principal = s.principal()
 	}
 	plans := make([]plan, 0, len(c.Items))
 	fresh := 0
@@ -206,7 +207,7 @@ func (b *Book) plan(s *SessionRecord, c *Checkout) ([]plan, *Refusal) {
 
 // planItem chooses a pool: the one the session holds already, else the first that fits
 // and has seats.
-func (b *Book) planItem(tenant string, s *SessionRecord, who Principal, it Item) plan {
+func (b *Book) planItem(tenant string, s *sessionRow, who Principal, it Item) plan {
 	p := plan{item: it}
 	if s != nil {
 		if held := b.heldBy(s, it); held != 0 && !Broken(GuardReattach) {
@@ -230,11 +231,11 @@ func (b *Book) planItem(tenant string, s *SessionRecord, who Principal, it Item)
 		if shares(rule.By, who) {
 			if p.group = b.groupByShare[shareKeyOf(i, rule.By, who)]; p.group != 0 {
 				g := b.groups.at(p.group)
-				if int(g.N) >= rule.MaxSessions {
+				if len(g.members()) >= rule.MaxSessions {
 					exceeded = true
 					continue
 				}
-				p.seats = max(0, it.Count-len(g.Seats))
+				p.seats = max(0, it.Count-len(g.seats()))
 			}
 		}
 		if p.seats <= b.free(i) {
@@ -250,7 +251,7 @@ func (b *Book) planItem(tenant string, s *SessionRecord, who Principal, it Item)
 }
 
 // heldBy finds the session's lease that answers the item; 0 if there is none.
-func (b *Book) heldBy(s *SessionRecord, it Item) (held uint32) {
+func (b *Book) heldBy(s *sessionRow, it Item) (held uint32) {
 	b.each(s, func(slot uint32, l *LeaseRecord) {
 		p := b.pools.at(b.groups.at(l.Group).Pool)
 		if held == 0 && p.Feature == it.Feature && CompareVersions(p.Version, it.Version) >= 0 {

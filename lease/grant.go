@@ -3,7 +3,7 @@ package lease
 import "slices"
 
 // grant makes the lease that a plan promised.
-func (b *Book) grant(index uint64, sslot uint32, s *SessionRecord, p *plan) uint32 {
+func (b *Book) grant(index uint64, sslot uint32, s *sessionRow, p *plan) uint32 {
 	slot := b.leaseSlots.take()
 	b.Grants++
 	gslot := p.group
@@ -12,14 +12,16 @@ func (b *Book) grant(index uint64, sslot uint32, s *SessionRecord, p *plan) uint
 	}
 	b.charge(gslot, p.seats)
 	g := b.groups.mut(b.gen, gslot)
-	g.Members[g.N] = slot
-	g.N++
+	g.addMember(slot)
 	l := b.leases.mut(b.gen, slot)
 	*l = LeaseRecord{
 		ID: ID(b.Grants<<slotBits | uint64(slot)), Session: sslot, Group: gslot,
 		Count: uint32(p.item.Count), Granted: b.Now(), Since: b.Calendar(),
 	}
 	l.Token = b.token(index, g, l.Count)
+	if s.Leases == 0 {
+		b.dueSessions.remove(sslot) // its leases keep it alive
+	}
 	b.link(s, slot, l)
 	pool := b.pools.mut(b.gen, p.pool)
 	pool.Grants++
@@ -31,13 +33,13 @@ func (b *Book) grant(index uint64, sslot uint32, s *SessionRecord, p *plan) uint
 }
 
 // newGroup starts a charge; it can be shared if the pool's rule and the principal say so.
-func (b *Book) newGroup(pool uint32, s *SessionRecord) uint32 {
+func (b *Book) newGroup(pool uint32, s *sessionRow) uint32 {
 	slot := b.groupSlots.take()
 	g := b.groups.mut(b.gen, slot)
-	*g = GroupRecord{Pool: pool}
-	if by := b.pools.at(pool).Share.By; shares(by, s.Principal) {
+	*g = groupRow{Pool: pool}
+	if by := b.pools.at(pool).Share.By; shares(by, s.principal()) {
 		g.Shared = true
-		b.groupByShare[shareKeyOf(pool, by, s.Principal)] = slot
+		b.groupByShare[shareKeyOf(pool, by, s.principal())] = slot
 	}
 	return slot
 }
@@ -49,28 +51,28 @@ func (b *Book) charge(gslot uint32, n int) {
 	}
 	g := b.groups.mut(b.gen, gslot)
 	p := b.pools.mut(b.gen, g.Pool)
-	seats := append(make([]uint32, 0, len(g.Seats)+n), g.Seats...)
+	seats := slices.Grow(slices.Clone(g.seats()), n)
 	for range n {
 		number := b.state[g.Pool].seats.take()
 		p.Seats.mut(b.gen, number).Group = gslot
 		seats = append(seats, number)
 	}
-	g.Seats = seats
+	g.set(g.members(), seats)
 	p.Charged += uint32(n)
 }
 
 // token gives the fencing token of a new lease on the first n seats of a group: the raft
 // index, or one more than any of these seats had, if that is higher.
-func (b *Book) token(index uint64, g *GroupRecord, n uint32) Token {
+func (b *Book) token(index uint64, g *groupRow, n uint32) Token {
 	p := b.pools.mut(b.gen, g.Pool)
 	t := max(Token(index), b.Floor+1)
-	for _, number := range g.Seats[:n] {
+	for _, number := range g.seats()[:n] {
 		t = max(t, p.Seats.at(number).Last+1)
 	}
 	if Broken(GuardToken) {
 		t = Token(b.liveLeases + 1)
 	}
-	for _, number := range g.Seats[:n] {
+	for _, number := range g.seats()[:n] {
 		p.Seats.mut(b.gen, number).Last = t
 	}
 	b.High = max(b.High, t)
@@ -78,7 +80,7 @@ func (b *Book) token(index uint64, g *GroupRecord, n uint32) Token {
 }
 
 // link appends a lease to its session's list.
-func (b *Book) link(s *SessionRecord, slot uint32, l *LeaseRecord) {
+func (b *Book) link(s *sessionRow, slot uint32, l *LeaseRecord) {
 	if s.Tail == 0 {
 		s.First = slot
 	} else {
@@ -88,7 +90,7 @@ func (b *Book) link(s *SessionRecord, slot uint32, l *LeaseRecord) {
 	s.Leases++
 }
 
-func (b *Book) unlink(s *SessionRecord, l *LeaseRecord) {
+func (b *Book) unlink(s *sessionRow, l *LeaseRecord) {
 	if l.Prev == 0 {
 		s.First = l.Next
 	} else {
@@ -110,17 +112,17 @@ func (b *Book) release(slot uint32, why Release) Released {
 	l := b.leases.mut(b.gen, slot)
 	s := b.sessions.mut(b.gen, l.Session)
 	b.unlink(s, l)
+	if s.Leases == 0 {
+		b.dueSessions.push(l.Session, b.sessionDue(l.Session))
+	}
 	b.dueLeases.remove(slot)
 	gslot := l.Group
 	g := b.groups.mut(b.gen, gslot)
-	at := slices.Index(g.Members[:g.N], slot)
-	copy(g.Members[at:], g.Members[at+1:g.N])
-	g.N--
-	g.Members[g.N] = 0
+	g.removeMember(slot)
 	p := b.pools.mut(b.gen, g.Pool)
 	p.Releases++
 	p.SeatMillis += uint64(l.Count) * uint64(b.Now().Sub(l.Granted).Milliseconds())
-	b.shrink(gslot, s.Principal)
+	b.shrink(gslot, s.principal())
 	out := Released{Ref: Ref{l.ID, l.Token}, Feature: p.Feature, Count: int(l.Count), Reason: why}
 	switch why {
 	case ReleasedNormal, ReleasedClientExit:
@@ -139,22 +141,22 @@ func (b *Book) shrink(gslot uint32, who Principal) {
 	g := b.groups.mut(b.gen, gslot)
 	p := b.pools.mut(b.gen, g.Pool)
 	need := uint32(0)
-	for _, m := range g.Members[:g.N] {
+	for _, m := range g.members() {
 		need = max(need, b.leases.at(m).Count)
 	}
-	for _, number := range g.Seats[need:] {
+	for _, number := range g.seats()[need:] {
 		p.Seats.mut(b.gen, number).Group = 0
 		b.state[g.Pool].seats.put(number)
 		p.Charged--
 	}
-	g.Seats = g.Seats[:need:need]
-	if g.N > 0 {
+	g.set(g.members(), g.seats()[:need])
+	if len(g.members()) > 0 {
 		return
 	}
 	if g.Shared {
 		delete(b.groupByShare, shareKeyOf(g.Pool, p.Share.By, who))
 	}
-	*g = GroupRecord{}
+	*g = groupRow{}
 	b.groupSlots.put(gslot)
 }
 
@@ -166,6 +168,6 @@ func (b *Book) event(k EventKind, slot uint32) Event {
 	return Event{
 		Kind: k, At: b.Now(), Date: b.Calendar(), Start: l.Granted, StartDate: l.Since,
 		Lease: Ref{l.ID, l.Token}, Tenant: p.Tenant, Feature: p.Feature, Version: p.Version,
-		Count: int(l.Count), Session: s.ID, Principal: s.Principal,
+		Count: int(l.Count), Session: s.ID, Principal: s.principal(),
 	}
 }

@@ -35,7 +35,7 @@ type state struct {
 	leases   map[lease.ID]lease.Lease
 	pools    []lease.PoolStatus
 	sessions map[lease.SessionID]lease.SessionRecord
-	millis    map[string]uint64 // seats × time of ended leases, by pool
+	millis   map[string]uint64 // seats × time of ended leases, by pool
 }
 
 func newWatch(b *lease.Book) *watch {

@@ -23,7 +23,7 @@ func (l *Loader) Licence(x *Licence) { l.b.licences = append(l.b.licences, x) }
 func (l *Loader) Session(slot uint32, r SessionRecord) {
 	to := l.b.sessions.mut(l.b.gen, slot)
 	l.fresh("session", slot, !r.ID.IsZero(), to.ID.IsZero())
-	*to = r
+	*to = rowOfSession(r)
 }
 
 // Lease puts a lease at its slot.
@@ -37,7 +37,11 @@ func (l *Loader) Lease(slot uint32, r LeaseRecord) {
 func (l *Loader) Group(slot uint32, r GroupRecord) {
 	to := l.b.groups.mut(l.b.gen, slot)
 	l.fresh("charge", slot, r.Pool != 0, to.Pool == 0)
-	*to = r
+	if r.N > MaxShareSessions {
+		l.fail("charge %d has %d members", slot, r.N)
+		return
+	}
+	*to = rowOfGroup(r)
 }
 
 // Pool puts a pool at its slot; its seats follow by Seat.

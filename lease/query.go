@@ -129,7 +129,7 @@ func (b *Book) matches(slot uint32, f Filter) bool {
 		state = Expiring
 	}
 	return (f.Tenant == "" || f.Tenant == p.Tenant) && (f.Feature == "" || f.Feature == p.Feature) &&
-		(f.User == "" || f.User == s.Principal.User) && (f.Host == "" || f.Host == s.Principal.Host) &&
+		(f.User == "" || f.User == s.principal().User) && (f.Host == "" || f.Host == s.principal().Host) &&
 		(f.State == 0 || f.State == state) && (f.Session.IsZero() || f.Session == s.ID) &&
 		(f.ID == 0 || f.ID == l.ID) && (f.Handle == 0 || uint32(f.Handle) == slot)
 }
@@ -153,11 +153,11 @@ func (b *Book) Preview(c Checkout) (items []PreviewItem, ok bool) {
 	if r := normalize(&c); r != nil {
 		return []PreviewItem{{Refusal: r}}, false
 	}
-	var s *SessionRecord
+	var s *sessionRow
 	principal := c.Principal
-	if slot, found := b.sessionByID[c.Session.ID]; found && !b.sessions.at(slot).Closed && b.sessions.at(slot).Tenant == c.Tenant {
+	if slot, found := b.sessionByID[c.Session.ID]; found && !b.sessions.at(slot).Closed && b.sessions.at(slot).tenant() == c.Tenant {
 		s = b.sessions.at(slot)
-		principal = s.Principal
+		principal = s.principal()
 	}
 	ok = true
 	for _, it := range c.Items {
@@ -235,9 +235,6 @@ func (b *Book) Due(limit int) []Command {
 	}
 	for _, slot := range b.dueSessions.dueBy(b.Now(), left, b.sessionDue) {
 		s := b.sessions.at(slot)
-		if s.Leases > 0 {
-			continue // these are due too, and go first
-		}
 		out = append(out, ExpireSession{ID: s.ID, Rev: s.Rev})
 	}
 	return out

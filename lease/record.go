@@ -112,12 +112,21 @@ type SeatRecord struct {
 // it is while the Book goes on.
 type tables struct {
 	Header
-	sessions vec[SessionRecord]
+	sessions vec[sessionRow]
 	leases   vec[LeaseRecord]
-	groups   vec[GroupRecord]
+	groups   vec[groupRow]
 	pools    vec[PoolRecord]
 	// licences are sorted by tenant and id; the slice is replaced on every change.
 	licences []*Licence
+}
+
+// eachSession and eachGroup visit the used slots in order.
+func (t *tables) eachSession(yield func(slot uint32, r *sessionRow) bool) {
+	t.sessions.all(func(i uint32, r *sessionRow) bool { return r.ID.IsZero() || yield(i, r) })
+}
+
+func (t *tables) eachGroup(yield func(slot uint32, r *groupRow) bool) {
+	t.groups.all(func(i uint32, r *groupRow) bool { return r.Pool == 0 || yield(i, r) })
 }
 
 // Frozen is an unchanging view of a Book, for a snapshot.
@@ -131,7 +140,10 @@ func (f *Frozen) Licences() []*Licence { return f.t.licences }
 
 // Sessions, Leases, Groups and Pools call yield for each used slot in order.
 func (f *Frozen) Sessions(yield func(slot uint32, r *SessionRecord) bool) {
-	f.t.sessions.all(func(i uint32, r *SessionRecord) bool { return r.ID.IsZero() || yield(i, r) })
+	f.t.eachSession(func(i uint32, r *sessionRow) bool {
+		x := r.record()
+		return yield(i, &x)
+	})
 }
 
 // Leases calls yield for each live lease in slot order.
@@ -141,7 +153,10 @@ func (f *Frozen) Leases(yield func(slot uint32, r *LeaseRecord) bool) {
 
 // Groups calls yield for each charge in slot order.
 func (f *Frozen) Groups(yield func(slot uint32, r *GroupRecord) bool) {
-	f.t.groups.all(func(i uint32, r *GroupRecord) bool { return r.Pool == 0 || yield(i, r) })
+	f.t.eachGroup(func(i uint32, r *groupRow) bool {
+		x := r.record()
+		return yield(i, &x)
+	})
 }
 
 // Pools calls yield for each pool in slot order.

@@ -13,7 +13,7 @@ func (b *Book) checkIn(c CheckIn) Reply {
 		return Reply{Refusal: refusal}
 	}
 	if replay {
-		return Reply{Refusal: s.Last.Refusal, Released: s.Last.Released, Lost: s.Last.Lost, Replayed: true}
+		return Reply{Refusal: s.last().Refusal, Released: s.last().Released, Lost: s.last().Lost, Replayed: true}
 	}
 	why := c.Reason
 	if why != ReleasedClientExit {
@@ -41,7 +41,7 @@ func (b *Book) checkIn(c CheckIn) Reply {
 
 // named finds the leases a check-in means; those the session does not hold (any more)
 // come back as lost, and are not touched whoever holds them now.
-func (b *Book) named(s *SessionRecord, c CheckIn) (slots []uint32, lost []Lost) {
+func (b *Book) named(s *sessionRow, c CheckIn) (slots []uint32, lost []Lost) {
 	if len(c.Refs) == 0 || c.Close {
 		b.each(s, func(slot uint32, _ *LeaseRecord) { slots = append(slots, slot) })
 		if len(c.Refs) == 0 {

@@ -4,7 +4,7 @@ import "crypto/subtle"
 
 // enter finds the session of a request and decides whether the request may act for it.
 // A higher incarnation takes over: it starts its own numbering and fences the older.
-func (b *Book) enter(ref SessionRef) (slot uint32, s *SessionRecord, refusal *Refusal) {
+func (b *Book) enter(ref SessionRef) (slot uint32, s *sessionRow, refusal *Refusal) {
 	slot, ok := b.sessionByID[ref.ID]
 	if !ok {
 		return 0, nil, refuse(SessionUnknown, "no session %s: it was never opened, was closed, or its leases ran out; check out again with a new one", ref.ID)
@@ -21,39 +21,39 @@ func (b *Book) enter(ref SessionRef) (slot uint32, s *SessionRecord, refusal *Re
 	}
 	s = b.sessions.mut(b.gen, slot)
 	if ref.Incarnation > s.Incarnation {
-		s.Incarnation, s.Seq, s.Last = ref.Incarnation, 0, Done{}
+		s.Incarnation, s.Seq, s.done = ref.Incarnation, 0, nil
 	}
 	return slot, s, nil
 }
 
 // numbered says what a sequence number means for the session: a new request (do it), the
 // last one again (answer it again), or an older one (refuse it).
-func numbered(s *SessionRecord, seq uint64, kind DoneKind) (replay bool, refusal *Refusal) {
+func numbered(s *sessionRow, seq uint64, kind DoneKind) (replay bool, refusal *Refusal) {
 	switch {
 	case seq == 0 || Broken(GuardSeq):
 		return false, nil
 	case seq < s.Seq && !Broken(GuardStaleSeq):
 		return false, refuse(StaleRequest, "request %d is older than the session's last one, %d; it has no effect", seq, s.Seq)
-	case seq == s.Seq && s.Last.Kind != kind:
+	case seq == s.Seq && s.last().Kind != kind:
 		return false, refuse(StaleRequest, "request %d was of another kind; number each new request higher", seq)
 	}
 	return seq == s.Seq, nil
 }
 
 // finish remembers what a numbered request came to.
-func finish(s *SessionRecord, seq uint64, d Done) {
+func finish(s *sessionRow, seq uint64, d Done) {
 	if seq != 0 {
-		s.Seq, s.Last = seq, d
+		done := d // only what is remembered goes to the heap
+		s.Seq, s.done = seq, &done
 	}
 }
 
 // open makes a new session. The caller has checked its fields.
-func (b *Book) open(c *Checkout) (uint32, *SessionRecord) {
+func (b *Book) open(c *Checkout) (uint32, *sessionRow) {
 	slot := b.sessionSlots.take()
 	s := b.sessions.mut(b.gen, slot)
-	*s = SessionRecord{
-		ID: c.Session.ID, Digest: c.Session.Digest, Tenant: c.Tenant,
-		Principal: c.Principal, InstanceID: c.InstanceID,
+	*s = sessionRow{
+		ID: c.Session.ID, Digest: c.Session.Digest, owner: packOwner(c.Tenant, c.Principal, c.InstanceID),
 		Incarnation: max(1, c.Session.Incarnation), Renewed: b.Now(), Rev: 1,
 		Lifespan: DefaultProfile.Lifespan, Grace: DefaultProfile.Grace,
 		Ephemeral: c.Ephemeral,
@@ -75,7 +75,7 @@ func (b *Book) close(slot uint32) {
 		return
 	}
 	b.liveSessions--
-	s.Closed, s.Last, s.Lost, s.Told = true, Done{}, nil, 0
+	s.Closed, s.done, s.losses = true, nil, nil
 }
 
 // forget drops the session and all that was remembered of it.
@@ -86,18 +86,18 @@ func (b *Book) forget(slot uint32) {
 	}
 	delete(b.sessionByID, s.ID)
 	b.dueSessions.remove(slot)
-	*s = SessionRecord{}
+	*s = sessionRow{}
 	b.sessionSlots.put(slot)
 }
 
 // heartbeat carries all deadlines of the session forward.
-func (b *Book) heartbeat(s *SessionRecord) {
+func (b *Book) heartbeat(s *sessionRow) {
 	s.Renewed = b.Now()
 	s.Rev++
 }
 
 // info is what a client is told of its session.
-func (b *Book) info(s *SessionRecord) SessionInfo {
+func (b *Book) info(s *sessionRow) SessionInfo {
 	shortest := s.Lifespan
 	b.each(s, func(_ uint32, l *LeaseRecord) {
 		shortest = min(shortest, b.pools.at(b.groups.at(l.Group).Pool).Profile.Lifespan)
@@ -106,7 +106,7 @@ func (b *Book) info(s *SessionRecord) SessionInfo {
 }
 
 // each visits the leases of a session in the order they were granted.
-func (b *Book) each(s *SessionRecord, visit func(slot uint32, l *LeaseRecord)) {
+func (b *Book) each(s *sessionRow, visit func(slot uint32, l *LeaseRecord)) {
 	for slot := s.First; slot != 0; {
 		l := b.leases.at(slot)
 		next := l.Next
@@ -133,7 +133,7 @@ func (b *Book) renew(c Renew) Reply {
 // tell lists the leases the session lost. One that was told before is dropped unless
 // the client still believes in it; one it believes in that never was its own, or was
 // forgotten, is told without a reason.
-func (b *Book) tell(s *SessionRecord, held []Ref) (lost []Lost) {
+func (b *Book) tell(s *sessionRow, held []Ref) (lost []Lost) {
 	believed := func(r Ref) bool {
 		for _, h := range held {
 			if h.ID == r.ID {
@@ -144,13 +144,14 @@ func (b *Book) tell(s *SessionRecord, held []Ref) (lost []Lost) {
 	}
 	known := map[ID]bool{}
 	var keep []Lost
-	for i, x := range s.Lost {
-		if i >= s.Told || believed(x.Ref) {
+	list, told := s.lost()
+	for i, x := range list {
+		if i >= told || believed(x.Ref) {
 			keep = append(keep, x)
 			known[x.ID] = true
 		}
 	}
-	s.Lost, s.Told = keep, len(keep)
+	s.setLost(keep, len(keep))
 	lost = append(lost, keep...)
 	for _, h := range held {
 		if !b.holds(s, h) && !known[h.ID] {
@@ -161,7 +162,7 @@ func (b *Book) tell(s *SessionRecord, held []Ref) (lost []Lost) {
 }
 
 // holds says whether r names a live lease of s; a zero token matches any.
-func (b *Book) holds(s *SessionRecord, r Ref) bool {
+func (b *Book) holds(s *sessionRow, r Ref) bool {
 	slot := b.lookup(r.ID)
 	if slot == 0 {
 		return false
@@ -171,11 +172,11 @@ func (b *Book) holds(s *SessionRecord, r Ref) bool {
 }
 
 // remember notes a lease that ended without its holder's doing.
-func (s *SessionRecord) remember(x Lost) {
-	old := s.Lost
+func (s *sessionRow) remember(x Lost) {
+	old, told := s.lost()
 	if len(old) >= MaxLost {
 		old = old[len(old)-MaxLost+1:]
-		s.Told = max(0, s.Told-1)
+		told = max(0, told-1)
 	}
-	s.Lost = append(append(make([]Lost, 0, len(old)+1), old...), x)
+	s.setLost(append(append(make([]Lost, 0, len(old)+1), old...), x), told)
 }
