@@ -95,6 +95,9 @@ func (v *verifier) check() error {
 	}
 	mark := v.mark()
 	for {
+		if v.ctx.Err() != nil {
+			return errEpochOver // raft may be gone, and would then perhaps never answer
+		}
 		v.count()
 		err := v.raft.VerifyLeader().Error()
 		switch {
