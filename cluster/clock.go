@@ -29,9 +29,6 @@ func newClock(base lease.Time, mono time.Duration) clock {
 	if lease.Broken(lease.GuardRebase) {
 		base = lease.Time(mono)
 	}
-	if lease.Broken(lease.GuardRebase) {
-		base = lease.Time(mono)
-	}
 	return clock{base: base, anchor: mono, committed: base, last: base}
 }
 
@@ -41,7 +38,7 @@ func (c *clock) read(mono time.Duration) lease.Time {
 	elapsed := max(mono-c.anchor, 0)
 	slow := elapsed - (elapsed+ClockMargin-1)/ClockMargin
 	t := c.base.Add(slow - c.lost)
-	if limit := c.committed.Add(MaxStep); t > limit && !lease.Broken(lease.GuardLostTime) {
+	if limit := c.committed.Add(MaxStep); t > limit {
 		if !lease.Broken(lease.GuardLostTime) {
 			c.lost += t.Sub(limit)
 		}

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-
-	"github.com/seatkeeper/seatkeeper/lease"
 )
 
 // verifyRetry is the pause between two leader checks of one round.
@@ -90,9 +88,6 @@ func (v *verifier) run() {
 // repeated until a majority of voters has answered what was sent after the round
 // began, or raft has found out that it does not lead.
 func (v *verifier) check() error {
-	if lease.Broken(lease.GuardVerifyRead) {
-		return nil
-	}
 	mark := v.mark()
 	for {
 		if v.ctx.Err() != nil {
