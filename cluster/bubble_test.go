@@ -60,6 +60,11 @@ type bench struct {
 
 func newBench(t *testing.T, size, nonVoters int) *bench {
 	t.Helper()
+	return newBenchWith(t, size, nonVoters, func(*Config) {})
+}
+
+func newBenchWith(t *testing.T, size, nonVoters int, set func(*Config)) *bench {
+	t.Helper()
 	b := &bench{fatal: make(chan string, 10)}
 	var first raft.Configuration
 	for i := range size {
@@ -86,8 +91,10 @@ func newBench(t *testing.T, size, nonVoters int) *bench {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		n, err := New(Config{Name: name, APIAddress: name + ":7800", Logger: testLogger(name),
-			Fatal: func(reason string) { b.fatal <- reason }}, Parts{
+		cfg := Config{Name: name, APIAddress: name + ":7800", Logger: testLogger(name),
+			Fatal: func(reason string) { b.fatal <- reason }}
+		set(&cfg)
+		n, err := New(cfg, Parts{
 			ID: string(s.ID), LogStore: disk, StableStore: disk, Snapshots: snaps, Transport: b.nets[i],
 			Clocks: Clocks{Mono: func() time.Duration { return time.Since(began) }, Wall: time.Now},
 			FSM:    fsm.New(fsm.Options{}),

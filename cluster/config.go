@@ -92,6 +92,11 @@ type Config struct {
 	GossipKey []byte
 	// Insecure accepts gossip without a key on any address.
 	Insecure bool
+	// AuditLog is a file that what this node applies is appended to, one JSON object a
+	// line; empty means none. It is for judging a node afterwards.
+	AuditLog string
+	// DiskSpace measures the file system of a directory; nil means the real one.
+	DiskSpace func(dir string) (free, total uint64, err error)
 	// Version is this build's version, for the log and for other nodes.
 	Version string
 	// Logger may be nil.
@@ -143,6 +148,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
+	}
+	if c.DiskSpace == nil {
+		c.DiskSpace = diskSpace
 	}
 	if c.Fatal == nil {
 		c.Fatal = func(reason string) { panic("seatkeeper: " + reason) }

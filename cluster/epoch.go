@@ -71,6 +71,7 @@ func (n *Node) revoke(e *epoch) {
 	n.current.CompareAndSwap(e, nil)
 	e.cancel()
 	e.tasks.Wait()
+	n.replaced.Store(nil)
 	n.metrics.revoked()
 }
 

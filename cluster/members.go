@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -47,6 +48,8 @@ type Member struct {
 	Founded bool `json:"b,omitempty"`
 	// ClusterID is the cluster it belongs to, when it knows.
 	ClusterID string `json:"c,omitempty"`
+	// DiskLow says that its disk is nearly full.
+	DiskLow bool `json:"d,omitempty"`
 	// Founders is a digest of the configuration it is ready to found a cluster with.
 	Founders string `json:"f,omitempty"`
 }
@@ -210,6 +213,7 @@ func (n *Node) membershipChanges(term uint64, members []Member, goal uint64) (ch
 			voters++
 		}
 	}
+	n.noteReplaced(members, servers)
 	want, clusterID := n.cfg.BootstrapExpect, n.fsm.Status().ClusterID
 	for _, m := range members {
 		if n.cfg.BootstrapExpect == 0 {
@@ -222,6 +226,7 @@ func (n *Node) membershipChanges(term uint64, members []Member, goal uint64) (ch
 		case m.ID == n.id || m.ID == "" || m.RaftAddress == "":
 		case m.ClusterID != "" && m.ClusterID != clusterID || !known && m.Founded && m.ClusterID == "":
 			n.log.Warn("a member of another cluster is in gossip: not added", "id", m.ID, "cluster", m.ClusterID)
+		case !known && addressTaken(servers, m):
 		case !known:
 			changes = append(changes, memberChange{"joins as non-voter", false, m})
 		case string(s.Address) != m.RaftAddress:
@@ -232,6 +237,62 @@ func (n *Node) membershipChanges(term uint64, members []Member, goal uint64) (ch
 		}
 	}
 	return changes
+}
+
+// addressTaken says whether m is to be reached where the members have another server:
+// most likely itself, before it lost its data directory. Raft takes no two servers of
+// one address, and only the operator can know that the old one is gone for good.
+func addressTaken(servers map[string]raft.Server, m Member) bool {
+	for id, s := range servers {
+		if id != m.ID && string(s.Address) == m.RaftAddress {
+			return true
+		}
+	}
+	return false
+}
+
+// noteReplaced raises an alarm for each node that waits for the removal of the server
+// it was before.
+func (n *Node) noteReplaced(members []Member, servers map[string]raft.Server) {
+	var waiting []string
+	for _, s := range n.configuration().Servers {
+		for _, m := range members {
+			if _, known := servers[m.ID]; !known && m.RaftAddress == string(s.Address) && m.ID != string(s.ID) {
+				waiting = append(waiting, fmt.Sprintf("node %s waits to join at the address of %s: if that has lost its data directory, remove it (seatkeeper operator raft remove-peer %s)", m.ID, s.ID, s.ID))
+			}
+		}
+	}
+	if old := n.replaced.Swap(&waiting); len(waiting) > 0 && (old == nil || !slices.Equal(*old, waiting)) {
+		for _, w := range waiting {
+			n.log.Warn(w)
+		}
+	}
+}
+
+// RemovePeer takes a server that is gone for good out of the members, named by its
+// server id. It refuses to remove this node, and one that is alive, which would only
+// join again.
+func (n *Node) RemovePeer(ctx context.Context, id string) error {
+	if n.raft.State() != raft.Leader {
+		return n.notLeader()
+	}
+	i := slices.IndexFunc(n.configuration().Servers, func(s raft.Server) bool { return string(s.ID) == id })
+	switch {
+	case i < 0:
+		return fmt.Errorf("no member has the server id %.80q", id)
+	case id == n.id:
+		return fmt.Errorf("%s leads: transfer leadership first", id)
+	case n.discovery != nil && slices.ContainsFunc(n.discovery.Members(), func(m Member) bool { return m.ID == id }):
+		return fmt.Errorf("%s is alive: stop it first", id)
+	}
+	ctx, cancel := context.WithTimeout(ctx, memberTimeout)
+	defer cancel()
+	if err := n.waitFuture(ctx, n.raft.RemoveServer(raft.ServerID(id), 0, memberTimeout)); err != nil {
+		return fmt.Errorf("%s not removed: %w", id, err)
+	}
+	n.log.Info("member removed", "id", id)
+	n.wakeLeader()
+	return nil
 }
 
 // changeMember proposes one change and says whether it was committed in time.

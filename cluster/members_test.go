@@ -40,7 +40,7 @@ func TestFoundersAreChosenAlikeEverywhere(t *testing.T) {
 func TestGossipMetadataAlwaysFits(t *testing.T) {
 	long := strings.Repeat("x", maxNameLen)
 	m := Member{ID: long + "-01234567", Name: long, RaftAddress: strings.Repeat("r", maxNameLen) + ":65535",
-		APIAddress: strings.Repeat("a", 2*maxNameLen), Expect: 9, Founded: true,
+		APIAddress: strings.Repeat("a", 2*maxNameLen), Expect: 9, Founded: true, DiskLow: true,
 		ClusterID: randomID(), Founders: digest([]Member{{ID: "x"}})}
 	meta, err := json.Marshal(m)
 	if err != nil || len(meta) > memberlist.MetaMaxSize {

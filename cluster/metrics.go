@@ -22,6 +22,8 @@ type metrics struct {
 	epoch     prometheus.Gauge
 	leading   prometheus.Gauge
 	lost      prometheus.Gauge
+	diskFree  prometheus.Gauge
+	diskAlarm prometheus.Gauge
 	expired   prometheus.Counter
 	verifies  prometheus.Counter
 	reads     prometheus.Counter
@@ -45,16 +47,18 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		commit: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: sub,
 			Name: "commit_seconds", Help: "Time from handing an entry to raft until it was applied.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16)}),
-		queue:    gauge("queue_commands", "Commands waiting for a batch."),
-		inFlight: gauge("entries_in_flight", "Entries handed to raft and not yet answered."),
-		epoch:    gauge("epoch", "Index of the Lead entry of the epoch this node leads, 0 if it does not."),
-		leading:  gauge("is_leader", "1 while this node leads and its Lead entry is committed."),
-		lost:     gauge("lost_seconds", "Cluster time this leader has forgotten in its epoch because it could not commit."),
-		expired:  counter("expirations_total", "Expirations proposed by this node."),
-		verifies: counter("verifies_total", "Leader checks made for reads; many reads share one."),
-		reads:    counter("reads_total", "Consistent reads served or tried."),
+		queue:     gauge("queue_commands", "Commands waiting for a batch."),
+		inFlight:  gauge("entries_in_flight", "Entries handed to raft and not yet answered."),
+		epoch:     gauge("epoch", "Index of the Lead entry of the epoch this node leads, 0 if it does not."),
+		leading:   gauge("is_leader", "1 while this node leads and its Lead entry is committed."),
+		lost:      gauge("lost_seconds", "Cluster time this leader has forgotten in its epoch because it could not commit."),
+		diskFree:  gauge("disk_free_ratio", "Free part of the data directory's disk, 0 to 1."),
+		diskAlarm: gauge("disk_alarm", "1 while the data directory's disk is nearly full and new checkouts are refused here."),
+		expired:   counter("expirations_total", "Expirations proposed by this node."),
+		verifies:  counter("verifies_total", "Leader checks made for reads; many reads share one."),
+		reads:     counter("reads_total", "Consistent reads served or tried."),
 	}
-	m.all = []prometheus.Collector{m.proposals, m.batch, m.commit, m.queue, m.inFlight, m.epoch, m.leading, m.lost, m.expired, m.verifies, m.reads}
+	m.all = []prometheus.Collector{m.proposals, m.batch, m.commit, m.queue, m.inFlight, m.epoch, m.leading, m.lost, m.diskFree, m.diskAlarm, m.expired, m.verifies, m.reads}
 	if reg == nil {
 		return m, nil
 	}

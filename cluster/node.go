@@ -92,7 +92,10 @@ type Node struct {
 	// current is the epoch that serves, nil while there is none.
 	current        atomic.Pointer[epoch]
 	stopping       atomic.Bool
-	transferring   atomic.Int32 // leadership transfers that were asked for
+	replaced       atomic.Pointer[[]string]  // alarms of noteReplaced
+	diskLow        atomic.Bool               // this node's disk is nearly full
+	full           atomic.Pointer[fullError] // why new checkouts are refused; nil: they are not
+	transferring   atomic.Int32              // leadership transfers that were asked for
 	membersChanged chan struct{}
 	raftAddress    string
 	founders       string // owned by attend, as is the next
@@ -105,46 +108,6 @@ type Node struct {
 	failOnce sync.Once
 	stopOnce sync.Once
 	stopErr  error
-}
-
-// Start opens the data directory, the raft and gossip ports and starts a node. Its
-// errors are one line each and say what to do.
-func Start(cfg Config) (*Node, error) {
-	cfg = cfg.withDefaults()
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
-	if err := cfg.validateNetwork(); err != nil {
-		return nil, err
-	}
-	store, err := openStorage(cfg.DataDir, cfg.Name, cfg.Logger)
-	if err != nil {
-		return nil, err
-	}
-	trans, err := listenRaft(cfg)
-	if err != nil {
-		store.Close()
-		return nil, err
-	}
-	g, err := startGossip(cfg, memberOf(cfg, store.id, string(trans.LocalAddr())))
-	if err != nil {
-		trans.Close()
-		store.Close()
-		return nil, err
-	}
-	n, err := New(cfg, Parts{
-		ID:       store.id,
-		LogStore: store.bolt, StableStore: store.bolt, Snapshots: store.snapshots,
-		Transport: trans, Discovery: g, Clocks: systemClocks(), FSM: fsm.New(fsm.Options{Fatal: func(err error) { cfg.Fatal(err.Error()) }}),
-		Close: func() error { return errors.Join(g.Close(), store.Close()) },
-	})
-	if err != nil {
-		trans.Close()
-		g.Close()
-		store.Close()
-		return nil, err
-	}
-	return n, nil
 }
 
 // New starts a node on the given parts. On error the parts are still the caller's.
@@ -173,6 +136,9 @@ func New(cfg Config, parts Parts) (*Node, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	n.tasks.Go(func() { n.followLeadership(ctx) })
+	if n.cfg.DataDir != "" {
+		n.tasks.Go(func() { n.watchSpace(ctx) })
+	}
 	if n.discovery != nil {
 		n.tasks.Go(func() { n.attend(ctx) })
 	}
@@ -185,7 +151,13 @@ func randomID() string {
 	return hex.EncodeToString(b[:])
 }
 
-func (n *Node) startRaft(parts Parts) error {
+func (n *Node) startRaft(parts Parts) (err error) {
+	defer func() {
+		// Raft panics where it cannot write its term, which on a full disk is no surprise.
+		if p := recover(); p != nil {
+			err = fmt.Errorf("raft does not start: %v", p)
+		}
+	}()
 	cache, err := raft.NewLogCache(logCacheEntries, n.gate)
 	if err != nil {
 		return err
@@ -226,7 +198,11 @@ func memberOf(cfg Config, id, raftAddr string) Member {
 	return Member{ID: id, Name: cfg.Name, RaftAddress: raftAddr, APIAddress: cfg.APIAddress, Expect: cfg.BootstrapExpect}
 }
 
-func (n *Node) self() Member { return memberOf(n.cfg, n.id, n.raftAddress) }
+func (n *Node) self() Member {
+	m := memberOf(n.cfg, n.id, n.raftAddress)
+	m.DiskLow = n.diskLow.Load()
+	return m
+}
 
 // ID returns the full server id, NAME-INCARNATION.
 func (n *Node) ID() string { return n.id }
@@ -297,6 +273,9 @@ func (n *Node) propose(ctx context.Context, cmd lease.Command) (Applied, error) 
 	e := n.current.Load()
 	if e == nil || n.stopping.Load() {
 		return Applied{}, n.notLeader()
+	}
+	if err := n.refuseNew(cmd); err != nil {
+		return Applied{}, err
 	}
 	ctx, cancel := withTimeout(ctx, ProposeTimeout)
 	defer cancel()

@@ -79,14 +79,20 @@ func crash(t testing.TB, n *Node) {
 
 func gossipAddr(n *Node) string { return n.discovery.(*gossip).Address() }
 
+var tick = lease.Tick{}
+
 // startThree forms a cluster by gossip.
-func startThree(t testing.TB) []*Node {
+func startThree(t testing.TB) []*Node { return startThreeWith(t, func(*Config) {}) }
+
+func startThreeWith(t testing.TB, set func(c *Config)) []*Node {
 	t.Helper()
 	var nodes []*Node
 	var join []string
 	for i := range 3 {
 		name := fmt.Sprintf("n%d", i+1)
-		n := start(t, testConfig(t, name, filepath.Join(t.TempDir(), name), 3, join...))
+		cfg := testConfig(t, name, filepath.Join(t.TempDir(), name), 3, join...)
+		set(&cfg)
+		n := start(t, cfg)
 		nodes = append(nodes, n)
 		join = []string{gossipAddr(nodes[0])}
 	}
@@ -207,6 +213,52 @@ func TestNonVoterIsPromotedWhereAVoterIsMissing(t *testing.T) {
 		}
 		return false
 	})
+}
+
+func TestEmptyDiskUnderAnOldNameNeverWorksAsItsOldSelf(t *testing.T) {
+	nodes := startThree(t)
+	leader := leaderOf(t, nodes...)
+	lost := others(nodes, leader)[0]
+	old := lost.ID()
+	crash(t, lost)
+	if err := os.RemoveAll(lost.cfg.DataDir); err != nil {
+		t.Fatal(err)
+	}
+	cfg := lost.cfg // the same name, addresses and bootstrap_expect
+	cfg.RaftAddr, cfg.GossipAddr, cfg.Join = lost.raftAddress, gossipAddr(lost), []string{gossipAddr(leader)}
+	again := start(t, cfg)
+	if again.ID() == old {
+		t.Fatalf("%s has its old id without what it promised under it", old)
+	}
+	from := leader.FSM().Status().Now // several looks at the members later …
+	eventually(t, "three ticks pass", func() bool { return leader.FSM().Status().Now > from.Add(3*time.Second) })
+	if st := again.FSM().Status(); st.AppliedIndex > 0 || voters(leader) != 3 || len(leader.Peers()) != 3 {
+		t.Fatalf("it works in place of its old self: applied %d, members %+v", st.AppliedIndex, leader.Peers())
+	}
+	if last, err := again.gate.LastIndex(); last > 0 || err != nil {
+		t.Errorf("it took entries that were meant for its old self, up to %d, error %v", last, err)
+	}
+	if a := strings.Join(leader.Alarms(), "\n"); !strings.Contains(a, "remove-peer "+old) {
+		t.Errorf("alarms %q do not say what to do", a)
+	}
+	alive := others(others(nodes, lost), leader)[0]
+	for id, want := range map[string]string{again.ID(): "no member has", leader.ID(): "transfer leadership first", alive.ID(): "is alive: stop it first"} {
+		checkLine(t, leader.RemovePeer(t.Context(), id), want)
+	}
+	eventually(t, "gossip finds the old one dead, and it can be removed", func() bool { return leader.RemovePeer(t.Context(), old) == nil })
+	eventually(t, "it votes once the operator has removed its old self", func() bool {
+		for _, p := range leader.Peers() {
+			if p.ID == again.ID() {
+				return p.Voter
+			}
+		}
+		return false
+	})
+	a := propose(t, leader)
+	eventually(t, "it follows", func() bool { return again.FSM().Status().AppliedIndex >= a.Index })
+	if a := leader.Alarms(); len(a) > 0 {
+		t.Errorf("alarms %q afterwards", a)
+	}
 }
 
 func TestLeaderCrashStartsANewEpochAndTimeGoesOn(t *testing.T) {

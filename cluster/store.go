@@ -25,6 +25,7 @@ const (
 	lockFile = "lock"
 	idFile   = "node-id"
 	logFile  = "raft.db"
+	markFile = "raft.mark"
 )
 
 const (
@@ -37,17 +38,18 @@ const (
 	logCacheEntries = 128
 )
 
-// storage is the data directory of one node: open, locked and named.
+// storage is the data directory of one node: checked, open, locked and named.
 type storage struct {
 	id        string // NAME-INCARNATION
-	bolt      *raftboltdb.BoltStore
-	snapshots *raft.FileSnapshotStore
+	log       *checkedLog
+	snapshots *checkedSnapshots
 	lock      *os.File
 }
 
 // openStorage opens or creates the data directory. A directory is made for one node
 // for good: the incarnation in it is part of the server id, so an emptied directory
-// is a new server and never votes as the old one, whose promises it has lost.
+// is a new server and never votes as the old one, whose promises it has lost. All that
+// is in it is checked first; damage is a *DamageError.
 func openStorage(dir, name string, log hclog.Logger) (_ *storage, err error) {
 	if err := makeDataDir(dir); err != nil {
 		return nil, err
@@ -61,26 +63,17 @@ func openStorage(dir, name string, log hclog.Logger) (_ *storage, err error) {
 	if s.lock, err = lockDir(dir); err != nil {
 		return nil, err
 	}
-	incarnation, err := readIncarnation(dir)
+	incarnation, err := settleIdentity(dir)
 	if err != nil {
 		return nil, err
 	}
 	s.id = name + "-" + incarnation
-	s.bolt, err = raftboltdb.New(raftboltdb.Options{
-		Path: filepath.Join(dir, logFile),
-		BoltOptions: &bbolt.Options{
-			Timeout: boltTimeout,
-			// The freelist is rebuilt at start instead of written with every entry.
-			NoFreelistSync: true,
-			FreelistType:   bbolt.FreelistMapType,
-		},
-		MsgpackUseNewTimeFormat: true,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("raft log %s: %w", filepath.Join(dir, logFile), err)
+	if s.snapshots, err = openSnapshots(dir, s.id, log); err != nil {
+		return nil, err
 	}
-	if s.snapshots, err = raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, log.Named("snapshot")); err != nil {
-		return nil, fmt.Errorf("data directory %s: %w", dir, err)
+	s.snapshots.sweep("")
+	if s.log, err = openLog(dir, s.id, s.snapshots, false); err != nil {
+		return nil, err
 	}
 	// Neither bolt nor the snapshot store syncs the directory it makes files in.
 	if err := syncDir(dir); err != nil {
@@ -89,11 +82,80 @@ func openStorage(dir, name string, log hclog.Logger) (_ *storage, err error) {
 	return s, nil
 }
 
+func openSnapshots(dir, id string, log hclog.Logger) (*checkedSnapshots, error) {
+	files, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, log.Named("snapshot"))
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	return &checkedSnapshots{files: files, dir: filepath.Join(dir, snapshotsDir), id: id}, nil
+}
+
+// openLog checks the log against the snapshots and opens it.
+func openLog(dir, id string, snaps *checkedSnapshots, readOnly bool) (*checkedLog, error) {
+	upTo, err := snaps.check()
+	if err != nil {
+		return nil, err
+	}
+	st, err := inspectLog(dir, id, upTo)
+	if err != nil {
+		return nil, err
+	}
+	if _, incarnation, _ := cutIncarnation(id); st.incarnation != incarnation {
+		return nil, &DamageError{File: filepath.Join(dir, idFile), What: "it is not the " + idFile + " that " + logFile + " belongs to", ID: id}
+	}
+	path := filepath.Join(dir, logFile)
+	c := &checkedLog{path: path, id: id}
+	if c.bolt, err = openBolt(path, readOnly); err != nil {
+		return nil, err
+	}
+	if err = c.checkEntries(); err == nil && !readOnly {
+		err = c.openMarks(dir, st)
+	}
+	if err != nil {
+		c.bolt.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// openMarks begins to keep the high-water mark.
+func (c *checkedLog) openMarks(dir string, st logState) error {
+	path := filepath.Join(dir, markFile)
+	m, err := readMark(path)
+	if err != nil {
+		return err
+	}
+	if c.marks, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return fmt.Errorf("%s cannot be written: %w", path, plain(err))
+	}
+	txid, err := boltTransaction(c.path) // opening it made one
+	c.mark = mark{seq: m.seq, txid: txid, last: st.last, applied: m.applied}
+	return err
+}
+
+func openBolt(path string, readOnly bool) (*raftboltdb.BoltStore, error) {
+	b, err := raftboltdb.New(raftboltdb.Options{
+		Path: path,
+		BoltOptions: &bbolt.Options{
+			Timeout: boltTimeout,
+			// The freelist is rebuilt at start instead of written with every entry.
+			NoFreelistSync: true,
+			FreelistType:   bbolt.FreelistMapType,
+			ReadOnly:       readOnly,
+		},
+		MsgpackUseNewTimeFormat: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("raft log %s: %w", path, err)
+	}
+	return b, nil
+}
+
 // Close lets go of everything that is open.
 func (s *storage) Close() error {
 	var errs []error
-	if s.bolt != nil {
-		errs = append(errs, s.bolt.Close())
+	if s.log != nil {
+		errs = append(errs, s.log.Close())
 	}
 	if s.lock != nil {
 		errs = append(errs, s.lock.Close()) // drops the lock
@@ -149,30 +211,84 @@ var errLocked = errors.New("locked by another process")
 
 var incarnationForm = regexp.MustCompile(`^[0-9a-f]{8}$`)
 
-// readIncarnation reads the node's incarnation, or makes it in an empty directory.
-func readIncarnation(dir string) (string, error) {
-	path := filepath.Join(dir, idFile)
-	b, err := os.ReadFile(path)
-	if err == nil {
-		id := strings.TrimSpace(string(b))
-		if !incarnationForm.MatchString(id) {
-			return "", fmt.Errorf("%s does not hold 8 hexadecimal digits: restore it from a backup or start with an empty data directory", path)
+// settleIdentity reads the node's incarnation, or makes it in an empty directory: the
+// log first, with the incarnation in it, then the file that says so to people. A
+// directory that has one without the other has lost something, and is refused, unless
+// it was only never finished.
+func settleIdentity(dir string) (string, error) {
+	logPath, idPath := filepath.Join(dir, logFile), filepath.Join(dir, idFile)
+	incarnation, err := readIncarnation(idPath)
+	if err != nil {
+		return "", err
+	}
+	switch _, err := os.Stat(logPath); {
+	case err == nil && incarnation != "":
+		return incarnation, nil
+	case err == nil:
+		st, err := inspectLog(dir, "", 0)
+		if err != nil || !st.unused || !incarnationForm.MatchString(st.incarnation) {
+			return "", fmt.Errorf("%s is missing beside %s: restore it from a backup or start with an empty data directory", idPath, logFile)
 		}
-		return id, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
+		incarnation = st.incarnation
+	case !errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("data directory %s cannot be read: %w", dir, plain(err))
+	case incarnation != "":
+		return "", &DamageError{File: logPath, What: "it is missing beside " + idFile}
+	default:
+		for _, left := range []string{snapshotsDir, markFile} {
+			if entries, err := os.ReadDir(filepath.Join(dir, left)); len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return "", &DamageError{File: logPath, What: "it is missing beside " + left}
+			}
+		}
+		var random [4]byte
+		rand.Read(random[:]) // never fails
+		incarnation = hex.EncodeToString(random[:])
+		if err := createLog(logPath, incarnation); err != nil {
+			return "", err
+		}
 	}
-	if _, err := os.Stat(filepath.Join(dir, logFile)); err == nil {
-		return "", fmt.Errorf("%s is missing beside %s: restore it from a backup or start with an empty data directory", path, logFile)
-	}
-	var random [4]byte
-	rand.Read(random[:]) // never fails
-	id := hex.EncodeToString(random[:])
-	if err := writeSynced(path, id+"\n"); err != nil {
+	if err := writeSynced(idPath, incarnation+"\n"); err != nil {
 		return "", fmt.Errorf("data directory %s: %w", dir, err)
 	}
+	return incarnation, nil
+}
+
+// readIncarnation returns "" if there is no such file.
+func readIncarnation(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s cannot be read: %w", path, plain(err))
+	}
+	id := strings.TrimSpace(string(b))
+	if !incarnationForm.MatchString(id) {
+		return "", fmt.Errorf("%s does not hold 8 hexadecimal digits: restore it from a backup or start with an empty data directory", path)
+	}
 	return id, nil
+}
+
+// createLog makes an empty log that is there whole, or not at all.
+func createLog(path, incarnation string) error {
+	tmp := path + ".tmp"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s cannot be removed: %w", tmp, plain(err))
+	}
+	b, err := openBolt(tmp, false)
+	if err != nil {
+		return err
+	}
+	err = b.Set(keyIncarnation, sealValue(keyIncarnation, []byte(incarnation)))
+	if err = errors.Join(err, b.Close()); err == nil {
+		if err = os.Rename(tmp, path); err == nil {
+			err = syncDir(filepath.Dir(path))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("raft log %s: %w", path, err)
+	}
+	return nil
 }
 
 // writeSynced makes a file that survives a power failure whole, or not at all.

@@ -35,7 +35,7 @@ func TestDataDirectoryTrouble(t *testing.T) {
 		{"log is no database", func(t *testing.T, dir string) {
 			write(t, filepath.Join(dir, idFile), "0123abcd\n")
 			write(t, filepath.Join(dir, logFile), strings.Repeat("garbage ", 4096))
-		}, "nodb", "raft log"},
+		}, "nodb", "neither of its two meta pages is whole"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := filepath.Join(root, tc.dir)

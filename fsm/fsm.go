@@ -52,6 +52,9 @@ type Options struct {
 	// Observe, if set, is called after every entry with the lock held: the simulator
 	// checks the invariants there.
 	Observe func(l *raft.Log, e *logv1.Entry, o Outcome, b *lease.Book, events []lease.Event)
+	// Restored, if set, is called after the state was replaced by a snapshot, with the
+	// lock held.
+	Restored func(s Status, b *lease.Book)
 }
 
 // FSM is the replicated state machine. It is safe for concurrent use.
@@ -216,5 +219,8 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	defer f.mu.Unlock()
 	f.status, f.book = status, book
 	f.events.gap()
+	if f.opts.Restored != nil {
+		f.opts.Restored(f.statusLocked(), book)
+	}
 	return nil
 }

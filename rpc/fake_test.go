@@ -41,6 +41,7 @@ type fakeNode struct {
 	released chan struct{}
 	usage    []lease.UsageRecord
 	moved    string // argument of TransferLeadership
+	removed  string // argument of RemovePeer
 	proposed []lease.Command
 
 	staleReads int
@@ -160,6 +161,11 @@ func (n *fakeNode) Peers() []cluster.Peer {
 
 func (n *fakeNode) ID() string   { return n.id }
 func (n *fakeNode) Name() string { return n.id[:2] }
+
+func (n *fakeNode) RemovePeer(_ context.Context, id string) error {
+	n.set(func() { n.removed = id })
+	return nil
+}
 
 func (n *fakeNode) TransferLeadership(_ context.Context, to string) error {
 	n.mu.Lock()

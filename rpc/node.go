@@ -34,6 +34,9 @@ type Node interface {
 	// TransferLeadership hands leadership to the member with this id ("" = the most
 	// current one) and returns when that is done or has failed.
 	TransferLeadership(ctx context.Context, to string) error
+	// RemovePeer takes the member with this id out of the raft group; it refuses this
+	// node itself and one that is alive.
+	RemovePeer(ctx context.Context, id string) error
 	// Released returns a channel that is closed when seats next come free anywhere.
 	Released() <-chan struct{}
 	// Usage lists the newest usage records this node remembers that match, oldest

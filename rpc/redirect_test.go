@@ -2,7 +2,9 @@ package rpc
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -181,5 +183,30 @@ func TestTransferLeadershipChecksTheSuccessor(t *testing.T) {
 	}
 	if leader.node.moved != "to "+follower.node.id {
 		t.Error(leader.node.moved)
+	}
+}
+
+func TestRemovePeerTakesOnlyWhatIsGone(t *testing.T) {
+	leader, follower := startPair(t)
+	post := func(body string) answer { return leader.post(t, "/v1/operator/remove-peer", body) }
+	gone := []cluster.Peer{{ID: "n3-1", Name: "n3", Health: "failed"}, {ID: "n4-1", Name: "n4", Health: "failed"}, {ID: "n4-2", Name: "n4", Health: "unknown"}}
+	leader.node.set(func() {
+		for i := range leader.node.peers {
+			leader.node.peers[i].Health = "alive"
+		}
+		leader.node.peers = append(leader.node.peers, gone...)
+	})
+	wantRefusal(t, post(`{}`), 400, lease.Invalid, "missing")
+	wantRefusal(t, post(`{"id":"n9"}`), 400, lease.Invalid, "n9")
+	wantRefusal(t, post(`{"id":"n1"}`), 400, lease.Invalid, "leads")
+	wantRefusal(t, post(`{"id":"n2"}`), 400, lease.Invalid, "alive")
+	wantRefusal(t, post(`{"id":"n4"}`), 400, lease.Invalid, "two members")
+	for _, id := range []string{"n3", "n4-2"} {
+		if got := post(fmt.Sprintf(`{"id":%q}`, id)); got.status != 200 || !strings.HasPrefix(leader.node.removed, id) {
+			t.Error(got.status, got.text, leader.node.removed)
+		}
+	}
+	if got := follower.post(t, "/v1/operator/remove-peer", `{"id":"n3"}`); got.status != 307 {
+		t.Error("on a follower:", got.status, got.text)
 	}
 }

@@ -39,6 +39,9 @@ func (h *clusterService) Status(ctx context.Context, r *pb.StatusRequest) (*pb.S
 	if err != nil {
 		return nil, err
 	}
+	if n, ok := h.s.cfg.Node.(interface{ Alarms() []string }); ok {
+		alarms = append(alarms, n.Alarms()...) // of disks: what the ledger cannot know
+	}
 	answer := &pb.StatusResponse{
 		ClusterId:     st.ClusterID,
 		Epoch:         st.Epoch.Index,
@@ -160,6 +163,55 @@ func (h *clusterService) TransferLeadership(ctx context.Context, r *pb.TransferL
 		answer.Leader = epoch.Node
 	}
 	return answer, nil
+}
+
+// RemovePeer is for a node that will not come back: a dead voter is never removed by
+// itself, because a cluster that forgets voters can forget its majority.
+func (h *clusterService) RemovePeer(ctx context.Context, r *pb.RemovePeerRequest) (*pb.RemovePeerResponse, error) {
+	node := h.s.cfg.Node
+	if !node.Leading() {
+		return nil, &cluster.NotLeaderError{}
+	}
+	p, err := h.removable(r.GetId())
+	if err != nil {
+		return nil, err
+	}
+	if err := node.RemovePeer(ctx, p.ID); err != nil {
+		return nil, err
+	}
+	return &pb.RemovePeerResponse{Id: p.ID}, nil
+}
+
+// removable finds the member that is to be removed, by id or by a name that is its alone.
+func (h *clusterService) removable(id string) (found cluster.Peer, err error) {
+	if id == "" {
+		return found, invalid("id is missing: say which member to remove")
+	}
+	for _, p := range h.s.cfg.Node.Peers() {
+		switch {
+		case p.ID == id:
+			found, err = p, nil
+		case p.Name != id:
+			continue
+		case found.ID == "":
+			found = p
+			continue
+		default:
+			err = invalid("two members are called " + id + ": name the one to remove by its id")
+			continue
+		}
+		break
+	}
+	switch {
+	case err != nil:
+	case found.ID == "":
+		err = invalid("no member is called " + id)
+	case found.ID == h.s.cfg.Node.ID():
+		err = invalid(found.ID + " leads: transfer leadership first")
+	case found.Health == "alive":
+		err = invalid(found.ID + " is alive: stop it first")
+	}
+	return found, err
 }
 
 // successor finds the member that leadership may go to, by id or name.

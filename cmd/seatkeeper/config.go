@@ -27,6 +27,7 @@ type Config struct {
 	Join            []string `yaml:"join"`
 	TrustedKeys     []string `yaml:"trusted_keys"`
 	Log             Log      `yaml:"log"`
+	Audit           Audit    `yaml:"audit"`
 	Insecure        bool     `yaml:"insecure"`
 	Limits          Limits   `yaml:"limits"`
 	Client          Client   `yaml:"client"`
@@ -51,6 +52,12 @@ type Gossip struct {
 type Log struct {
 	Level  string `yaml:"level"`
 	Format string `yaml:"format"`
+}
+
+// Audit keeps what this node applied, for judging it afterwards.
+type Audit struct {
+	// File is appended to, one JSON object a line; empty means none.
+	File string `yaml:"file"`
 }
 
 // Limits bound what clients may ask of one node.

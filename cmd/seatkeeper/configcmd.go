@@ -190,6 +190,11 @@ log:
   level: {{.Log.Level}}
   format: {{.Log.Format}}
 
+# A file for all that this node applies, one JSON object a line, to be read with
+# seatkeeper debug log. It grows without end and nobody waits for it.
+# audit:
+#   file: /var/log/seatkeeper/applied.jsonl
+
 # There is no TLS yet, so a server that other hosts can reach starts only with true.
 insecure: {{.Insecure}}
 

@@ -32,7 +32,7 @@ const (
 )
 
 func (a *app) serverCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "server --config FILE",
 		Short: "Run one node",
 		Long: `Runs one node until SIGINT or SIGTERM, then hands leadership on and stops. SIGHUP reads
@@ -48,6 +48,9 @@ start.`,
 			return a.serve(cmd.Context(), l)
 		},
 	}
+	cmd.Flags().Var(&settingFlag{into: a.flags, key: "audit.file"}, "audit-log",
+		"append all that this node applies to this file (env SEATKEEPER_AUDIT_FILE)")
+	return cmd
 }
 
 // serve is the life of a node, from a checked config to its end.
@@ -113,7 +116,8 @@ func clusterConfig(l *loadedConfig, log hclog.Logger, reg prometheus.Registerer,
 		GossipAddr: l.Gossip.Bind, GossipAdvertise: l.Gossip.Advertise, GossipKey: key,
 		APIAddress: advertised(l.API.Bind, l.API.Advertise),
 		Join:       l.Join, BootstrapExpect: l.BootstrapExpect, Insecure: l.Insecure,
-		Version: buildVersion(), Logger: log, Metrics: reg, Fatal: fatal,
+		AuditLog: l.Audit.File,
+		Version:  buildVersion(), Logger: log, Metrics: reg, Fatal: fatal,
 	}
 }
 

@@ -187,7 +187,7 @@ func (a *app) operatorCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	raft.AddCommand(a.listPeersCommand(), a.transferLeaderCommand())
+	raft.AddCommand(a.listPeersCommand(), a.removePeerCommand(), a.transferLeaderCommand())
 	cmd.AddCommand(raft)
 	return cmd
 }
@@ -225,6 +225,38 @@ func drawPeers(t *table, peers []*pb.Peer) {
 		}
 		t.row(p.Name, p.Id, p.Address, p.State, p.Voter, 3, commit, trails)
 	}
+}
+
+func (a *app) removePeerCommand() *cobra.Command {
+	var id string
+	cmd := &cobra.Command{
+		Use:   "remove-peer ID",
+		Short: "Take a node that will not come back out of the raft group (Consul's flag: --id)",
+		Long: `Takes a member that is gone for good out of the raft group, named by its id or by a name
+that only it has. A dead voter is never removed by itself. A member that is alive is
+refused: stop it first.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				id = args[0]
+			}
+			if id == "" {
+				return usagef("which member? seatkeeper operator raft list-peers shows their ids")
+			}
+			c, err := a.dial(0)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			answer, err := c.cluster.RemovePeer(cmd.Context(), &pb.RemovePeerRequest{Id: id})
+			if err != nil {
+				return apiError(err)
+			}
+			return a.print(answer, func(t *table) { t.text("%s is no member any more", answer.Id) })
+		},
+	}
+	cmd.Flags().StringVar(&id, "id", "", "the member's id")
+	return cmd
 }
 
 func (a *app) transferLeaderCommand() *cobra.Command {

@@ -39,9 +39,10 @@ const (
 )
 
 // reclaimedWithin is the promise for a client that never comes back: the seat of a
-// lease with profile p is free so long after its last heartbeat.
-func reclaimedWithin(p lease.Profile) time.Duration {
-	return p.Lifespan + p.Grace + cluster.DefaultTick + storyElection
+// lease with profile p is free so long after its last heartbeat, if one leader is
+// lost meanwhile. A machine under load may lose more: each raft term is an election.
+func reclaimedWithin(p lease.Profile, terms uint64) time.Duration {
+	return p.Lifespan + p.Grace + cluster.DefaultTick + time.Duration(max(1, terms))*storyElection
 }
 
 func profileOf(p lease.Profile) string {
@@ -50,9 +51,21 @@ func profileOf(p lease.Profile) string {
 
 var storyProfile = lease.Profile{Lifespan: storyLifespan, Grace: storyGrace}
 
+// patientProfile has the heartbeat of storyProfile and a grace that outlasts what a
+// loaded machine may need to reconnect or to start a process.
+var patientProfile = lease.Profile{Lifespan: storyLifespan, Grace: 4 * storyGrace}
+
 // seats is a feature of a story's licence.
-func seats(name string, count int) sampleFeature {
-	return sampleFeature{name, "1.0", count, profileOf(storyProfile)}
+func seats(name string, count int, p lease.Profile) sampleFeature {
+	return sampleFeature{name, "1.0", count, profileOf(p)}
+}
+
+// unshared are seats that each session is charged for by itself, so that a lease too
+// many shows in the seats in use.
+func unshared(name string, count int, p lease.Profile) sampleFeature {
+	f := seats(name, count, p)
+	f.profile += "\nshare: none"
+	return f
 }
 
 // story is one cluster of three.
@@ -127,7 +140,13 @@ func (s *story) end() {
 	}
 	for _, n := range s.nodes {
 		log, _ := os.ReadFile(n.logPath())
-		s.t.Logf("log of %s ends with:\n%s", n.Name, log[max(0, len(log)-4000):])
+		var told []string
+		for line := range strings.Lines(string(log)) {
+			if !strings.Contains(line, "failed to ") { // a dead peer is told of many times
+				told = append(told, line)
+			}
+		}
+		s.t.Logf("log of %s:\n%s", n.Name, strings.Join(told[max(0, len(told)-50):], ""))
 	}
 }
 

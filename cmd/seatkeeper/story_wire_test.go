@@ -19,6 +19,7 @@ type wire struct {
 
 	mu      sync.Mutex
 	cut     bool // new connections get nowhere
+	mute    bool // no answers on any connection
 	spans   []*span
 	waiting []net.Conn // came while cut
 	ports   []string   // the client's end of each connection that got through
@@ -28,6 +29,7 @@ type wire struct {
 type span struct {
 	near, far net.Conn
 	up, down  bool // passes requests, passes answers
+	closed    bool
 }
 
 func newWire(t *testing.T, s *story) *wire {
@@ -78,7 +80,7 @@ func (w *wire) join(near net.Conn, node string) {
 		near.Close()
 		return
 	}
-	s := &span{near: near, far: far, up: true, down: true}
+	s := &span{near: near, far: far, up: true, down: !w.mute}
 	w.spans = append(w.spans, s)
 	w.ports = append(w.ports, near.RemoteAddr().String())
 	go w.pass(s, near, far, &s.up)
@@ -94,45 +96,41 @@ func (w *wire) pass(s *span, from, to net.Conn, open *bool) {
 		w.mu.Lock()
 		passing := *open
 		if passing && n > 0 {
-			_, werr := to.Write(buf[:n])
-			err = firstOf(err, werr)
+			if _, werr := to.Write(buf[:n]); werr != nil {
+				err = werr
+			}
 		}
-		w.mu.Unlock()
-		if !passing {
-			return
-		}
-		if err != nil {
+		if passing && err != nil {
+			s.closed = true
 			to.Close()
 			from.Close()
+		}
+		w.mu.Unlock()
+		if !passing || err != nil {
 			return
 		}
 	}
 }
 
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// pull cuts both directions; returns how many connections it left half open.
-func (w *wire) pull() int {
+// pull cuts both directions; it returns how many connections it leaves half open.
+func (w *wire) pull() (halfOpen int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.cut = true
 	for _, s := range w.spans {
 		s.up, s.down = false, false
+		if !s.closed {
+			halfOpen++
+		}
 	}
-	return len(w.spans)
+	return halfOpen
 }
 
 // muffle lets requests through and no answers.
 func (w *wire) muffle() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.mute = true
 	for _, s := range w.spans {
 		s.down = false
 	}
@@ -143,7 +141,7 @@ func (w *wire) muffle() {
 func (w *wire) plug() (before int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.cut = false
+	w.cut, w.mute = false, false
 	for _, s := range w.spans {
 		s.up, s.down = false, false
 	}

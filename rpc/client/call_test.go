@@ -74,6 +74,19 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+func TestRequestNoNodeWouldReadIsNotSent(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t, "a:1")
+		c, _ := f.open(t, f.config("a:1"), SessionConfig{})
+		asked := false
+		f.before = func(string, any) error { asked = true; return nil }
+		_, err := c.Cluster().LicenseApply(t.Context(), &pb.LicenseApplyRequest{File: make([]byte, maxRequest)})
+		if e := (*Error)(nil); !errors.As(err, &e) || e.Reason != lease.Invalid || !e.Final || asked {
+			t.Errorf("error %v, sent: %v", err, asked)
+		}
+	})
+}
+
 func TestRefusedCheckoutCanBeAskedAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t, "a:1")
@@ -300,6 +313,22 @@ func TestBlackHoleIsAskedLastDuringAnElection(t *testing.T) {
 		// One try of a, then laps without it.
 		if d := time.Since(start); d > DefaultAttemptTimeout+time.Second {
 			t.Errorf("took %v: the dead node was asked in every lap", d)
+		}
+	})
+}
+
+func TestSilentLeaderThatOthersNameIsAskedAgainSoon(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t, "a:1", "b:1", "c:1")
+		f.nodes["a:1"].blackhole, f.leader = true, "a:1"
+		cfg := f.config("a:1", "b:1", "c:1")
+		cfg.Jitter = func() float64 { return 0.1 }
+		_, s := f.open(t, cfg, SessionConfig{})
+		start := time.Now()
+		time.AfterFunc(DefaultAttemptTimeout, func() { f.set(func() { f.nodes["a:1"].blackhole = false }) })
+		take(t, s, "cad")
+		if d := time.Since(start); d > DefaultAttemptTimeout+namedRest+time.Second/2 {
+			t.Errorf("took %v", d)
 		}
 	})
 }

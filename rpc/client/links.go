@@ -9,8 +9,11 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 const (
@@ -23,6 +26,9 @@ const (
 	// answer is awaited; 10 s is the least grpc allows.
 	pingAfter   = 10 * time.Second
 	pingTimeout = 5 * time.Second
+	// maxRequest is what a node takes. Beyond it gRPC would answer "resource exhausted",
+	// which also means "overloaded", and we would try again for nothing.
+	maxRequest = 1 << 20
 )
 
 // link is the one connection to one address.
@@ -53,10 +59,19 @@ func newLinks(creds credentials.TransportCredentials, dial func(context.Context,
 		// The name service must not be able to change how often we retry.
 		grpc.WithDisableServiceConfig(),
 		grpc.WithUserAgent("seatkeeper-go"),
+		grpc.WithUnaryInterceptor(refuseOversized),
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: connectTimeout,
 			Backoff: backoff.Config{BaseDelay: firstPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMax}}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout}),
 	}}
+}
+
+// refuseOversized answers a request that no node would read.
+func refuseOversized(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, send grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if m, ok := req.(proto.Message); ok && proto.Size(m) > maxRequest {
+		return status.Errorf(codes.InvalidArgument, "the request has %d bytes, a node takes at most %d", proto.Size(m), maxRequest)
+	}
+	return send(ctx, method, req, reply, cc, opts...)
 }
 
 // take returns the connection to addr for one request; give it back with put.

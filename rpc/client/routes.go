@@ -24,6 +24,10 @@ type routes struct {
 // others answer: during an election nobody should wait for the dead leader again.
 const silentRest = 3 * time.Second
 
+// namedRest is the same for an address that another node names as the leader: a dead
+// leader is named no more by then, so this one lives, and only we did not hear it.
+const namedRest = time.Second
+
 // lap is one search through the nodes: each address is tried at most once in it.
 type lap struct {
 	tried  map[string]bool
@@ -31,7 +35,7 @@ type lap struct {
 }
 
 // next picks the address to try: where we were sent, who answered last, the
-// configured ones in their order, the learnt ones; those that were silent last. ok is
+// configured ones in their order, the learnt ones; of these the silent last. ok is
 // false when all were tried.
 func (r *routes) next(l *lap, now Instant) (addr string, ok bool) {
 	r.mu.Lock()
@@ -39,8 +43,13 @@ func (r *routes) next(l *lap, now Instant) (addr string, ok bool) {
 	if l.tried == nil {
 		l.tried = map[string]bool{}
 	}
-	order := slices.Concat([]string{l.target, r.leader}, r.configured, r.learnt)
+	target := l.target
 	l.target = ""
+	if until, silent := r.silent[target]; target != "" && !l.tried[target] && (!silent || now >= until.Add(namedRest-silentRest)) {
+		l.tried[target] = true
+		return target, true
+	}
+	order := slices.Concat([]string{r.leader}, r.configured, r.learnt)
 	pick := func(may func(a string) bool) bool {
 		for _, a := range order {
 			if a != "" && !l.tried[a] && may(a) {

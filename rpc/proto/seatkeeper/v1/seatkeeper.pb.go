@@ -3552,6 +3552,95 @@ func (x *TransferLeadershipResponse) GetLeader() string {
 	return ""
 }
 
+type RemovePeerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Node id, or a name that only one member has.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemovePeerRequest) Reset() {
+	*x = RemovePeerRequest{}
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovePeerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovePeerRequest) ProtoMessage() {}
+
+func (x *RemovePeerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovePeerRequest.ProtoReflect.Descriptor instead.
+func (*RemovePeerRequest) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *RemovePeerRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type RemovePeerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemovePeerResponse) Reset() {
+	*x = RemovePeerResponse{}
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovePeerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovePeerResponse) ProtoMessage() {}
+
+func (x *RemovePeerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovePeerResponse.ProtoReflect.Descriptor instead.
+func (*RemovePeerResponse) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *RemovePeerResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 // NotLeader is the typed detail of UNAVAILABLE from a node that does not lead.
 type NotLeader struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3565,7 +3654,7 @@ type NotLeader struct {
 
 func (x *NotLeader) Reset() {
 	*x = NotLeader{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3577,7 +3666,7 @@ func (x *NotLeader) String() string {
 func (*NotLeader) ProtoMessage() {}
 
 func (x *NotLeader) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3590,7 +3679,7 @@ func (x *NotLeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotLeader.ProtoReflect.Descriptor instead.
 func (*NotLeader) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{44}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NotLeader) GetLeaderAddress() string {
@@ -3628,7 +3717,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3640,7 +3729,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3653,7 +3742,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{45}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Problem) GetReason() string {
@@ -4009,7 +4098,11 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x19TransferLeadershipRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\"4\n" +
 	"\x1aTransferLeadershipResponse\x12\x16\n" +
-	"\x06leader\x18\x01 \x01(\tR\x06leader\"`\n" +
+	"\x06leader\x18\x01 \x01(\tR\x06leader\"#\n" +
+	"\x11RemovePeerRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"$\n" +
+	"\x12RemovePeerResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"`\n" +
 	"\tNotLeader\x12%\n" +
 	"\x0eleader_address\x18\x01 \x01(\tR\rleaderAddress\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
@@ -4024,7 +4117,7 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x05Renew\x12\x1b.seatkeeper.v1.RenewRequest\x1a\x1c.seatkeeper.v1.RenewResponse\x12H\n" +
 	"\aCheckin\x12\x1d.seatkeeper.v1.CheckinRequest\x1a\x1e.seatkeeper.v1.CheckinResponse\x12H\n" +
 	"\aPreview\x12\x1d.seatkeeper.v1.PreviewRequest\x1a\x1e.seatkeeper.v1.PreviewResponse\x12E\n" +
-	"\x06Verify\x12\x1c.seatkeeper.v1.VerifyRequest\x1a\x1d.seatkeeper.v1.VerifyResponse2\xc1\x06\n" +
+	"\x06Verify\x12\x1c.seatkeeper.v1.VerifyRequest\x1a\x1d.seatkeeper.v1.VerifyResponse2\x94\a\n" +
 	"\aCluster\x12E\n" +
 	"\x06Status\x12\x1c.seatkeeper.v1.StatusRequest\x1a\x1d.seatkeeper.v1.StatusResponse\x12W\n" +
 	"\fStatusLeader\x12\".seatkeeper.v1.StatusLeaderRequest\x1a#.seatkeeper.v1.StatusLeaderResponse\x12T\n" +
@@ -4035,7 +4128,9 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\fLicenseApply\x12\".seatkeeper.v1.LicenseApplyRequest\x1a#.seatkeeper.v1.LicenseApplyResponse\x12T\n" +
 	"\vLicenseList\x12!.seatkeeper.v1.LicenseListRequest\x1a\".seatkeeper.v1.LicenseListResponse\x12Z\n" +
 	"\rLicenseRemove\x12#.seatkeeper.v1.LicenseRemoveRequest\x1a$.seatkeeper.v1.LicenseRemoveResponse\x12i\n" +
-	"\x12TransferLeadership\x12(.seatkeeper.v1.TransferLeadershipRequest\x1a).seatkeeper.v1.TransferLeadershipResponseBGZEgithub.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1;seatkeeperv1b\x06proto3"
+	"\x12TransferLeadership\x12(.seatkeeper.v1.TransferLeadershipRequest\x1a).seatkeeper.v1.TransferLeadershipResponse\x12Q\n" +
+	"\n" +
+	"RemovePeer\x12 .seatkeeper.v1.RemovePeerRequest\x1a!.seatkeeper.v1.RemovePeerResponseBGZEgithub.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1;seatkeeperv1b\x06proto3"
 
 var (
 	file_seatkeeper_v1_seatkeeper_proto_rawDescOnce sync.Once
@@ -4049,7 +4144,7 @@ func file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP() []byte {
 	return file_seatkeeper_v1_seatkeeper_proto_rawDescData
 }
 
-var file_seatkeeper_v1_seatkeeper_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_seatkeeper_v1_seatkeeper_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_seatkeeper_v1_seatkeeper_proto_goTypes = []any{
 	(*Item)(nil),                       // 0: seatkeeper.v1.Item
 	(*CheckoutRequest)(nil),            // 1: seatkeeper.v1.CheckoutRequest
@@ -4095,8 +4190,10 @@ var file_seatkeeper_v1_seatkeeper_proto_goTypes = []any{
 	(*LicenseRemoveResponse)(nil),      // 41: seatkeeper.v1.LicenseRemoveResponse
 	(*TransferLeadershipRequest)(nil),  // 42: seatkeeper.v1.TransferLeadershipRequest
 	(*TransferLeadershipResponse)(nil), // 43: seatkeeper.v1.TransferLeadershipResponse
-	(*NotLeader)(nil),                  // 44: seatkeeper.v1.NotLeader
-	(*Problem)(nil),                    // 45: seatkeeper.v1.Problem
+	(*RemovePeerRequest)(nil),          // 44: seatkeeper.v1.RemovePeerRequest
+	(*RemovePeerResponse)(nil),         // 45: seatkeeper.v1.RemovePeerResponse
+	(*NotLeader)(nil),                  // 46: seatkeeper.v1.NotLeader
+	(*Problem)(nil),                    // 47: seatkeeper.v1.Problem
 }
 var file_seatkeeper_v1_seatkeeper_proto_depIdxs = []int32{
 	0,  // 0: seatkeeper.v1.CheckoutRequest.items:type_name -> seatkeeper.v1.Item
@@ -4135,23 +4232,25 @@ var file_seatkeeper_v1_seatkeeper_proto_depIdxs = []int32{
 	38, // 33: seatkeeper.v1.Cluster.LicenseList:input_type -> seatkeeper.v1.LicenseListRequest
 	40, // 34: seatkeeper.v1.Cluster.LicenseRemove:input_type -> seatkeeper.v1.LicenseRemoveRequest
 	42, // 35: seatkeeper.v1.Cluster.TransferLeadership:input_type -> seatkeeper.v1.TransferLeadershipRequest
-	5,  // 36: seatkeeper.v1.Seats.Checkout:output_type -> seatkeeper.v1.CheckoutResponse
-	8,  // 37: seatkeeper.v1.Seats.Renew:output_type -> seatkeeper.v1.RenewResponse
-	10, // 38: seatkeeper.v1.Seats.Checkin:output_type -> seatkeeper.v1.CheckinResponse
-	13, // 39: seatkeeper.v1.Seats.Preview:output_type -> seatkeeper.v1.PreviewResponse
-	16, // 40: seatkeeper.v1.Seats.Verify:output_type -> seatkeeper.v1.VerifyResponse
-	18, // 41: seatkeeper.v1.Cluster.Status:output_type -> seatkeeper.v1.StatusResponse
-	22, // 42: seatkeeper.v1.Cluster.StatusLeader:output_type -> seatkeeper.v1.StatusLeaderResponse
-	24, // 43: seatkeeper.v1.Cluster.StatusPeers:output_type -> seatkeeper.v1.StatusPeersResponse
-	28, // 44: seatkeeper.v1.Cluster.Leases:output_type -> seatkeeper.v1.LeasesResponse
-	31, // 45: seatkeeper.v1.Cluster.Usage:output_type -> seatkeeper.v1.UsageResponse
-	33, // 46: seatkeeper.v1.Cluster.Kill:output_type -> seatkeeper.v1.KillResponse
-	35, // 47: seatkeeper.v1.Cluster.LicenseApply:output_type -> seatkeeper.v1.LicenseApplyResponse
-	39, // 48: seatkeeper.v1.Cluster.LicenseList:output_type -> seatkeeper.v1.LicenseListResponse
-	41, // 49: seatkeeper.v1.Cluster.LicenseRemove:output_type -> seatkeeper.v1.LicenseRemoveResponse
-	43, // 50: seatkeeper.v1.Cluster.TransferLeadership:output_type -> seatkeeper.v1.TransferLeadershipResponse
-	36, // [36:51] is the sub-list for method output_type
-	21, // [21:36] is the sub-list for method input_type
+	44, // 36: seatkeeper.v1.Cluster.RemovePeer:input_type -> seatkeeper.v1.RemovePeerRequest
+	5,  // 37: seatkeeper.v1.Seats.Checkout:output_type -> seatkeeper.v1.CheckoutResponse
+	8,  // 38: seatkeeper.v1.Seats.Renew:output_type -> seatkeeper.v1.RenewResponse
+	10, // 39: seatkeeper.v1.Seats.Checkin:output_type -> seatkeeper.v1.CheckinResponse
+	13, // 40: seatkeeper.v1.Seats.Preview:output_type -> seatkeeper.v1.PreviewResponse
+	16, // 41: seatkeeper.v1.Seats.Verify:output_type -> seatkeeper.v1.VerifyResponse
+	18, // 42: seatkeeper.v1.Cluster.Status:output_type -> seatkeeper.v1.StatusResponse
+	22, // 43: seatkeeper.v1.Cluster.StatusLeader:output_type -> seatkeeper.v1.StatusLeaderResponse
+	24, // 44: seatkeeper.v1.Cluster.StatusPeers:output_type -> seatkeeper.v1.StatusPeersResponse
+	28, // 45: seatkeeper.v1.Cluster.Leases:output_type -> seatkeeper.v1.LeasesResponse
+	31, // 46: seatkeeper.v1.Cluster.Usage:output_type -> seatkeeper.v1.UsageResponse
+	33, // 47: seatkeeper.v1.Cluster.Kill:output_type -> seatkeeper.v1.KillResponse
+	35, // 48: seatkeeper.v1.Cluster.LicenseApply:output_type -> seatkeeper.v1.LicenseApplyResponse
+	39, // 49: seatkeeper.v1.Cluster.LicenseList:output_type -> seatkeeper.v1.LicenseListResponse
+	41, // 50: seatkeeper.v1.Cluster.LicenseRemove:output_type -> seatkeeper.v1.LicenseRemoveResponse
+	43, // 51: seatkeeper.v1.Cluster.TransferLeadership:output_type -> seatkeeper.v1.TransferLeadershipResponse
+	45, // 52: seatkeeper.v1.Cluster.RemovePeer:output_type -> seatkeeper.v1.RemovePeerResponse
+	37, // [37:53] is the sub-list for method output_type
+	21, // [21:37] is the sub-list for method input_type
 	21, // [21:21] is the sub-list for extension type_name
 	21, // [21:21] is the sub-list for extension extendee
 	0,  // [0:21] is the sub-list for field type_name
@@ -4170,7 +4269,7 @@ func file_seatkeeper_v1_seatkeeper_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_seatkeeper_v1_seatkeeper_proto_rawDesc), len(file_seatkeeper_v1_seatkeeper_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   46,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -301,6 +301,7 @@ const (
 	Cluster_LicenseList_FullMethodName        = "/seatkeeper.v1.Cluster/LicenseList"
 	Cluster_LicenseRemove_FullMethodName      = "/seatkeeper.v1.Cluster/LicenseRemove"
 	Cluster_TransferLeadership_FullMethodName = "/seatkeeper.v1.Cluster/TransferLeadership"
+	Cluster_RemovePeer_FullMethodName         = "/seatkeeper.v1.Cluster/RemovePeer"
 )
 
 // ClusterClient is the client API for Cluster service.
@@ -319,6 +320,8 @@ type ClusterClient interface {
 	LicenseList(ctx context.Context, in *LicenseListRequest, opts ...grpc.CallOption) (*LicenseListResponse, error)
 	LicenseRemove(ctx context.Context, in *LicenseRemoveRequest, opts ...grpc.CallOption) (*LicenseRemoveResponse, error)
 	TransferLeadership(ctx context.Context, in *TransferLeadershipRequest, opts ...grpc.CallOption) (*TransferLeadershipResponse, error)
+	// RemovePeer takes a member that is gone for good out of the raft group.
+	RemovePeer(ctx context.Context, in *RemovePeerRequest, opts ...grpc.CallOption) (*RemovePeerResponse, error)
 }
 
 type clusterClient struct {
@@ -429,6 +432,16 @@ func (c *clusterClient) TransferLeadership(ctx context.Context, in *TransferLead
 	return out, nil
 }
 
+func (c *clusterClient) RemovePeer(ctx context.Context, in *RemovePeerRequest, opts ...grpc.CallOption) (*RemovePeerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemovePeerResponse)
+	err := c.cc.Invoke(ctx, Cluster_RemovePeer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ClusterServer is the server API for Cluster service.
 // All implementations must embed UnimplementedClusterServer
 // for forward compatibility.
@@ -445,6 +458,8 @@ type ClusterServer interface {
 	LicenseList(context.Context, *LicenseListRequest) (*LicenseListResponse, error)
 	LicenseRemove(context.Context, *LicenseRemoveRequest) (*LicenseRemoveResponse, error)
 	TransferLeadership(context.Context, *TransferLeadershipRequest) (*TransferLeadershipResponse, error)
+	// RemovePeer takes a member that is gone for good out of the raft group.
+	RemovePeer(context.Context, *RemovePeerRequest) (*RemovePeerResponse, error)
 	mustEmbedUnimplementedClusterServer()
 }
 
@@ -484,6 +499,9 @@ func (UnimplementedClusterServer) LicenseRemove(context.Context, *LicenseRemoveR
 }
 func (UnimplementedClusterServer) TransferLeadership(context.Context, *TransferLeadershipRequest) (*TransferLeadershipResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TransferLeadership not implemented")
+}
+func (UnimplementedClusterServer) RemovePeer(context.Context, *RemovePeerRequest) (*RemovePeerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemovePeer not implemented")
 }
 func (UnimplementedClusterServer) mustEmbedUnimplementedClusterServer() {}
 func (UnimplementedClusterServer) testEmbeddedByValue()                 {}
@@ -686,6 +704,24 @@ func _Cluster_TransferLeadership_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Cluster_RemovePeer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemovePeerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).RemovePeer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_RemovePeer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).RemovePeer(ctx, req.(*RemovePeerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Cluster_ServiceDesc is the grpc.ServiceDesc for Cluster service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -732,6 +768,10 @@ var Cluster_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TransferLeadership",
 			Handler:    _Cluster_TransferLeadership_Handler,
+		},
+		{
+			MethodName: "RemovePeer",
+			Handler:    _Cluster_RemovePeer_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -1,0 +1,117 @@
+package cluster
+
+import (
+	"errors"
+	"slices"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/seatkeeper/seatkeeper/fsm"
+	logv1 "github.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1"
+	"github.com/seatkeeper/seatkeeper/lease"
+)
+
+// Start opens the data directory, the raft and gossip ports and starts a node. Its
+// errors are one line each and say what to do.
+func Start(cfg Config) (*Node, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if err := cfg.validateNetwork(); err != nil {
+		return nil, err
+	}
+	var opened closers
+	n, err := assemble(cfg, &opened)
+	if err != nil {
+		return nil, errors.Join(err, opened.Close())
+	}
+	return n, nil
+}
+
+// assemble opens what a node stands on, in order. What it has opened is in opened, also
+// when it fails.
+func assemble(cfg Config, opened *closers) (*Node, error) {
+	store, err := openStorage(cfg.DataDir, cfg.Name, cfg.Logger)
+	if err != nil {
+		return nil, err
+	}
+	opened.add(store.Close)
+	if err := checkSpaceToStart(cfg.DataDir, cfg.DiskSpace); err != nil {
+		return nil, err
+	}
+	machine, err := startMachine(cfg, store, opened)
+	if err != nil {
+		return nil, err
+	}
+	trans, err := listenRaft(cfg, store.id)
+	if err != nil {
+		return nil, err
+	}
+	g, err := startGossip(cfg, memberOf(cfg, store.id, string(trans.LocalAddr())))
+	if err != nil {
+		trans.Close()
+		return nil, err
+	}
+	opened.add(g.Close)
+	n, err := New(cfg, Parts{
+		ID:       store.id,
+		LogStore: store.log, StableStore: store.log, Snapshots: store.snapshots,
+		Transport: trans, Discovery: g, Clocks: systemClocks(), FSM: machine,
+		Close: opened.Close,
+	})
+	if err != nil {
+		trans.Close()
+		return nil, err
+	}
+	store.log.run(n.fail)
+	return n, nil
+}
+
+// closers are what was opened, to be closed in reverse.
+type closers []func() error
+
+func (c *closers) add(f func() error) { *c = append(*c, f) }
+
+func (c *closers) Close() error {
+	var errs []error
+	for _, f := range slices.Backward(*c) {
+		errs = append(errs, f())
+	}
+	*c = nil
+	return errors.Join(errs...)
+}
+
+// startMachine makes the state machine of a real node: it tells the log how far it has
+// applied, keeps the audit log if there is one, and ends the process rather than go on
+// after an entry that it cannot trust.
+func startMachine(cfg Config, store *storage, opened *closers) (*fsm.FSM, error) {
+	var applied atomic.Uint64
+	store.log.applied = applied.Load
+	opts := fsm.Options{
+		Fatal: func(err error) {
+			cfg.Logger.Error("giving up", "reason", err)
+			go cfg.Fatal(err.Error())
+			select {} // the process ends; with the next entry it would be another replica
+		},
+		Observe: func(l *raft.Log, _ *logv1.Entry, _ fsm.Outcome, _ *lease.Book, _ []lease.Event) {
+			applied.Store(l.Index)
+		},
+	}
+	if cfg.AuditLog == "" {
+		return fsm.New(opts), nil
+	}
+	audit, err := openAppliedLog(cfg.AuditLog, store.id, cfg.Version, cfg.Logger.Named("audit"))
+	if err != nil {
+		return nil, err
+	}
+	opened.add(func() error { audit.Close(); return nil })
+	note := opts.Observe
+	opts.Observe = func(l *raft.Log, e *logv1.Entry, o fsm.Outcome, b *lease.Book, events []lease.Event) {
+		note(l, e, o, b, events)
+		audit.observe(l, e, o, b, events)
+	}
+	opts.Restored = audit.restored
+	return fsm.New(opts), nil
+}

@@ -1,0 +1,81 @@
+package checker
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Checker judges one promise.
+type Checker func(*Run) Verdict
+
+// Options of Judge.
+type Options struct {
+	// Dir is where pages are written (porcupine's); empty: none.
+	Dir string
+}
+
+// Report is the judgement of a run; it is written to results.edn.
+type Report struct {
+	Result   Result    `edn:"result"`
+	Verdicts []Verdict `edn:"verdicts"`
+}
+
+// Exit codes of a run.
+const (
+	ExitValid         = 0
+	ExitInvalid       = 1
+	ExitNotConclusive = 2
+)
+
+// Exit is the exit code: invalid before not conclusive.
+func (r *Report) Exit() int {
+	switch r.Result {
+	case Valid:
+		return ExitValid
+	case Invalid:
+		return ExitInvalid
+	}
+	return ExitNotConclusive
+}
+
+// Of gives the verdict of one checker by name.
+func (r *Report) Of(name string) *Verdict {
+	for i := range r.Verdicts {
+		if r.Verdicts[i].Name == name {
+			return &r.Verdicts[i]
+		}
+	}
+	return nil
+}
+
+// Judge asks all checkers. C0 comes first in the report and is asked last: it also says
+// whether the others knew.
+func Judge(r *Run, o Options) Report {
+	var rep Report
+	for _, c := range []Checker{
+		CheckWitness, func(r *Run) Verdict { return CheckLinear(r, o.Dir) }, CheckBelief, CheckFencing, CheckLeaks, CheckOnce,
+		CheckReplicas, CheckDurable, CheckAvailable, CheckExpiry, CheckTime, CheckReads,
+	} {
+		rep.Verdicts = append(rep.Verdicts, c(r))
+	}
+	v := CheckEnough(r)
+	var unsure []string
+	for _, x := range rep.Verdicts {
+		if x.Result == Unknown {
+			unsure = append(unsure, x.Name)
+		}
+	}
+	if len(unsure) > 0 && v.Result != Invalid {
+		v.Result = Unknown
+		v.Evidence = append(v.Evidence, fmt.Sprintf("not known: %s", strings.Join(unsure, ", ")))
+		v.Cases++
+	}
+	rep.Verdicts = append([]Verdict{v}, rep.Verdicts...)
+	rep.Result = Valid
+	for _, x := range rep.Verdicts {
+		if x.Result == Invalid || x.Result == Unknown && rep.Result == Valid {
+			rep.Result = x.Result
+		}
+	}
+	return rep
+}

@@ -1,0 +1,57 @@
+package checker
+
+import (
+	"testing"
+
+	"github.com/seatkeeper/seatkeeper/jepsen/history"
+)
+
+// Cases that a whole run shows to two judgements at once, each alone.
+func TestSmallRuns(t *testing.T) {
+	answered := func(at, done int64, p history.Process, f history.F, index uint64, v any) []history.Op {
+		op := history.Op{Time: at, Process: p, Type: history.Invoke, F: f, Value: v}
+		end := op
+		end.Time, end.Type, end.RaftIndex = done, history.OK, index
+		return []history.Op{op, end}
+	}
+	renew := &history.Renew{Result: history.Done}
+	grant := func(index, id, token uint64) history.Entry {
+		return history.Entry{Index: index, Term: 1, Commands: []history.Command{{Kind: history.KindCheckout,
+			Result: history.CommandResult{Leases: []history.AuditLease{{ID: id, Token: token, Feature: "cad", Count: 1, Seats: []int{1}}}}}}}
+	}
+	phase := []history.Op{{Process: history.Nemesis, Type: history.Info, F: history.FPhase, Value: &history.Phase{Name: history.PhaseHealed}}}
+	used := func(n int) *history.Status {
+		return &history.Status{Result: history.Done, Pools: []history.PoolUse{{Feature: "cad", Total: 3, InUse: n}}}
+	}
+	for _, c := range []struct {
+		name   string
+		ops    [][]history.Op
+		log    []history.Entry
+		check  Checker
+		guilty bool
+	}{
+		{"the log follows real time", [][]history.Op{answered(0, 5, 0, history.FRenew, 9, renew), answered(10, 15, 1, history.FRenew, 10, renew)}, nil, CheckWitness, false},
+		{"the log contradicts real time", [][]history.Op{answered(0, 5, 0, history.FRenew, 10, renew), answered(10, 15, 1, history.FRenew, 9, renew)}, nil, CheckWitness, true},
+		{"tokens in the log grow", nil, []history.Entry{grant(3, 1, 3), grant(4, 2, 4)}, CheckFencing, false},
+		{"a token in the log comes twice", nil, []history.Entry{grant(3, 1, 3), grant(4, 2, 3)}, CheckFencing, true},
+		{"nothing is in use and nobody holds anything", [][]history.Op{phase, answered(100*sec, 101*sec, 0, history.FStatus, 5, used(0))}, nil, CheckLeaks, false},
+		{"a seat is in use that nobody holds", [][]history.Op{phase, answered(100*sec, 101*sec, 0, history.FStatus, 5, used(1))}, nil, CheckLeaks, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var ops []history.Op
+			for _, list := range c.ops {
+				ops = append(ops, list...)
+			}
+			for i := range ops {
+				ops[i].Index = int64(i)
+			}
+			r, err := NewRun(miniTest(), ops, []*history.Audit{{Node: "n1", Entries: c.log}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v := c.check(r); (v.Result == Invalid) != c.guilty {
+				t.Errorf("%s: %s %v", v.Name, v.Result, v.Evidence)
+			}
+		})
+	}
+}

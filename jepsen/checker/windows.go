@@ -1,0 +1,351 @@
+package checker
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/seatkeeper/seatkeeper/jepsen/history"
+)
+
+// The black-box half of C2. A window is a stretch of one pool's history; what is known of
+// the pool at its beginning comes from answers alone. Whatever is not known (operations
+// without an answer, leases that may have run out) may happen at any later moment or
+// never, so that nothing is held against the service that could have been.
+
+// maxInWindow bounds the doubtful things of one window; more make the search explode.
+const maxInWindow = 24
+
+// view is what answers say of a pool as time goes on.
+type view struct {
+	pool  *Pool
+	ops   []timed // answered and unanswered operations, by call
+	known map[uint64]bool
+	// dies is the earliest at which a lease may run out, by what answers promised of it. A
+	// repeated answer promises less than a lease's whole term.
+	dies map[uint64]int64
+
+	byReturn []int // ops by return, to be carried into the state
+	next     int
+	held     []taken
+	ended    map[uint64]bool
+	open     []timed // begun before the window, and not known to be over
+	entered  int     // how many of ops went through open
+}
+
+// windowCount is how many windows of a pool were searched, and how many left out because
+// too many processes were at work, or too much in them was unanswered.
+type windowCount struct{ searched, crowded, vague int }
+
+// windows searches one pool in windows.
+func (l *linear) windows(p *Pool, until int64) (n windowCount) {
+	v := l.r.view(p, until)
+	for at := 0; at < len(v.ops); {
+		size := min(windowOps, len(v.ops)-at)
+		for size > smallWindow && v.processes(at, size) > windowProcesses {
+			size = max(smallWindow, size/2)
+		}
+		if v.processes(at, size) > windowProcesses {
+			n.crowded++
+			at += size
+			continue
+		}
+		result := Unknown
+		for {
+			from, ops := v.window(at, size)
+			if len(ops)-size <= maxInWindow {
+				result = l.search(p, from, ops, fmt.Sprintf("window-%d", v.ops[at].op))
+			}
+			if result != Unknown || size <= smallWindow {
+				break
+			}
+			size = max(smallWindow, size/2)
+		}
+		switch result {
+		case Invalid:
+			l.j.guilty("pool %s: the answers from operation %d on (%d of them) cannot be put in order", p.Feature, v.ops[at].op, size)
+			n.searched++
+		case Valid:
+			n.searched++
+		default:
+			n.vague++
+		}
+		l.j.judged++
+		at += size
+	}
+	return n
+}
+
+func (v *view) processes(at, size int) int {
+	seen := map[int]bool{}
+	for _, o := range v.ops[at : at+size] {
+		if !o.optional {
+			seen[o.process] = true
+		}
+	}
+	return len(seen)
+}
+
+// view collects the operations on a pool.
+func (r *Run) view(p *Pool, until int64) *view {
+	v := &view{pool: p, known: map[uint64]bool{}, dies: map[uint64]int64{}, ended: map[uint64]bool{}}
+	of := map[string][2]string{} // session to user and host
+	for _, pair := range r.Pairs {
+		if c, ok := pair.Invoke.Value.(*history.Checkout); ok {
+			of[sessionOf(pair)] = [2]string{c.User, c.Host}
+		}
+		if pair.OK() {
+			if c, ok := pair.Done.Value.(*history.Checkout); ok {
+				for _, x := range c.Leases {
+					v.known[x.ID] = true
+				}
+			}
+			for _, x := range leasesIn(pair.Done) {
+				if x.Feature == p.Feature {
+					v.dies[x.ID] = max(v.dies[x.ID], pair.Invoke.Time+(x.RemainingMS+x.GraceMS)*1e6-rounding)
+				}
+			}
+		}
+	}
+	for _, pair := range r.Pairs {
+		if pair.Invoke.Time >= until || pair.Failed() {
+			continue
+		}
+		op := pair.Invoke
+		if pair.OK() {
+			op = pair.Done
+		}
+		session := sessionOf(pair)
+		t := timed{call: pair.Invoke.Time, began: pair.Invoke.Time, ret: forever, process: int(pair.Invoke.Process), op: op.Index}
+		if pair.OK() {
+			t.ret = pair.Done.Time
+		}
+		for _, s := range r.stepsOf(p, pair, op, "session "+session, of[session]) {
+			s.known = v.known
+			s.optional = !pair.OK()
+			t.step = s
+			v.ops = append(v.ops, t)
+		}
+	}
+	v.settle()
+	for i := range v.ops {
+		v.byReturn = append(v.byReturn, i)
+	}
+	slices.SortStableFunc(v.byReturn, func(a, b int) int { return cmp.Compare(v.ops[a].ret, v.ops[b].ret) })
+	return v
+}
+
+// sessionOf names the session of an operation, as far as anybody knows.
+func sessionOf(pair history.Pair) string {
+	switch {
+	case pair.Done != nil && pair.Done.Session != "":
+		return pair.Done.Session
+	case pair.Invoke.Session != "":
+		return pair.Invoke.Session
+	}
+	return "of " + pair.Invoke.Client
+}
+
+// stepsOf says what an operation did, or may have done, to the pool.
+func (r *Run) stepsOf(p *Pool, pair history.Pair, op *history.Op, session string, who [2]string) []step {
+	ofPool := func(feature string) bool { return feature == p.Feature }
+	switch x := op.Value.(type) {
+	case *history.Checkout:
+		group := p.group(who[0], who[1], session)
+		if !pair.OK() {
+			for _, it := range x.Items {
+				if ofPool(it.Feature) {
+					return []step{{kind: stepGrant, session: session, group: group, count: it.Count}}
+				}
+			}
+			return nil
+		}
+		if x.Result.Refused() {
+			if r.soleDenied(x.Items, string(x.Result)) == p && !x.Replayed {
+				return []step{{kind: stepDeny, session: session, group: group, count: x.Items[0].Count, reason: string(x.Result)}}
+			}
+			return nil
+		}
+		for _, y := range x.Leases {
+			if ofPool(y.Feature) {
+				return []step{{kind: stepGrant, session: session, group: group, lease: y.ID, token: y.Token, count: max(y.Count, len(y.Seats)), seats: y.Seats}}
+			}
+		}
+	case *history.Renew:
+		var ids []uint64
+		for _, y := range x.Leases {
+			if ofPool(y.Feature) {
+				ids = append(ids, y.ID)
+			}
+		}
+		if len(ids) > 0 && pair.OK() {
+			return []step{{kind: stepHold, session: session, leases: ids}}
+		}
+	case *history.Checkin:
+		var ids []uint64
+		for _, y := range x.Released {
+			if ofPool(y.Feature) {
+				ids = append(ids, y.ID)
+			}
+		}
+		if !pair.OK() || x.Replayed {
+			// A repeated answer tells of an effect that came before it was asked for.
+			return []step{{kind: stepRelease, session: session, leases: nil, reason: ownLease}}
+		}
+		if len(ids) > 0 {
+			return []step{{kind: stepRelease, session: session, leases: ids}}
+		}
+	case *history.Kill:
+		var ids []uint64
+		for _, y := range x.Killed {
+			if ofPool(y.Feature) {
+				ids = append(ids, y.ID)
+			}
+		}
+		if !pair.OK() {
+			return []step{{kind: stepRelease, reason: anyLease}}
+		}
+		if len(ids) > 0 {
+			return []step{{kind: stepRelease, leases: ids}}
+		}
+	case *history.Status:
+		if n, ok := usedBy(pair, p); ok {
+			return []step{{kind: stepLook, used: n}}
+		}
+	}
+	return nil
+}
+
+// window gives the state before ops[at:at+size] and all that may have happened since.
+func (v *view) window(at, size int) (poolState, []timed) {
+	start, end := v.ops[at].call, int64(forever)
+	if at+size < len(v.ops) {
+		end = v.ops[at+size].call
+	}
+	v.carry(at, start)
+	var list []timed
+	add := func(o timed) {
+		o.call = max(o.call, start)
+		if o.ret >= end { // what it met may lie beyond the window
+			o.optional, o.ret = true, forever
+		}
+		if o.optional && (o.kind == stepHold || o.kind == stepLook || o.kind == stepDeny) {
+			return
+		}
+		list = append(list, o)
+	}
+	here := v.ops[at : at+size]
+	for _, o := range v.open {
+		if o.kind != stepRelease || len(o.leases) > 0 {
+			add(o)
+		}
+	}
+	for _, o := range here {
+		if o.kind != stepRelease || len(o.leases) > 0 {
+			add(o)
+		}
+	}
+	grants := slices.Clone(v.held)
+	for _, o := range list {
+		if o.kind == stepGrant {
+			grants = append(grants, taken{lease: o.lease, session: o.session})
+		}
+	}
+	for _, o := range slices.Concat(v.open, here) {
+		if o.kind == stepRelease && len(o.leases) == 0 {
+			mayRelease(o, grants, add)
+		}
+	}
+	for _, o := range list { // so may one that nobody was told of
+		if o.kind == stepGrant && o.lease == 0 && o.began+v.pool.term() < end {
+			add(timed{step: step{kind: stepRelease, session: o.session, leases: []uint64{0}, optional: true}, call: o.began + v.pool.term() - rounding, ret: forever, op: -1})
+		}
+	}
+	for _, t := range grants { // a lease may run out
+		if dies, ok := v.dies[t.lease]; ok && dies < end {
+			add(timed{step: step{kind: stepRelease, leases: []uint64{t.lease}, optional: true}, call: dies, ret: forever, op: -1})
+		}
+	}
+	return newState(slices.Clone(v.held)), list
+}
+
+// mayRelease turns an unanswered check-in or kill into one doubtful release for each
+// lease that it may have meant.
+func mayRelease(o timed, grants []taken, add func(timed)) {
+	o.optional, o.ret = true, forever
+	own := o.session
+	for _, t := range grants {
+		if o.reason == anyLease || t.session == own {
+			o.leases, o.session = []uint64{t.lease}, t.session
+			add(o)
+		}
+	}
+}
+
+// Whose leases an unanswered release may have meant.
+const (
+	anyLease = "any"
+	ownLease = "own"
+)
+
+// carry brings the state forward to the window that begins with ops[at] at start.
+func (v *view) carry(at int, start int64) {
+	for ; v.next < len(v.byReturn) && v.ops[v.byReturn[v.next]].ret < start; v.next++ {
+		o := v.ops[v.byReturn[v.next]]
+		switch o.kind {
+		case stepGrant:
+			v.carryGrant(o)
+		case stepRelease:
+			for _, id := range o.leases {
+				v.ended[id] = true
+			}
+			v.held = slices.DeleteFunc(v.held, func(x taken) bool { return v.ended[x.lease] })
+		}
+	}
+	for ; v.entered < at; v.entered++ {
+		v.open = append(v.open, v.ops[v.entered])
+	}
+	v.open = slices.DeleteFunc(v.open, func(o timed) bool {
+		return o.ret < start || o.optional && (o.settled < start || o.call < start-v.pool.term()-doubtNS)
+	})
+}
+
+// doubtNS is how long after a lease's term an unanswered operation is still thought to
+// be on its way.
+const doubtNS = int64(120e9)
+
+// carryGrant seats a lease. Whoever sat there with a lower token is gone: the lease ran
+// out, or was given back unseen.
+func (v *view) carryGrant(o timed) {
+	if v.ended[o.lease] || slices.ContainsFunc(v.held, func(x taken) bool { return x.lease == o.lease }) {
+		return
+	}
+	rivals := func(x taken) bool {
+		return x.group != o.group && slices.ContainsFunc(x.seats, func(n int) bool { return slices.Contains(o.seats, n) })
+	}
+	if slices.ContainsFunc(v.held, func(x taken) bool { return rivals(x) && x.token > o.token }) {
+		v.ended[o.lease] = true
+		return
+	}
+	v.held = slices.DeleteFunc(v.held, rivals)
+	v.held = append(v.held, taken{o.lease, o.session, o.group, o.count, o.seats, o.token})
+}
+
+// settle notes for each unanswered operation when a later answer to its session shows
+// what became of it: a session does one thing after the other.
+func (v *view) settle() {
+	first := map[string]int64{} // session to the earliest later answer
+	for i := len(v.ops) - 1; i >= 0; i-- {
+		o := &v.ops[i]
+		o.settled = forever
+		if o.session == "" {
+			continue
+		}
+		if t, ok := first[o.session]; ok {
+			o.settled = t
+		}
+		if t, ok := first[o.session]; !o.optional && (!ok || o.ret < t) {
+			first[o.session] = o.ret
+		}
+	}
+}
