@@ -8,6 +8,9 @@ SHELL := bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 SEEDS ?= 25
+# Of the chaos harness.
+NODES ?= 3
+HOURS ?= 1
 # Two packages at a time: the cluster's tests start real servers and time real elections.
 TEST_FLAGS := -timeout 8m -p 2
 TOOLS := bin/tools
@@ -40,7 +43,52 @@ test: ## run all tests, with the race detector where there is a C compiler
 
 .PHONY: sim
 sim: ## simulate the cluster on virtual time, SEEDS=n seeds
-	@go test -count=1 -timeout 60m ./cluster/sim -seeds $(SEEDS)
+	@go test ./cluster/sim -count=1 -timeout 60m -run TestInvariantsHoldUnderFaults -seeds $(SEEDS) -length 10m
+
+.PHONY: sim-long
+sim-long: ## simulate 1,000 seeds of one virtual hour; what fails is kept in bin/trails
+	@GOGC=300 go test ./cluster/sim -count=1 -timeout 120m -v -run TestInvariantsHoldUnderFaults -seeds 1000 -length 1h -trails $(CURDIR)/bin/trails
+
+.PHONY: crash-points
+crash-points: ## lose power in each log, stable and snapshot write of a scripted run, 3,000 points
+	@go test ./cluster/sim -count=1 -timeout 60m -v -run TestNoCrashPointLosesAnything -points 3150 -trails $(CURDIR)/bin/trails
+
+.PHONY: explore
+explore: ## all interleavings of a few clients over the real state machine
+	@go test ./fsm/explore -count=1 -timeout 60m -v -full
+
+.PHONY: model
+model: ## search all states of the protocol's model, and of each broken variant (needs spin)
+	@lease/model/check.sh
+
+.PHONY: guards
+guards: ## take each guard of the promises away in turn: some test must turn red
+	@go test -tags mutants -count=1 -timeout 60m -run 'Guard|GoesWrong' ./lease ./fsm/explore ./cluster/sim
+
+.PHONY: jepsen-build
+jepsen-build: build
+	@CGO_ENABLED=0 go build -trimpath -o bin/jepsen-harness ./jepsen/cmd/jepsen
+
+.PHONY: jepsen
+jepsen: jepsen-build ## break a real cluster with one fault of each family (root), FAULTS=a,b chooses
+	@bin/jepsen-harness run -nodes $(NODES) $(if $(SEED),-seed $(SEED)) $(if $(FAULTS),-faults $(FAULTS))
+
+.PHONY: jepsen-long
+jepsen-long: jepsen-build ## mix faults for HOURS=n on NODES=n with SEED=s (root)
+	@bin/jepsen-harness long -nodes $(NODES) -hours $(HOURS) $(if $(SEED),-seed $(SEED)) $(if $(FAULTS),-faults $(FAULTS))
+
+.PHONY: jepsen-mutants
+jepsen-mutants: jepsen-build ## each sown bug must turn its checker red (root), MUTANTS=a,b chooses
+	@CGO_ENABLED=0 go build -trimpath -tags mutants -o bin/seatkeeper-mutants ./cmd/seatkeeper
+	@bin/jepsen-harness mutants -binary bin/seatkeeper-mutants $(if $(MUTANTS),-mutants $(MUTANTS))
+
+.PHONY: jepsen-replay
+jepsen-replay: jepsen-build ## judge a stored run again, RUN=folder
+	@bin/jepsen-harness replay $(RUN)
+
+.PHONY: jepsen-clean
+jepsen-clean: jepsen-build ## take away what a crashed run left on this machine (root)
+	@bin/jepsen-harness clean
 
 .PHONY: check
 check: fmt vet staticcheck gen-check cross arrows test ## all checks: format, vet, staticcheck, generated code, platforms, arrows, race, short simulation

@@ -47,7 +47,13 @@ type session struct {
 	// must not bring them back. They are named again until the cluster has answered.
 	returning map[lease.ID]lease.Ref
 	returned  map[lease.ID]bool
-	over      bool // the cluster does not know it any more
+	// closing: the application ends the session; no answer under way begins a belief.
+	closing bool
+	over    bool // the cluster does not know it any more
+}
+
+func newSession(id lease.SessionID, digest lease.SecretDigest) *session {
+	return &session{id: id, digest: digest, incarnation: 1, held: map[lease.ID]*holding{}, returning: map[lease.ID]lease.Ref{}, returned: map[lease.ID]bool{}}
 }
 
 // refs lists what is held, in order.
@@ -119,7 +125,7 @@ func (c *client) run(ctx context.Context) {
 		}
 		id[15] = byte(c.n + 1)
 		sum := sha256.Sum256(id[:])
-		s := &session{id: id, digest: lease.SecretDigest(sum[:16]), incarnation: 1, held: map[lease.ID]*holding{}, returning: map[lease.ID]lease.Ref{}, returned: map[lease.ID]bool{}}
+		s := newSession(id, lease.SecretDigest(sum[:16]))
 		c.w.mu.Lock()
 		c.session = s
 		c.w.mu.Unlock()
@@ -251,7 +257,7 @@ func (c *client) refused(s *session, r *lease.Refusal) {
 
 // confirm takes in a lease from an answer; the world's lock is held.
 func (c *client) confirm(s *session, l lease.Lease, sent lease.Instant) {
-	if _, under := s.returning[l.ID]; under || s.returned[l.ID] {
+	if _, under := s.returning[l.ID]; under || s.returned[l.ID] || s.closing {
 		return
 	}
 	h := s.held[l.ID]
@@ -317,6 +323,7 @@ func (c *client) checkout(ctx context.Context, s *session) {
 // using a seat before it says so.
 func (c *client) checkin(ctx context.Context, s *session, end bool) {
 	c.w.mu.Lock()
+	s.closing = s.closing || end
 	give := s.refs()
 	if !end {
 		give = give[:min(1, len(give))]
@@ -356,7 +363,7 @@ func (c *client) checkin(ctx context.Context, s *session, end bool) {
 // farewell ends the client's last session after all faults were undone: it must be
 // served now.
 func (c *client) farewell() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
 	c.w.mu.Lock()
 	c.asleepUntil = time.Time{}
@@ -413,6 +420,9 @@ func (c *client) call(ctx context.Context, request func() lease.Command) (cluste
 // patience is how long a client waits for one answer.
 const patience = 3 * time.Second
 
+// lateness is how much later a duplicate may arrive.
+const lateness = 20 * time.Second
+
 type answer struct {
 	applied cluster.Applied
 	err     error
@@ -432,7 +442,7 @@ func (c *client) send(ctx context.Context, cmd lease.Command) (cluster.Applied, 
 	answers := make(chan answer, 1)
 	go c.deliver(target, cmd, answers)
 	if c.chance(4) {
-		late, again := c.upTo(20*time.Second), c.w.nodes[c.intn(len(c.w.nodes))]
+		late, again := c.upTo(lateness), c.w.nodes[c.intn(len(c.w.nodes))]
 		go func() {
 			time.Sleep(late)
 			c.deliver(again, cmd, make(chan answer, 1))

@@ -4,6 +4,12 @@
 // and abandon their requests. After every applied entry it checks the invariants; a
 // seed reproduces a run, as far as the scheduler's own choices allow.
 //
+// A run asks for safety, and every second one for liveness too: once the faults are undone
+// and all holders have vanished, whoever waits gets every seat within a stated bound. A
+// crash-point sweep (RunPoint) lets power fail in each single write of a scripted run. Both
+// can be shown to find what they are for by sabotage, and by taking guards away (build tag
+// mutants).
+//
 // Its words: a world is one run; an actor is anything with its own stream of random
 // numbers; a fault is something the nemesis does and undoes; a violation is an
 // invariant found broken, with its letter.

@@ -37,6 +37,7 @@ type monitor struct {
 	returned []lease.ID      // checked in by the entry being judged
 	overused map[string]int  // seats in use beyond the total, by feature
 	totals   map[string]int
+	profiles map[string]lease.Profile
 }
 
 type judged struct {
@@ -64,10 +65,14 @@ type effect struct {
 }
 
 func newMonitor(w *world) monitor {
+	profiles := map[string]lease.Profile{}
+	for _, e := range simLicence(1).Entitlements {
+		profiles[e.Feature] = e.Profile
+	}
 	return monitor{
 		w: w, first: map[uint64]judged{}, at: map[string]uint64{}, tokens: map[seat]lease.Token{},
 		sessions: map[lease.SessionID]*account{}, live: map[lease.ID]lease.Lease{},
-		effects: map[effect]bool{}, attempts: map[string]bool{}, overused: map[string]int{}, totals: map[string]int{},
+		effects: map[effect]bool{}, attempts: map[string]bool{}, overused: map[string]int{}, totals: map[string]int{}, profiles: profiles,
 	}
 }
 
@@ -77,6 +82,9 @@ func (m *monitor) entry(node string, l *raft.Log, e *logv1.Entry, o fsm.Outcome,
 		m.w.report.Restores++ // it replays its log after a start
 	}
 	m.at[node] = l.Index
+	if term, acked := m.w.acks[l.Index]; acked && term != l.Term {
+		m.w.fail("C8", "entry %d of term %d was acknowledged; %s applied one of term %d in its place", l.Index, term, node, l.Term)
+	}
 	if seen, ok := m.first[l.Index]; ok {
 		if seen.hash != o.StateHash || seen.stale != o.Stale {
 			m.w.fail("F1", "%s applied entry %d with another result than the first node", node, l.Index)
@@ -268,18 +276,20 @@ func (m *monitor) expired(l *raft.Log, c *logv1.Expire) {
 
 // due is when a lease may be reclaimed, by the monitor's own account.
 func (m *monitor) due(x lease.Lease) lease.Time {
-	for _, e := range simLicence(1).Entitlements {
-		if e.Feature == x.Feature {
-			return m.sessions[x.Session].renewed.Add(e.Profile.Lifespan + e.Profile.Grace)
-		}
-	}
-	panic("no such feature: " + x.Feature)
+	p := m.profiles[x.Feature]
+	return m.sessions[x.Session].renewed.Add(p.Lifespan + p.Grace)
 }
 
 // events checks U1: every grant is ended once, with one reason.
 func (m *monitor) events(events []lease.Event) {
 	for _, e := range events {
-		if e.Kind != lease.Ended {
+		switch e.Kind {
+		case lease.Granted:
+			m.w.note("lease %d of %s granted to %s at %s, token %d", e.Lease.ID, e.Feature, e.Principal.User, e.Principal.Host, e.Lease.Token)
+			continue
+		case lease.Ended:
+			m.w.note("lease %d of %s ended: %s", e.Lease.ID, e.Feature, e.Release)
+		default:
 			continue
 		}
 		if _, ok := m.live[e.Lease.ID]; !ok {
@@ -383,6 +393,7 @@ func (w *world) answered(cmd lease.Command, a cluster.Applied, err error) {
 	defer w.mu.Unlock()
 	if err == nil {
 		w.acked = max(w.acked, a.Index)
+		w.acks[a.Index] = a.Term
 		return
 	}
 	var other *cluster.NotLeaderError

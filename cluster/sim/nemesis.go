@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -45,6 +46,17 @@ var faults = []fault{
 		d := w.span(90 * time.Second)
 		for _, n := range w.nodes {
 			n.crash("all go down", d+w.span(time.Second))
+		}
+		return nil
+	}},
+	{"power-fail", func(w *world) func() {
+		n := w.anyNode()
+		n.losePower(1+w.nemesis.IntN(12), outcomes[w.nemesis.IntN(3)], w.span(20*time.Second))
+		return nil
+	}},
+	{"power-fail-all", func(w *world) func() {
+		for _, n := range w.nodes {
+			n.losePower(1+w.nemesis.IntN(6), outcomes[w.nemesis.IntN(3)], w.span(10*time.Second))
 		}
 		return nil
 	}},
@@ -151,7 +163,7 @@ func (w *world) cutClient() (undo func()) {
 func (w *world) tormentUntil(ctx context.Context) {
 	var on []fault
 	for _, f := range faults {
-		if w.nemesis.IntN(2) == 0 {
+		if drawn := w.nemesis.IntN(2) == 0; slices.Contains(w.cfg.Faults, f.name) || drawn && len(w.cfg.Faults) == 0 {
 			on = append(on, f)
 		}
 	}
@@ -182,6 +194,7 @@ func (w *world) tormentUntil(ctx context.Context) {
 		f := on[w.nemesis.IntN(len(on))]
 		w.mu.Lock()
 		w.report.Faults[f.name]++
+		w.report.Schedule = append(w.report.Schedule, fmt.Sprintf("%10.3fs %s", w.real().Seconds(), f.name))
 		w.note("fault: %s", f.name)
 		w.mu.Unlock()
 		if u := f.do(w); u != nil {
@@ -247,23 +260,45 @@ func (w *world) operate(ctx context.Context) {
 func (w *world) readAround(ctx context.Context) {
 	rnd := stream(w.cfg.Seed, 4)
 	for ctx.Err() == nil {
-		time.Sleep(time.Duration(rnd.Int64N(int64(3 * time.Second))))
-		n := w.nodes[rnd.IntN(len(w.nodes))]
-		c := n.current()
-		if c == nil {
-			continue
+		// The interesting moment is when two nodes believe that they lead.
+		for wait := time.Duration(rnd.Int64N(int64(3 * time.Second))); wait > 0 && ctx.Err() == nil; wait -= readLook {
+			time.Sleep(readLook)
+			if leaders := w.leaders(); len(leaders) > 1 {
+				for _, n := range leaders {
+					w.readAt(ctx, n)
+				}
+			}
 		}
-		w.mu.Lock()
-		before := w.acked
-		w.mu.Unlock()
-		short, cancel := context.WithTimeout(ctx, 3*time.Second)
-		st, err := c.Read(short, func(*lease.Book) {})
-		cancel()
-		if err == nil && n.current() == c && st.AppliedIndex < before {
-			w.mu.Lock()
-			w.fail("R2", "%s answered a read from index %d after %d had been acknowledged", n.name, st.AppliedIndex, before)
-			w.mu.Unlock()
+		w.readAt(ctx, w.nodes[rnd.IntN(len(w.nodes))])
+	}
+}
+
+// readLook is how often the reader looks for a second leader.
+const readLook = 100 * time.Millisecond
+
+// leaders are all nodes that believe they lead.
+func (w *world) leaders() (list []*node) {
+	for _, n := range w.nodes {
+		if c := n.current(); c != nil && c.Leading() {
+			list = append(list, n)
 		}
+	}
+	return list
+}
+
+func (w *world) readAt(ctx context.Context, n *node) {
+	c := n.current()
+	if c == nil {
+		return
+	}
+	w.mu.Lock()
+	before := w.acked
+	w.mu.Unlock()
+	short, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	st, err := c.Read(short, func(*lease.Book) {})
+	if err == nil && n.current() == c && st.AppliedIndex < before {
+		w.violated("R2", "%s answered a read from index %d after %d had been acknowledged", n.name, st.AppliedIndex, before)
 	}
 }
 

@@ -101,6 +101,17 @@ func (e *endpoint) Close() error {
 	return nil
 }
 
+// gone says whether the process has crashed. What it did before it was gone is on the
+// disk that its next run will find; what it does afterwards never happened.
+func (e *endpoint) gone() bool {
+	select {
+	case <-e.closed:
+		return true
+	default:
+		return false
+	}
+}
+
 func (e *endpoint) Consumer() <-chan raft.RPC     { return e.calls }
 func (e *endpoint) LocalAddr() raft.ServerAddress { return raft.ServerAddress(e.name) }
 func (e *endpoint) EncodePeer(_ raft.ServerID, a raft.ServerAddress) []byte {
@@ -153,8 +164,8 @@ func roundTrip[R any](e *endpoint, to string, req any, data io.Reader, resp *R) 
 		return lost()
 	}
 	peer := e.net.end(to)
-	if peer == nil {
-		return errNetwork
+	if peer == nil || e.gone() {
+		return errNetwork // a crashed process says nothing more
 	}
 	answer := make(chan raft.RPCResponse, 1)
 	select {
@@ -168,6 +179,10 @@ func roundTrip[R any](e *endpoint, to string, req any, data io.Reader, resp *R) 
 	}
 	select {
 	case r := <-answer:
+		if peer.gone() {
+			// It may have answered after it crashed, from a disk that nobody will see again.
+			return lost()
+		}
 		peer.pause()
 		if !e.net.pass(to, e.name) {
 			return lost()

@@ -47,7 +47,11 @@ var errDown = errors.New("connection refused")
 
 func newNode(w *world, i int) *node {
 	rnd := stream(w.cfg.Seed, 100+uint64(i))
-	return &node{w: w, n: i, name: fmt.Sprintf("n%d", i+1), disk: newDisk(), drift: (rnd.Float64()*2 - 1) * 0.0008}
+	d := newDisk()
+	if w.cfg.Sabotage == NoSync {
+		d.lie()
+	}
+	return &node{w: w, n: i, name: fmt.Sprintf("n%d", i+1), disk: d, drift: (rnd.Float64()*2 - 1) * 0.0008}
 }
 
 func (n *node) id() raft.ServerID { return raft.ServerID(n.name + "-00000001") }
@@ -67,6 +71,10 @@ func (n *node) bootstrap() {
 
 // start starts a process on what the disk holds.
 func (n *node) start() {
+	timeout := n.w.cfg.RaftTimeout
+	n.mu.Lock()
+	d := n.disk
+	n.mu.Unlock()
 	r := &run{end: n.w.net.attach(n.name, n.pause)}
 	r.fsm = fsm.New(fsm.Options{
 		Fatal: func(err error) { n.w.logf("%s FATAL %v", n.name, err) },
@@ -76,13 +84,18 @@ func (n *node) start() {
 	})
 	cfg := cluster.Config{
 		Name: n.name, APIAddress: n.name, Version: "sim",
-		// Raft's timers at five times their defaults cost a fifth of the events.
-		HeartbeatTimeout: time.Second, ElectionTimeout: time.Second, LeaderLeaseTimeout: time.Second,
-		CommitTimeout: 250 * time.Millisecond, SnapshotThreshold: 400, SnapshotInterval: 20 * time.Second,
+		// Raft's timers at five times our defaults cost a fifth of the events.
+		HeartbeatTimeout: timeout, ElectionTimeout: timeout, LeaderLeaseTimeout: timeout,
+		// Below a tick, or followers would always be one entry behind.
+		CommitTimeout: min(timeout/4, 400*time.Millisecond), Watchdog: max(cluster.DefaultWatchdog, 10*timeout),
+		SnapshotThreshold: 400, SnapshotInterval: 20 * time.Second,
 		Fatal: func(reason string) { n.fatal(r, reason) },
 	}
+	if e := n.w.cfg.snapshotEvery; e > 0 {
+		cfg.SnapshotThreshold, cfg.SnapshotInterval = e, 2*time.Second
+	}
 	c, err := cluster.New(cfg, cluster.Parts{
-		ID: string(n.id()), LogStore: n.disk, StableStore: n.disk, Snapshots: snapshots{n.disk}, Transport: r.end,
+		ID: string(n.id()), LogStore: d, StableStore: d, Snapshots: snapshots{d}, Transport: r.end,
 		Clocks: cluster.Clocks{Mono: n.mono, Wall: n.wall}, FSM: r.fsm, HandOver: n.handOver,
 	})
 	if err != nil {
@@ -94,7 +107,29 @@ func (n *node) start() {
 	r.node = c
 	n.mu.Lock()
 	n.run = r
+	lost := n.disk != d
 	n.mu.Unlock()
+	if lost { // power failed while it was starting
+		n.crash("power failed at its start", time.Second)
+	}
+}
+
+// losePower arms the disk: power fails in its k-th write from now.
+func (n *node) losePower(k int, o outcome, down time.Duration) {
+	n.mu.Lock()
+	d := n.disk
+	n.mu.Unlock()
+	d.arm(k, o, func() {
+		n.mu.Lock()
+		current := n.disk == d
+		n.mu.Unlock()
+		if current {
+			n.w.mu.Lock()
+			n.w.report.PowerFailures++
+			n.w.mu.Unlock()
+			n.crash(fmt.Sprintf("power fails in a write, %v of it is found", o), down)
+		}
+	})
 }
 
 // crash ends the process as SIGKILL does: what it wrote stays, what it still does
@@ -103,6 +138,9 @@ func (n *node) crash(why string, down time.Duration) {
 	n.mu.Lock()
 	r, old := n.run, n.disk
 	n.run = nil
+	if r != nil {
+		r.end.Close() // before the disk is taken away: no answer without its write
+	}
 	n.disk, n.stoppedUntil, n.slowHandOver = n.disk.fork(), time.Time{}, 0
 	n.downUntil = time.Now().Add(down)
 	n.mu.Unlock()
@@ -114,7 +152,6 @@ func (n *node) crash(why string, down time.Duration) {
 	r.dead = true
 	n.w.note("%s crashes: %s", n.name, why)
 	n.w.mu.Unlock()
-	r.end.Close()
 	n.ghosts.Go(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -155,6 +192,9 @@ func (n *node) current() *cluster.Node {
 }
 
 func (n *node) mono() time.Duration {
+	if n.w.cfg.Sabotage == StoppedClock {
+		return 0
+	}
 	return time.Duration(float64(n.w.real()) * (1 + n.drift))
 }
 
@@ -225,6 +265,9 @@ type state struct {
 func (n *node) state() state {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.run == nil {
+		return state{}
+	}
 	st := n.run.fsm.Status()
 	var buf bytes.Buffer
 	n.run.fsm.WriteTo(&buf)

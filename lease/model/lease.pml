@@ -9,7 +9,7 @@
 
 #define L       3	/* lifespan and grace together, in ticks of real time */
 #define STEP    1	/* the most cluster time between two commits (MaxStep) */
-#define DRIFT   L	/* a client's clock misses at most one tick in so many */
+#define DRIFT   (L - 1)	/* a clock misses at most one tick in L */
 #ifdef NO_MARGIN
 #define MARGIN  0
 #else
@@ -35,10 +35,11 @@
 byte holder = NOBODY;
 byte leased;		/* id of the live lease */
 byte left;		/* cluster time until it may be reclaimed */
+bit seen[2];		/* whether the latest numbered request of each client was applied */
 
 /* The leader: its clock beyond the committed time, and one entry under way. */
 byte ahead;
-typedef Entry { byte kind; byte who; byte id; byte stamp; byte since; bit current };
+typedef Entry { byte kind; byte who; byte id; byte stamp; byte since; bit current };	/* current: it carries the latest number */
 Entry entry;
 #ifdef ANY_EPOCH
 bit stray;		/* an entry of a deposed leader is still under way */
@@ -47,7 +48,7 @@ byte strayStamp;
 
 /* Two requests of a client may be under way, so that one can come late, and one answer. */
 typedef Request { byte kind; byte id; byte since; bit current };
-typedef Answer  { byte kind; byte id; byte left; byte since; bit current };
+typedef Answer  { byte kind; byte id; byte use; bit current };	/* use: what it lets the client believe, if it comes now */
 typedef Client {
 	byte until;	/* how long it still believes, on its own clock */
 	byte id;	/* the lease it believes in */
@@ -69,18 +70,26 @@ Client client[2];
 #endif
 #define believes(c)	(client[c].until > 0 && awake(c))
 #define lower(x, d)	x = (x > (d) -> x - (d) : 0)
-#define older(x)	x = (x < L -> x + 1 : L)
+#define LATE	(L - MARGIN)	/* an answer to a request that old is worthless */
+#define older(x)	x = (x < LATE -> x + 1 : LATE)
 
 #define clearRequest(r)	r.kind = NONE; r.id = 0; r.since = 0; r.current = 0
-#define clearAnswer(a)	a.kind = NONE; a.id = 0; a.left = 0; a.since = 0; a.current = 0
+#define clearAnswer(a)	a.kind = NONE; a.id = 0; a.use = 0; a.current = 0
 #define clearEntry()	entry.kind = NONE; entry.who = 0; entry.id = 0; entry.stamp = 0; entry.since = 0; entry.current = 0
 
 /* A tick of a client's own clock. */
 inline age(c) {
+	d_step {
 	lower(client[c].until, 1);
+	if
+	:: client[c].until == 0 -> client[c].id = 0
+	:: else
+	fi;
 	older(client[c].request[0].since);
 	older(client[c].request[1].since);
-	older(client[c].answer.since);
+#ifndef FROM_RECEIPT
+	lower(client[c].answer.use, 1);
+#endif
 	if
 	:: entry.kind != NONE && entry.kind != TICK && entry.who == c -> older(entry.since)
 	:: else
@@ -95,9 +104,10 @@ inline age(c) {
 	:: else
 	fi;
 	if
-	:: client[c].answer.since + MARGIN >= client[c].answer.left -> clearAnswer(client[c].answer)
+	:: client[c].answer.use == 0 -> clearAnswer(client[c].answer)
 	:: else
 	fi
+	}
 }
 
 /* Ticks since a client's clock missed one. One count serves both: for two believers only
@@ -126,12 +136,12 @@ inline send(c, k, lease) {
 	client[c].request[s].kind = k;
 	client[c].request[s].id = lease;
 	client[c].request[s].since = 0;
-	client[c].request[s].current = (k == CHECKOUT)
+	client[c].request[s].current = (k != RENEW)
 }
 
-/* A checkout is over: no answer to it is an answer to a later one. */
-inline stopAsking(c) {
-	client[c].asking = 0;
+/* A new numbered request (checkout, check-in): all earlier ones are now older ones. */
+inline number(c) {
+	seen[c] = 0;
 	client[c].request[0].current = 0;
 	client[c].request[1].current = 0;
 	client[c].answer.current = 0;
@@ -143,9 +153,25 @@ inline stopAsking(c) {
 
 /* How long ago a request was sent matters only if its answer will be looked at. */
 #ifdef ANY_ANSWER
-#define unheard(x)	(x.kind == CHECKIN)
+#define unheard(x, c)	(x.kind == CHECKIN)
 #else
-#define unheard(x)	(x.kind == CHECKIN || x.kind == CHECKOUT && !x.current)
+#define unheard(x, c)	(x.kind == CHECKIN || x.kind == CHECKOUT && !(x.current && client[c].asking))
+#endif
+
+/* A request that can never have an effect again is as good as lost: one that was overtaken
+ * by a later number, or names a lease that is over (its id is not given to c again while c
+ * remembers it). So is an answer about such a lease, if the client does not hold it. */
+#ifdef NO_NUMBERS
+#define overtaken(x, c)	false
+#else
+#define overtaken(x, c)	((x.kind == CHECKOUT || x.kind == CHECKIN) && !x.current && seen[c])
+#endif
+#define over(i, c)	(!(holder == c && leased == i))
+#define inert(x, c)	(overtaken(x, c) || (x.kind == RENEW || x.kind == CHECKIN) && over(x.id, c))
+#ifdef RENEW_BY_CLIENT
+#define deaf(x, c)	unheard(x, c)
+#else
+#define deaf(x, c)	(unheard(x, c) || x.kind == RENEW && client[c].id != x.id && over(x.id, c))
 #endif
 
 /* The two requests of a client are a set: one order of them is enough. */
@@ -157,9 +183,11 @@ inline tidy() {
 	c = 0;
 	do
 	:: c < 2 ->
-		if :: unheard(client[c].request[0]) -> client[c].request[0].since = 0 :: else fi;
-		if :: unheard(client[c].request[1]) -> client[c].request[1].since = 0 :: else fi;
-		if :: unheard(client[c].answer) -> clearAnswer(client[c].answer) :: else fi;
+		if :: inert(client[c].request[0], c) -> clearRequest(client[c].request[0]) :: else fi;
+		if :: inert(client[c].request[1], c) -> clearRequest(client[c].request[1]) :: else fi;
+		if :: unheard(client[c].request[0], c) -> client[c].request[0].since = 0 :: else fi;
+		if :: unheard(client[c].request[1], c) -> client[c].request[1].since = 0 :: else fi;
+		if :: deaf(client[c].answer, c) -> clearAnswer(client[c].answer) :: else fi;
 		if
 		:: rank(client[c].request[0]) < rank(client[c].request[1]) -> swap(kind); swap(id); swap(since); swap(current)
 		:: else
@@ -167,7 +195,11 @@ inline tidy() {
 		c++
 	:: else -> break
 	od;
-	if :: unheard(entry) -> entry.since = 0 :: else fi;
+	if :: unheard(entry, entry.who) -> entry.since = 0 :: else fi;
+	if
+	:: inert(entry, entry.who) -> entry.kind = TICK; entry.who = 0; entry.id = 0; entry.since = 0; entry.current = 0
+	:: else
+	fi;
 	c = 0; r = 0; s = 0
 	}
 }
@@ -175,11 +207,15 @@ inline tidy() {
 inline reply(c, k, lease, rest, passed, fresh) {
 	client[c].answer.kind = k;
 	client[c].answer.id = lease;
-	client[c].answer.left = rest;
-	client[c].answer.since = passed;
+	client[c].answer.use = rest;
+#ifdef FROM_RECEIPT
+	lower(client[c].answer.use, MARGIN);
+#else
+	lower(client[c].answer.use, passed + MARGIN);
+#endif
 	client[c].answer.current = fresh;
 	if
-	:: passed + MARGIN >= rest -> clearAnswer(client[c].answer)
+	:: client[c].answer.use == 0 -> clearAnswer(client[c].answer)
 	:: else
 	fi
 }
@@ -210,6 +246,12 @@ inline pass(d) {
 #endif
 }
 
+#ifdef NO_NUMBERS
+#define stale(c)	false
+#else
+#define stale(c)	((entry.kind == CHECKOUT || entry.kind == CHECKIN) && !entry.current && seen[c])
+#endif
+
 /* What the state machine makes of an entry of the current epoch. */
 inline apply(c) {
 	pass(entry.stamp);
@@ -218,20 +260,24 @@ inline apply(c) {
 	:: else
 	fi;
 	if
-	:: entry.kind == CHECKOUT && (holder == NOBODY || holder == c) ->
+	:: stale(c) -> skip	/* an older request: refused */
+	:: !stale(c) && entry.kind == CHECKOUT && holder == c ->
 		if
-		:: holder == c -> left = L
-		:: else -> grant(c)
+		:: !(entry.current && seen[c]) -> left = L	/* asked again, not repeated */
+		:: else
 		fi;
+		reply(c, CHECKOUT, leased, left, entry.since, entry.current)
+	:: !stale(c) && entry.kind == CHECKOUT && holder == NOBODY && !(entry.current && seen[c]) ->
+		grant(c);
 		reply(c, CHECKOUT, leased, left, entry.since, entry.current)
 	:: entry.kind == RENEW && holder == c && leased == entry.id ->
 		left = L;
 		reply(c, RENEW, leased, left, entry.since, 0)
-#ifdef CHECKIN_BY_CLIENT
-	:: entry.kind == CHECKIN && holder == c -> free()
-#else
-	:: entry.kind == CHECKIN && holder == c && leased == entry.id -> free()
-#endif
+	:: !stale(c) && entry.kind == CHECKIN && holder == c && leased == entry.id -> free()
+	:: else
+	fi;
+	if
+	:: entry.current -> seen[c] = 1
 	:: else
 	fi;
 	clearEntry()
@@ -245,12 +291,6 @@ inline believe(c, lease, rest) {
 	fi
 }
 
-#ifdef FROM_RECEIPT
-#define span(c)	(client[c].answer.left - MARGIN)
-#else
-#define span(c)	(client[c].answer.left - client[c].answer.since - MARGIN)
-#endif
-
 /* The client takes an answer in, if it is one to what it asked. */
 inline receive(c) {
 	if
@@ -259,14 +299,14 @@ inline receive(c) {
 #else
 	:: client[c].answer.kind == CHECKOUT && client[c].asking && client[c].answer.current ->
 #endif
-		stopAsking(c);
-		believe(c, client[c].answer.id, span(c))
+		client[c].asking = 0;
+		believe(c, client[c].answer.id, client[c].answer.use)
 #ifdef RENEW_BY_CLIENT
 	:: client[c].answer.kind == RENEW ->
 #else
 	:: client[c].answer.kind == RENEW && client[c].id == client[c].answer.id ->
 #endif
-		believe(c, client[c].answer.id, span(c))
+		believe(c, client[c].answer.id, client[c].answer.use)
 	:: else
 	fi;
 	clearAnswer(client[c].answer)
@@ -292,7 +332,9 @@ inline propose(kd, c, ls, passed, fresh) {
 
 /* The use of a seat ends before the cluster hears of it. */
 inline giveBack(c) {
+	number(c);
 	send(c, CHECKIN, client[c].id);
+	client[c].asking = 0;
 #ifndef RELEASE_FIRST
 	client[c].until = 0; client[c].id = 0
 #endif
@@ -360,9 +402,9 @@ active proctype world() {
 			if
 			:: entry.kind == NONE && client[c].request[0].kind != NONE -> r = 0; arrive()
 			:: entry.kind == NONE && client[c].request[1].kind != NONE -> r = 1; arrive()
-			:: awake(c) && client[c].until == 0 && !client[c].asking -> client[c].asking = 1; send(c, CHECKOUT, 0)
+			:: awake(c) && !knows(c) && !client[c].asking -> client[c].asking = 1; number(c); send(c, CHECKOUT, 0)
 			:: awake(c) && client[c].asking -> send(c, CHECKOUT, 0)		/* the same one again */
-			:: awake(c) && client[c].asking -> stopAsking(c)		/* it gives up */
+			:: awake(c) && client[c].asking -> client[c].asking = 0	/* it gives up */
 			:: awake(c) && knows(c) -> send(c, RENEW, client[c].id)
 			:: awake(c) && knows(c) -> giveBack(c)
 			:: awake(c) && knows(c) -> client[c].until = 0; client[c].id = 0	/* it crashes */
