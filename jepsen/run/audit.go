@@ -1,0 +1,160 @@
+package run
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/seatkeeper/seatkeeper/jepsen/history"
+)
+
+// readApplied reads what "seatkeeper debug log" prints in the server's own form, and
+// makes the history's form of it.
+func readApplied(r io.Reader, node string) (*history.Audit, error) {
+	var out bytes.Buffer
+	in := bufio.NewReaderSize(r, 1<<20)
+	for n := 1; ; n++ {
+		line, err := in.ReadBytes('\n')
+		if err == io.EOF {
+			return history.ReadAuditJSON(&out, node)
+		}
+		if err != nil {
+			return nil, err
+		}
+		var entry map[string]any
+		if err := json.Unmarshal(line, &entry); err != nil {
+			return nil, fmt.Errorf("applied log of %s, line %d: %w", node, n, err)
+		}
+		if entry = plainEntry(entry); entry == nil {
+			continue
+		}
+		text, err := json.Marshal(entry)
+		if err != nil {
+			return nil, err
+		}
+		out.Write(append(text, '\n'))
+	}
+}
+
+// whole puts before a node's final log what a snapshot has swallowed of it, as the node
+// told it when it applied it. What it told of later entries is left out: the final log
+// says what lasted.
+func whole(final, told *history.Audit) *history.Audit {
+	if len(final.Entries) == 0 {
+		return final
+	}
+	begins := final.Entries[0].Index
+	if !final.Entries[0].Snapshot {
+		return final
+	}
+	seen := map[uint64]string{}
+	var before []history.Entry
+	for _, e := range told.Entries {
+		// After a restart entries are told again; told otherwise, both are kept to be seen.
+		if hash, again := seen[e.Index]; e.Snapshot || e.Index > begins || again && hash == e.Hash {
+			continue
+		}
+		seen[e.Index] = e.Hash
+		before = append(before, e)
+	}
+	slices.SortStableFunc(before, func(a, b history.Entry) int { return cmp.Compare(a.Index, b.Index) })
+	return &history.Audit{Node: final.Node, Entries: append(before, final.Entries...)}
+}
+
+// plainEntry brings one line into the history's form; nil for lines that are no entry.
+func plainEntry(e map[string]any) map[string]any {
+	if s, ok := e["snapshot"].(map[string]any); ok {
+		return map[string]any{"snapshot": true, "index": s["index"], "term": s["term"], "epoch": s["epoch"], "now_ns": s["now_ns"],
+			"calendar_ms": s["calendar_ms"], "hash": e["hash"]}
+	}
+	if e["index"] == nil {
+		return nil
+	}
+	// The server tells the proposer's wall clock under that name.
+	e["wall_ms"] = e["calendar_ms"]
+	delete(e, "calendar_ms")
+	if e["lead"] != nil {
+		delete(e, "epoch") // it begins its own
+	}
+	commands, _ := e["commands"].([]any)
+	for _, c := range commands {
+		if m, ok := c.(map[string]any); ok {
+			plainCommand(m)
+		}
+	}
+	return e
+}
+
+func plainCommand(c map[string]any) {
+	if p, ok := c["principal"].(map[string]any); ok {
+		for _, key := range []string{"user", "host", "display", "vendor_defined"} {
+			if v, ok := p[key]; ok {
+				c[key] = v
+			}
+		}
+		delete(c, "principal")
+	}
+	switch refs, _ := c["refs"].([]any); c["kind"] {
+	case history.KindExpire:
+		if len(refs) == 1 {
+			if r, ok := refs[0].(map[string]any); ok {
+				c["id"], c["token"] = r["id"], r["token"]
+			}
+		}
+		delete(c, "refs")
+	case history.KindRemove:
+		if l, ok := c["licence"].(map[string]any); ok {
+			c["licence_id"] = l["id"]
+		}
+		delete(c, "licence")
+	case history.KindInstall:
+		if l, ok := c["licence"].(map[string]any); ok {
+			plainLicence(l)
+		}
+	}
+	if n, ok := c["reason"].(float64); ok {
+		c["reason"] = releaseName(int(n))
+	}
+}
+
+// releaseName is the API's word for the number of a release reason, as far as a
+// client can ask for one.
+func releaseName(n int) string {
+	switch n {
+	case 1:
+		return "normal"
+	case 2:
+		return "client_exit"
+	case 5:
+		return "linger_over"
+	}
+	return fmt.Sprintf("release_%d", n)
+}
+
+// The letters of a share rule, by the bit of the mask.
+const shareLetters = "uhdv"
+
+func plainLicence(l map[string]any) {
+	list, _ := l["entitlements"].([]any)
+	for _, x := range list {
+		e, ok := x.(map[string]any)
+		if !ok {
+			continue
+		}
+		if mask, ok := e["share_by"].(float64); ok {
+			letters := ""
+			for i, letter := range shareLetters {
+				if int(mask)&(1<<i) != 0 {
+					letters += string(letter)
+				}
+			}
+			e["share_by"] = letters
+		}
+		e["share_max"] = e["share_max_sessions"]
+		delete(e, "share_max_sessions")
+	}
+}
