@@ -91,7 +91,7 @@ jepsen-clean: jepsen-build ## take away what a crashed run left on this machine 
 	@bin/jepsen-harness clean
 
 .PHONY: check
-check: fmt vet staticcheck gen-check cross arrows test ## all checks: format, vet, staticcheck, generated code, platforms, arrows, race, short simulation
+check: fmt vet staticcheck gen-check cross arrows guards test ## all checks: format, vet, staticcheck, generated code, platforms, arrows, race, short simulation
 
 .PHONY: fmt
 fmt: ## check the format of all Go files
