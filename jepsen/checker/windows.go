@@ -236,6 +236,9 @@ func (v *view) window(at, size int) (poolState, []timed) {
 	}
 	here := v.ops[at : at+size]
 	for _, o := range v.open {
+		if o.kind == stepHold || o.kind == stepLook || o.kind == stepDeny {
+			continue // it began before the window, and may tell of what was before it
+		}
 		if o.kind != stepRelease || len(o.leases) > 0 {
 			add(o)
 		}
