@@ -71,25 +71,6 @@ var faults = []fault{
 		return nil
 	}},
 	{"deaf-transfer", (*world).deafTransfer},
-	{"silent-hand-on", func(w *world) func() {
-		// The leader hands on leadership and hears nothing more: for the rest of its lease
-		// it does not know that another one leads.
-		n := w.leader()
-		set := func(cut bool) {
-			for _, o := range w.nodes {
-				if o != n {
-					w.net.setCut(o.name, n.name, cut)
-				}
-			}
-		}
-		set(true)
-		if c := n.current(); c != nil {
-			ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
-			defer cancel()
-			c.TransferLeadership(ctx, "")
-		}
-		return func() { set(false) }
-	}},
 	{"slow-hand-over", func(w *world) func() {
 		n := w.leader()
 		n.setHandOver(w.span(4 * time.Second))

@@ -28,7 +28,7 @@ model=$PWD/lease.pml
 
 # A broken variant is searched to this depth first: most show themselves soon, and short
 # counterexamples are the ones that can be read.
-short=300
+short=500
 
 # The depth is far above the longest path without a repeated state; a search that meets
 # it all the same is not complete, and is reported as such.
@@ -39,7 +39,7 @@ search() {
   local dir=$work/$1 depth=$2
   shift 2
   mkdir -p "$dir"
-  (cd "$dir" && spin -a "$@" "$model" >spin.out && gcc -O2 -DSAFETY -DNOREDUCE -DCOLLAPSE -o pan pan.c 2>gcc.out &&
+  (cd "$dir" && spin -a "$@" "$model" >spin.out && gcc -O2 -DSAFETY -DNOREDUCE -DCOLLAPSE -DT_REVERSE -o pan pan.c 2>gcc.out &&
     ./pan -E -n -w24 -m"$depth" >out 2>&1) || true
 }
 
