@@ -108,6 +108,11 @@ func (n *Node) tryLead(ctx context.Context, e *epoch) (fsm.Outcome, error) {
 	if err != nil {
 		return fsm.Outcome{}, err
 	}
+	if n.handOver != nil {
+		if stray := n.handOver(entry); stray != nil {
+			n.raft.Apply(stray, enqueueTimeout)
+		}
+	}
 	e.progress.inFlight.Add(1)
 	future := n.raft.Apply(entry, enqueueTimeout)
 	type answer struct {

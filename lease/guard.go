@@ -13,10 +13,8 @@ const (
 	GuardRebase      Guard = "rebase"        // cluster: a new leader starts from the committed time
 	GuardMonotonic   Guard = "monotonic"     // cluster: leader time is monotonic, not wall-clock time
 	GuardVerifyRead  Guard = "verify-read"   // cluster: a read is answered after a leader check
-	GuardSendTime    Guard = "send-time"     // client: deadlines count from send, not from receipt
-	GuardMargin      Guard = "margin"        // client: a margin for its clock's rate
-	GuardSuspend     Guard = "suspend"       // client: its clock counts suspend
-	GuardSameSeq     Guard = "same-seq"      // client: a retry carries the same seq
+	GuardSendTime    Guard = "send-time"     // simulated client: deadlines count from send, not from receipt
+	GuardSuspend     Guard = "suspend"       // simulated client: its clock counts suspend
 	GuardExpireTime  Guard = "expire-time"   // lease: Expire is judged again by deadline and grace
 	GuardExpireRev   Guard = "expire-rev"    // lease: Expire must name the current revision
 	GuardExpireToken Guard = "expire-token"  // lease: Expire must name the current token

@@ -21,7 +21,7 @@ var guards = []struct {
 	faults string
 }{
 	{lease.GuardEpoch, "C5", ""},
-	{lease.GuardTerm, "C5", "slow-hand-over transfer isolate-leader"},
+	{lease.GuardTerm, "C5", "stray-entries transfer crash-leader"},
 	{lease.GuardLostTime, "C2/C4", ""},
 	{lease.GuardRebase, "C1 C2 C3", ""},
 	{lease.GuardMonotonic, "C2", ""},
@@ -42,8 +42,9 @@ var guards = []struct {
 	{lease.GuardVerifyRead, "R2", "deaf-transfer"},
 }
 
-// seedsPerGuard bounds the search; most are found by the first few seeds.
-const seedsPerGuard = 150
+// seedsPerGuard bounds the search. Most are found by the first few seeds, the rarest by
+// one in fifty: the bound leaves no room for chance.
+const seedsPerGuard = 600
 
 func TestEveryGuardIsNeeded(t *testing.T) {
 	for _, g := range guards {

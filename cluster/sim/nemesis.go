@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seatkeeper/seatkeeper/fsm"
 	"github.com/seatkeeper/seatkeeper/lease"
 )
 
@@ -326,11 +327,18 @@ func (w *world) readAt(ctx context.Context, n *node) {
 func (w *world) setStrays(on bool) { w.mu.Lock(); defer w.mu.Unlock(); w.strays = on }
 
 // strayEntry remembers an entry now and then, and gives it back later, when another
-// epoch may have begun.
+// epoch may have begun; or just before a Lead entry, when its epoch is still the latest
+// in the log and only the term tells that its leader is gone.
 func (w *world) strayEntry(entry []byte) []byte {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.strays {
+		return nil
+	}
+	if e, err := fsm.Decode(entry); err != nil || e.Lead != nil {
+		if w.strayEpoch == w.monitor.epochIndex {
+			return w.stray
+		}
 		return nil
 	}
 	w.handed++
