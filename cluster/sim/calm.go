@@ -69,8 +69,8 @@ func (w *world) calmDown() {
 func (w *world) heal() bool {
 	w.net.heal()
 	for _, n := range w.nodes {
-		n.disk.disarm()
-		n.disk.hang(time.Time{})
+		n.store().disarm()
+		n.store().hang(time.Time{})
 		n.resume()
 		if !n.up() {
 			n.start()
@@ -250,8 +250,8 @@ func (w *world) durable() {
 	for index, term := range w.acks {
 		have := 0
 		for _, n := range w.nodes {
-			t, logged := n.disk.entry(index)
-			if logged && t == term || !logged && n.disk.covers(index) {
+			t, logged := n.store().entry(index)
+			if logged && t == term || !logged && n.store().covers(index) {
 				have++
 			}
 		}
@@ -268,8 +268,8 @@ func (w *world) durable() {
 func (w *world) standings() string {
 	var b strings.Builder
 	for _, n := range w.nodes {
-		lo, _ := n.disk.FirstIndex()
-		hi, _ := n.disk.LastIndex()
+		lo, _ := n.store().FirstIndex()
+		hi, _ := n.store().LastIndex()
 		fmt.Fprintf(&b, "%s applied %d, log %d to %d, up %v; ", n.name, n.state().index, lo, hi, n.up())
 	}
 	return b.String()

@@ -281,19 +281,24 @@ func (s snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 
 type sink struct {
 	bytes.Buffer
-	d    *disk
-	snap *diskSnapshot
+	d      *disk
+	snap   *diskSnapshot
+	closed bool
 }
 
 func (s *sink) ID() string    { return s.snap.meta.ID }
 func (s *sink) Cancel() error { return nil }
 
+// Close writes the snapshot. Both the state machine and raft close it; the second does nothing.
 func (s *sink) Close() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	s.snap.data, s.snap.meta.Size = s.Bytes(), int64(s.Len())
 	// A snapshot has two parts: its content, and the rename that makes it count.
 	s.d.write(2, func(k int) {
-		s.snap.data = s.Bytes()
-		s.snap.meta.Size = int64(s.Len())
-		if k < 2 || slices.Contains(s.d.snaps, s.snap) {
+		if k < 2 || slices.Contains(s.d.snaps, s.snap) { // the write after a power failure in it
 			return
 		}
 		s.d.snaps = append(s.d.snaps, s.snap)

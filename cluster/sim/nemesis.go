@@ -61,7 +61,7 @@ var faults = []fault{
 		}
 		return nil
 	}},
-	{"hang-disk", func(w *world) func() { w.leader().disk.hang(time.Now().Add(w.span(9 * time.Second))); return nil }},
+	{"hang-disk", func(w *world) func() { w.leader().store().hang(time.Now().Add(w.span(9 * time.Second))); return nil }},
 	{"stop-process", func(w *world) func() { w.leader().stop(w.span(20 * time.Second)); return nil }},
 	{"transfer", func(w *world) func() {
 		if c := w.leader().current(); c != nil {

@@ -114,16 +114,14 @@ func (n *node) start() {
 	}
 }
 
+// store is the disk that the node has now: a crash replaces it.
+func (n *node) store() *disk { n.mu.Lock(); defer n.mu.Unlock(); return n.disk }
+
 // losePower arms the disk: power fails in its k-th write from now.
 func (n *node) losePower(k int, o outcome, down time.Duration) {
-	n.mu.Lock()
-	d := n.disk
-	n.mu.Unlock()
+	d := n.store()
 	d.arm(k, o, func() {
-		n.mu.Lock()
-		current := n.disk == d
-		n.mu.Unlock()
-		if current {
+		if n.store() == d {
 			n.w.mu.Lock()
 			n.w.report.PowerFailures++
 			n.w.mu.Unlock()

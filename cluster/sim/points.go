@@ -41,7 +41,7 @@ func RunPoint(p CrashPoint) (r *Report, writes int) {
 	w := newWorld(Config{Seed: p.Seed, Nodes: 3, Clients: scriptClients, Length: time.Hour, snapshotEvery: scriptSnapshot})
 	w.boot()
 	target := w.target(p.Leader)
-	begun := target.disk.written()
+	begun := target.store().written()
 	if p.Write > 0 {
 		target.losePower(p.Write, p.Outcome, scriptDown)
 	}
@@ -57,7 +57,7 @@ func RunPoint(p CrashPoint) (r *Report, writes int) {
 		}
 	}()
 	w.script(ctx)
-	writes = target.disk.written() - begun
+	writes = target.store().written() - begun
 	stop()
 	<-supervised
 	if w.heal() {
@@ -72,8 +72,7 @@ func RunPoint(p CrashPoint) (r *Report, writes int) {
 		w.durable()
 	}
 	w.shutDown()
-	w.report.Acknowledged, w.report.Virtual = len(w.acks), w.real()
-	return &w.report, writes
+	return w.sum(), writes
 }
 
 // target is the node that loses power.

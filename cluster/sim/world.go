@@ -125,12 +125,11 @@ func Run(cfg Config) *Report {
 	actors.Go(func() { w.watchTime(ctx) })
 	actors.Wait()
 	stop()
-	if !cfg.StopAtFirst || len(w.report.Violations) == 0 {
+	if !cfg.StopAtFirst || !w.broken() {
 		w.calmDown()
 	}
 	w.shutDown()
-	w.report.Acknowledged, w.report.Virtual = len(w.acks), w.real()
-	return &w.report
+	return w.sum()
 }
 
 func newWorld(cfg Config) *world {
@@ -157,6 +156,17 @@ func newWorld(cfg Config) *world {
 		w.clients = append(w.clients, newClient(w, i))
 	}
 	return w
+}
+
+// broken says whether an invariant was.
+func (w *world) broken() bool { w.mu.Lock(); defer w.mu.Unlock(); return len(w.report.Violations) > 0 }
+
+// sum is the report, after the last node was shut down.
+func (w *world) sum() *Report {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.report.Acknowledged, w.report.Virtual = len(w.acks), w.real()
+	return &w.report
 }
 
 // real is the time since the run began.
