@@ -55,6 +55,18 @@ func TestAGoodRunIsValid(t *testing.T) {
 	}
 }
 
+// A leader whose clock a fault makes run fast reclaims early. That is held against nobody
+// while the fault lasts, and for one term after it.
+func TestAFastClockIsExcusedByItsFault(t *testing.T) {
+	for seed := range uint64(6) {
+		_, rep := judge(t, newMini(seed, "fast", "clock fault"))
+		if bad := red(rep); len(bad) > 0 {
+			show(t, rep)
+			t.Errorf("seed %d: %v", seed, bad)
+		}
+	}
+}
+
 // Nodes need not tell everything: secrets, the licence calendar and what was reclaimed may
 // be missing, a node that was started again tells entries twice, one that caught up by a
 // snapshot starts late, and a log may end with what was never committed.

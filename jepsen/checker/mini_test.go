@@ -141,6 +141,11 @@ func (m *mini) run() (Test, []history.Op, []*history.Audit) {
 		m.fact(t, history.FStop, "", "", &history.Fault{ID: "f1", Family: "kill", Nodes: []string{"n1"}, Bit: true, Proof: "term 2"})
 		m.phase(t, history.PhaseHealed)
 	})
+	if m.bugs["clock fault"] {
+		clock := history.Fault{ID: "f2", Family: "clock-rate", Nodes: []string{"n1"}, BreaksClock: true, Bit: true}
+		m.at(54*sec, func(t int64) { m.fact(t, history.FStart, "", "", &clock) })
+		m.at(79*sec, func(t int64) { m.fact(t, history.FStop, "", "", &clock) })
+	}
 	m.at(80*sec, func(t int64) { m.phase(t, history.PhaseClosed) })
 	for len(m.queue) > 0 {
 		e := m.queue[0]

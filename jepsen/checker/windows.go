@@ -24,6 +24,9 @@ type view struct {
 	// dies is the earliest at which a lease may run out, by what answers promised of it. A
 	// repeated answer promises less than a lease's whole term.
 	dies map[uint64]int64
+	// broken says whether a fault breaks the clocks in a stretch of time: then a promise
+	// of time holds nobody.
+	broken func(from, to int64) bool
 
 	byReturn []int // ops by return, to be carried into the state
 	next     int
@@ -76,6 +79,15 @@ func (l *linear) windows(p *Pool, until int64) (n windowCount) {
 	return n
 }
 
+// runsOut is the earliest at which something may run out that was asked for at from and
+// promised for so long.
+func (v *view) runsOut(from, promised int64) int64 {
+	if v.broken(from, from+promised) {
+		return from
+	}
+	return from + promised - rounding
+}
+
 func (v *view) processes(at, size int) int {
 	seen := map[int]bool{}
 	for _, o := range v.ops[at : at+size] {
@@ -88,7 +100,7 @@ func (v *view) processes(at, size int) int {
 
 // view collects the operations on a pool.
 func (r *Run) view(p *Pool, until int64) *view {
-	v := &view{pool: p, known: map[uint64]bool{}, dies: map[uint64]int64{}, ended: map[uint64]bool{}}
+	v := &view{pool: p, known: map[uint64]bool{}, dies: map[uint64]int64{}, broken: r.clockBroken, ended: map[uint64]bool{}}
 	of := map[string][2]string{} // session to user and host
 	for _, pair := range r.Pairs {
 		if c, ok := pair.Invoke.Value.(*history.Checkout); ok {
@@ -102,7 +114,7 @@ func (r *Run) view(p *Pool, until int64) *view {
 			}
 			for _, x := range leasesIn(pair.Done) {
 				if x.Feature == p.Feature {
-					v.dies[x.ID] = max(v.dies[x.ID], pair.Invoke.Time+(x.RemainingMS+x.GraceMS)*1e6-rounding)
+					v.dies[x.ID] = max(v.dies[x.ID], v.runsOut(pair.Invoke.Time, (x.RemainingMS+x.GraceMS)*1e6))
 				}
 			}
 		}
@@ -260,8 +272,8 @@ func (v *view) window(at, size int) (poolState, []timed) {
 		}
 	}
 	for _, o := range list { // so may one that nobody was told of
-		if o.kind == stepGrant && o.lease == 0 && o.began+v.pool.term() < end {
-			add(timed{step: step{kind: stepRelease, session: o.session, leases: []uint64{0}, optional: true}, call: o.began + v.pool.term() - rounding, ret: forever, op: -1})
+		if dies := v.runsOut(o.began, v.pool.term()); o.kind == stepGrant && o.lease == 0 && dies < end {
+			add(timed{step: step{kind: stepRelease, session: o.session, leases: []uint64{0}, optional: true}, call: dies, ret: forever, op: -1})
 		}
 	}
 	for _, t := range grants { // a lease may run out
