@@ -264,12 +264,12 @@ func TestLeaderWithOnlyANonVoterServesNoRead(t *testing.T) {
 
 func TestTimeThatCouldNotBeCommittedIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 1, 0)
+		b := newBenchWith(t, 1, 0, func(c *Config) { c.Watchdog = time.Minute })
 		n := b.nodes[0]
 		leaderOf(t, n)
 		before := propose(t, n)
 		free := b.disks[0].hang()
-		time.Sleep(8 * time.Second) // below the watchdog's patience
+		time.Sleep(8 * time.Second)
 		free()
 		time.Sleep(time.Second)
 		after := propose(t, n)

@@ -51,8 +51,9 @@ const (
 	// several times what a broken crystal drifts (NTP steers by at most 0.0005).
 	ClockMargin = 500
 	// DefaultWatchdog: a leader that commits nothing of its own for so long has a hung
-	// disk. It is far above any fsync and well below the default grace.
-	DefaultWatchdog = 10 * time.Second
+	// disk: without a majority it would have stepped down long before. It is far above
+	// any fsync, and low enough that no client's shortest lifespan runs out meanwhile.
+	DefaultWatchdog = 4 * time.Second
 	// ProposeTimeout bounds a Propose whose context has no deadline.
 	ProposeTimeout = 10 * time.Second
 	// ReadTimeout bounds a Read whose context has no deadline.

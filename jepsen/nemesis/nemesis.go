@@ -245,7 +245,26 @@ func (n *Nemesis) one(ctx context.Context, f Family) (bit bool, err error) {
 	}
 	wait(ctx, f.For)
 	bit = end()
-	return bit, n.w.Probe.WaitHealthy(ctx, recoverWait, n.w.Cluster.Nodes...)
+	if err := n.w.Probe.WaitHealthy(ctx, recoverWait, n.w.Cluster.Nodes...); err != nil {
+		return bit, err
+	}
+	return bit, n.waitServed(ctx)
+}
+
+// waitServed waits until some client was answered after now: the gap that the next fault
+// makes is then not counted to the one before it.
+func (n *Nemesis) waitServed(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, recoverWait)
+	defer cancel()
+	before := n.w.Rec.Answered()
+	for before > 0 && n.w.Rec.Answered() == before { // 0: nobody asks
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("no client was answered for %v although all nodes are well", recoverWait)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return nil
 }
 
 // Mixed makes random faults until ctx ends, up to atOnce of them at a time, and takes

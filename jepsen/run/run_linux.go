@@ -214,6 +214,10 @@ func (w *world) begin(ctx context.Context) (*workload.Workers, error) {
 	return workload.Start(ctx, cfg, w.rec)
 }
 
+// gapAlone is the longest gap that one fault alone may make: a leader whose disk hangs
+// needs four seconds to give up, and its election and the clients' next try come on top.
+const gapAlone = 10 * time.Second
+
 // describe fills in what test.edn says.
 func (w *world) describe(load workload.Config, concurrency int) {
 	version, _ := w.cluster.Command("version")
@@ -222,6 +226,9 @@ func (w *world) describe(load workload.Config, concurrency int) {
 			load.SDK, load.GRPC, load.HTTP, load.Reconnect, load.Crash, load.Fenced, load.Readers, load.Surge, load.Rate),
 		Versions: map[string]string{"seatkeeper": string(version), "go": runtime.Version()},
 		Limits:   checker.DefaultLimits(), Require: checker.DefaultRequire()}
+	if w.cfg.Mixed == 0 {
+		w.test.Limits.GapNS = int64(gapAlone)
+	}
 	for _, f := range w.cfg.Families {
 		w.test.Nemesis = append(w.test.Nemesis, f.Name)
 	}

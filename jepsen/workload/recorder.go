@@ -43,6 +43,18 @@ func (r *Recorder) Counts() map[Count]int {
 	return all
 }
 
+// Answered is how many operations were answered so far.
+func (r *Recorder) Answered() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c, k := range r.counts {
+		if c.Type == history.OK && c.F != history.FWrite {
+			n += k
+		}
+	}
+	return n
+}
+
 // Now is the history's clock.
 func (r *Recorder) Now() int64 { return r.w.Now() }
 
