@@ -73,6 +73,14 @@ jepsen-build: build
 jepsen: jepsen-build ## break a real cluster with one fault of each family (root), FAULTS=a,b chooses
 	@bin/jepsen-harness run -nodes $(NODES) $(if $(SEED),-seed $(SEED)) $(if $(FAULTS),-faults $(FAULTS))
 
+# About 80 seconds: a fault of each kind of trouble.
+SHORT := kill,partition-leader,pause,power-one-torn,power-all,full-disk,clock-jump,membership
+
+.PHONY: jepsen-short
+jepsen-short: jepsen-build ## the harness with a few faults, where it can run (root); else says why not
+	@if bin/jepsen-harness can; then bin/jepsen-harness run -nodes $(NODES) $(if $(SEED),-seed $(SEED)) -faults $(SHORT); \
+	else echo 'THE HARNESS WAS NOT RUN'; fi
+
 .PHONY: jepsen-long
 jepsen-long: jepsen-build ## mix faults for HOURS=n on NODES=n with SEED=s (root)
 	@bin/jepsen-harness long -nodes $(NODES) -hours $(HOURS) $(if $(SEED),-seed $(SEED)) $(if $(FAULTS),-faults $(FAULTS))

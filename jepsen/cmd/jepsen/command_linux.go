@@ -30,7 +30,7 @@ type settings struct {
 
 func command(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
-		fmt.Fprintln(stderr, "jepsen: name one of run, long, mutants, replay, clean")
+		fmt.Fprintln(stderr, "jepsen: name one of run, long, mutants, replay, clean, can")
 		return checker.ExitNotConclusive
 	}
 	var s settings
@@ -67,6 +67,11 @@ func command(args []string, stdout, stderr io.Writer) int {
 		return c.judge(f.Arg(0))
 	case "clean":
 		return c.clean()
+	case "can":
+		if err := run.Possible(); err != nil {
+			return c.fail("cannot run here: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
+		return checker.ExitValid
 	}
 	fmt.Fprintf(stderr, "jepsen: no command is called %q\n", args[0])
 	return checker.ExitNotConclusive
