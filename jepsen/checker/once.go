@@ -13,11 +13,12 @@ import (
 // asked, and how often, has to be counted. In the log: one effect for each session,
 // incarnation and number; one lease per session and pool, of the size that was asked;
 // and for each logical client (which signs as the session's instance) no more grants
-// than it ever asked for. In the answers: one lease per request.
+// than it ever asked for. In the answers: one lease per request, and another one only if
+// the first had ended when the client came back as a new run and asked again.
 func CheckOnce(r *Run) Verdict {
 	j := newJury("C6", "a request takes its seats once")
-	grants := r.onceInLog(j)
-	r.onceAnswered(j)
+	again := r.onceAnswered(j)
+	grants := r.onceInLog(j, again)
 	return j.done("%d grants counted against who asked for them", grants)
 }
 
@@ -32,7 +33,7 @@ type numbered struct {
 // perClient is a logical client and a feature.
 type perClient struct{ client, feature string }
 
-func (r *Run) onceInLog(j *jury) int {
+func (r *Run) onceInLog(j *jury, again map[perClient]int) int {
 	effects := map[numbered]uint64{}
 	held := map[holder]uint64{}
 	where := map[uint64]holder{}
@@ -72,7 +73,7 @@ func (r *Run) onceInLog(j *jury) int {
 		}
 		release(r.log.ended[e.Index], held, where)
 	}
-	r.perClient(j, granted)
+	r.perClient(j, granted, again)
 	return total
 }
 
@@ -85,8 +86,8 @@ func release(list []history.AuditEnded, held map[holder]uint64, where map[uint64
 }
 
 // perClient compares the grants to each client with what it can have been granted: one
-// for each request that was not certainly refused.
-func (r *Run) perClient(j *jury, granted map[perClient]int) {
+// for each request that was not certainly refused, and those of again.
+func (r *Run) perClient(j *jury, granted, again map[perClient]int) {
 	asked := map[perClient]map[string]bool{}
 	refused := map[perClient]map[string]bool{} // every answer so far was a refusal
 	for _, p := range r.Pairs {
@@ -120,14 +121,24 @@ func (r *Run) perClient(j *jury, granted map[perClient]int) {
 		return cmp.Or(cmp.Compare(a.client, b.client), cmp.Compare(a.feature, b.feature))
 	})
 	for _, k := range keys {
-		if n := granted[k]; n > len(asked[k]) {
-			j.guilty("client %s was granted %s %d times; it asked %d times", k.client, k.feature, n, len(asked[k]))
+		if n, most := granted[k], len(asked[k])+again[k]; n > most {
+			j.guilty("client %s was granted %s %d times; it asked %d times", k.client, k.feature, n, most)
 		}
 	}
 }
 
-// onceAnswered: the answers to one request name one lease for each feature.
-func (r *Run) onceAnswered(j *jury) {
+// onceAnswered: the answers to one request name one lease for each feature. again counts
+// the second leases of requests whose first one had ended.
+func (r *Run) onceAnswered(j *jury) (again map[perClient]int) {
+	again = map[perClient]int{}
+	ended := map[uint64]uint64{} // lease to the entry in which it ended
+	for index, list := range r.log.ended {
+		for _, x := range list {
+			if x.Reason != "normal" { // after a check-in it has no reason to ask for the same
+				ended[x.ID] = index
+			}
+		}
+	}
 	type wish struct{ client, request, feature, version string }
 	first := map[wish]history.Lease{}
 	for _, p := range r.Pairs {
@@ -147,7 +158,12 @@ func (r *Run) onceAnswered(j *jury) {
 			j.judged++
 			got += max(x.Count, len(x.Seats))
 			k := wish{p.Invoke.Client, p.Invoke.Request, x.Feature, x.Version}
-			if old, ok := first[k]; ok && old.ID != x.ID {
+			old, ok := first[k]
+			switch end := ended[old.ID]; {
+			case !ok || old.ID == x.ID:
+			case end != 0 && end <= p.Done.RaftIndex: // killed, say, while the client was away
+				again[perClient{p.Invoke.Client, x.Feature}]++
+			default:
 				j.guilty("operation %d: request %s of %s got lease %d of %s, it had got lease %d", p.Done.Index, p.Invoke.Request, p.Invoke.Client, x.ID, x.Feature, old.ID)
 			}
 			first[k] = x
@@ -156,4 +172,5 @@ func (r *Run) onceAnswered(j *jury) {
 			j.guilty("operation %d: %s asked for %d seats and got %d", p.Done.Index, p.Invoke.Client, asked, got)
 		}
 	}
+	return again
 }

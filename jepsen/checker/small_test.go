@@ -23,6 +23,19 @@ func TestSmallRuns(t *testing.T) {
 	used := func(n int) *history.Status {
 		return &history.Status{Result: history.Done, Pools: []history.PoolUse{{Feature: "cad", Total: 3, InUse: n}}}
 	}
+	asked := func(at int64, index, id uint64) []history.Op {
+		x := answered(at, at+1, 0, history.FCheckout, index, &history.Checkout{Items: []history.Item{{Feature: "cad", Count: 1}},
+			Result: history.Granted, Leases: []history.Lease{{ID: id, Token: index, Feature: "cad", Count: 1, Seats: []int{1}}}})
+		for i := range x {
+			x[i].Client, x[i].Request = "c", "c/1"
+		}
+		return x
+	}
+	kill := func(index, id uint64) history.Entry {
+		gone := []history.AuditEnded{{ID: id, Feature: "cad", Reason: "removed_by_admin"}}
+		return history.Entry{Index: index, Term: 1, HasEnded: true, Ended: gone,
+			Commands: []history.Command{{Kind: history.KindKill, Result: history.CommandResult{Released: gone}}}}
+	}
 	for _, c := range []struct {
 		name   string
 		ops    [][]history.Op
@@ -34,6 +47,10 @@ func TestSmallRuns(t *testing.T) {
 		{"the log contradicts real time", [][]history.Op{answered(0, 5, 0, history.FRenew, 10, renew), answered(10, 15, 1, history.FRenew, 9, renew)}, nil, CheckWitness, true},
 		{"tokens in the log grow", nil, []history.Entry{grant(3, 1, 3), grant(4, 2, 4)}, CheckFencing, false},
 		{"a token in the log comes twice", nil, []history.Entry{grant(3, 1, 3), grant(4, 2, 3)}, CheckFencing, true},
+		{"a request is asked again after its lease was killed", [][]history.Op{asked(0, 3, 1), asked(10, 5, 2)},
+			[]history.Entry{grant(3, 1, 3), kill(4, 1), grant(5, 2, 5)}, CheckOnce, false},
+		{"a request is asked again and its lease is killed later", [][]history.Op{asked(0, 3, 1), asked(10, 5, 2)},
+			[]history.Entry{grant(3, 1, 3), grant(5, 2, 5), kill(6, 1)}, CheckOnce, true},
 		{"nothing is in use and nobody holds anything", [][]history.Op{phase, answered(100*sec, 101*sec, 0, history.FStatus, 5, used(0))}, nil, CheckLeaks, false},
 		{"a seat is in use that nobody holds", [][]history.Op{phase, answered(100*sec, 101*sec, 0, history.FStatus, 5, used(1))}, nil, CheckLeaks, true},
 	} {
