@@ -182,6 +182,7 @@ func (p *Probe) Role(name string) string {
 
 // WaitHealthy waits until every node of want is ready and one leads.
 func (p *Probe) WaitHealthy(ctx context.Context, within time.Duration, want ...*node.Node) error {
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	for {
@@ -199,7 +200,7 @@ func (p *Probe) WaitHealthy(ctx context.Context, within time.Duration, want ...*
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("not healthy after %v: %s", within, strings.Join(sick, ", "))
+			return fmt.Errorf("not healthy after %v: %s", time.Since(began).Round(time.Second), strings.Join(sick, ", "))
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

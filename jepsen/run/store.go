@@ -49,6 +49,21 @@ func writeAudit(dir string, a *history.Audit) error {
 // Judge judges a stored run, writes results.edn and returns the report. An error means
 // that the files cannot be read.
 func Judge(dir string) (*checker.Report, error) {
+	r, err := load(dir)
+	if err != nil {
+		return nil, err
+	}
+	return judge(r, dir, nil)
+}
+
+// judge asks those checkers, or all.
+func judge(r *checker.Run, dir string, only []string) (*checker.Report, error) {
+	report := checker.Judge(r, checker.Options{Dir: dir, Only: only})
+	return &report, errors.Join(writeEDN(dir, resultsFile, &report), page.WriteFile(dir, r, &report, page.Extra{}))
+}
+
+// load reads the files of a run.
+func load(dir string) (*checker.Run, error) {
 	data, err := os.ReadFile(filepath.Join(dir, testFile))
 	if err != nil {
 		return nil, err
@@ -70,12 +85,7 @@ func Judge(dir string) (*checker.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := checker.NewRun(test, ops, audits)
-	if err != nil {
-		return nil, err
-	}
-	report := checker.Judge(r, checker.Options{Dir: dir})
-	return &report, errors.Join(writeEDN(dir, resultsFile, &report), page.WriteFile(dir, r, &report, page.Extra{}))
+	return checker.NewRun(test, ops, audits)
 }
 
 func readAudits(dir string) ([]*history.Audit, error) {
@@ -99,10 +109,12 @@ func readAudits(dir string) ([]*history.Audit, error) {
 
 // freshDir makes the directory of a run; it must not be one that holds a run already.
 func freshDir(dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, historyFile)); err == nil {
-		return fmt.Errorf("%s holds a run already", dir)
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
-	return os.MkdirAll(dir, 0o755)
+	err := os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s holds a run already", dir)
+	}
+	return err
 }

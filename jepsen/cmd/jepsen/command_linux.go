@@ -143,10 +143,10 @@ func (c *cli) run(ctx context.Context, mixed time.Duration) int {
 	cfg.Mixed = mixed
 	fmt.Fprintf(c.out, "seed %d, stored in %s\n", c.seed, cfg.Dir)
 	if err := run.Execute(ctx, cfg); err != nil {
-		c.fail("%v", err)
 		if ctx.Err() != nil {
-			return checker.ExitNotConclusive
+			return c.fail("stopped by a signal: nothing was judged")
 		}
+		c.fail("%v", err)
 	}
 	return c.judge(cfg.Dir)
 }
