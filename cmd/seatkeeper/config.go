@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/seatkeeper/seatkeeper/cluster"
 	"github.com/seatkeeper/seatkeeper/lease"
 	"github.com/seatkeeper/seatkeeper/lease/license"
 )
@@ -17,20 +18,21 @@ import (
 // commands on this host use. Every scalar can be overridden by a variable: the env
 // tag, or SEATKEEPER_ and its key in capitals (SEATKEEPER_DATA_DIR).
 type Config struct {
-	Name            string   `yaml:"name"`
-	ClusterName     string   `yaml:"cluster_name"`
-	DataDir         string   `yaml:"data_dir"`
-	API             Endpoint `yaml:"api"`
-	Raft            Endpoint `yaml:"raft"`
-	Gossip          Gossip   `yaml:"gossip"`
-	BootstrapExpect int      `yaml:"bootstrap_expect"`
-	Join            []string `yaml:"join"`
-	TrustedKeys     []string `yaml:"trusted_keys"`
-	Log             Log      `yaml:"log"`
-	Audit           Audit    `yaml:"audit"`
-	Insecure        bool     `yaml:"insecure"`
-	Limits          Limits   `yaml:"limits"`
-	Client          Client   `yaml:"client"`
+	Name            string    `yaml:"name"`
+	ClusterName     string    `yaml:"cluster_name"`
+	DataDir         string    `yaml:"data_dir"`
+	API             Endpoint  `yaml:"api"`
+	Raft            Endpoint  `yaml:"raft"`
+	Gossip          Gossip    `yaml:"gossip"`
+	BootstrapExpect int       `yaml:"bootstrap_expect"`
+	Join            []string  `yaml:"join"`
+	TrustedKeys     []string  `yaml:"trusted_keys"`
+	Log             Log       `yaml:"log"`
+	Audit           Audit     `yaml:"audit"`
+	Insecure        bool      `yaml:"insecure"`
+	Limits          Limits    `yaml:"limits"`
+	Snapshots       Snapshots `yaml:"snapshots"`
+	Client          Client    `yaml:"client"`
 }
 
 // Endpoint is one listening address and what others are told to dial.
@@ -65,6 +67,12 @@ type Limits struct {
 	InFlightPerTenant int `yaml:"in_flight_per_tenant"`
 }
 
+// Snapshots say when a node writes its state down to shorten its log.
+type Snapshots struct {
+	// Entries are how many log entries are kept between two snapshots.
+	Entries int `yaml:"entries"`
+}
+
 // Client is what commands use to reach a cluster.
 type Client struct {
 	Addr       string `yaml:"addr" env:"SEATKEEPER_ADDR"`
@@ -87,6 +95,13 @@ const (
 // rolling replacement, and beyond that every write waits for too many disks.
 const maxBootstrapExpect = 7
 
+// minSnapshotEntries and maxSnapshotEntries: more often, a node writes its whole state for
+// next to nothing; less often, a restart replays its log for minutes.
+const (
+	minSnapshotEntries = 1000
+	maxSnapshotEntries = 1_000_000
+)
+
 func defaultConfig() Config {
 	loopback := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 	return Config{
@@ -99,6 +114,7 @@ func defaultConfig() Config {
 		BootstrapExpect: 1,
 		Log:             Log{Level: "info", Format: "text"},
 		Limits:          Limits{InFlightPerTenant: 60},
+		Snapshots:       Snapshots{Entries: cluster.DefaultSnapshotThreshold},
 		Client:          Client{Addr: loopback(apiPort), Tenant: lease.DefaultTenant, Format: "table"},
 	}
 }
@@ -168,6 +184,9 @@ func (c *Config) Validate() []problem {
 	}
 	if c.Limits.InFlightPerTenant < 1 {
 		bad("limits.in_flight_per_tenant", "%d: must be at least 1", c.Limits.InFlightPerTenant)
+	}
+	if n := c.Snapshots.Entries; n < minSnapshotEntries || n > maxSnapshotEntries {
+		bad("snapshots.entries", "%d: use %d to %d", n, minSnapshotEntries, maxSnapshotEntries)
 	}
 	return found
 }

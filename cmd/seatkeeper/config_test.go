@@ -100,6 +100,27 @@ func TestServerReachableByOthersNeedsInsecure(t *testing.T) {
 	}
 }
 
+func TestNumbersHaveLimits(t *testing.T) {
+	for _, c := range []struct {
+		key  string
+		set  func(*Config)
+		want bool
+	}{
+		{"limits.in_flight_per_tenant", func(c *Config) { c.Limits.InFlightPerTenant = 0 }, false},
+		{"limits.in_flight_per_tenant", func(c *Config) { c.Limits.InFlightPerTenant = 1 }, true},
+		{"snapshots.entries", func(c *Config) { c.Snapshots.Entries = minSnapshotEntries - 1 }, false},
+		{"snapshots.entries", func(c *Config) { c.Snapshots.Entries = minSnapshotEntries }, true},
+		{"snapshots.entries", func(c *Config) { c.Snapshots.Entries = maxSnapshotEntries + 1 }, false},
+	} {
+		cfg := defaultConfig()
+		c.set(&cfg)
+		found := cfg.Validate()
+		if (len(found) == 0) != c.want || len(found) > 0 && found[0].key != c.key {
+			t.Errorf("%s: problems %v, want valid: %v", c.key, found, c.want)
+		}
+	}
+}
+
 func TestNearestKeyFindsWhatWasMeant(t *testing.T) {
 	for typed, want := range map[string]string{"dta_dir": "data_dir", "trusted_key": "trusted_keys", "jion": "join", "zzzzzz": ""} {
 		if got := nearestKey(typed); got != want {

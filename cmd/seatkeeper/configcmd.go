@@ -202,6 +202,10 @@ limits:
   # Requests one tenant may have in flight at this node; more are answered 429.
   in_flight_per_tenant: {{.Limits.InFlightPerTenant}}
 
+# Log entries between two snapshots of the state; a restart replays fewer than these.
+snapshots:
+  entries: {{.Snapshots.Entries}}
+
 # What seatkeeper's commands on this host use, when --config or SEATKEEPER_CONFIG
 # names this file.
 client:

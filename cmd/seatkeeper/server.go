@@ -116,7 +116,7 @@ func clusterConfig(l *loadedConfig, log hclog.Logger, reg prometheus.Registerer,
 		GossipAddr: l.Gossip.Bind, GossipAdvertise: l.Gossip.Advertise, GossipKey: key,
 		APIAddress: advertised(l.API.Bind, l.API.Advertise),
 		Join:       l.Join, BootstrapExpect: l.BootstrapExpect, Insecure: l.Insecure,
-		AuditLog: l.Audit.File,
+		AuditLog: l.Audit.File, SnapshotThreshold: uint64(l.Snapshots.Entries),
 		Version:  buildVersion(), Logger: log, Metrics: reg, Fatal: fatal,
 	}
 }

@@ -221,6 +221,7 @@ gossip: {bind: %s, key: %q}
 bootstrap_expect: %d
 join: [%s]
 trusted_keys: [%q]
+snapshots: {entries: 1000}
 insecure: true
 `, n.Name, c.Run, n.DataDir(), bind(APIPort), bind(RaftPort), bind(GossipPort), c.gossipKey, expect, strings.Join(join, ", "), c.verifier)
 	if c.Audited {
