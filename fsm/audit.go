@@ -57,10 +57,35 @@ type AuditCommand struct {
 	Rev         uint64          `json:"rev,string,omitempty"`
 	Close       bool            `json:"close,omitempty"`
 	Reason      uint32          `json:"reason,omitempty"` // of a check-in
-	By          string          `json:"by,omitempty"`     // of a kill
+	By          string          `json:"by,omitempty"`     // of a kill or restore
 	Licence     *AuditLicence   `json:"licence,omitempty"`
 	Replace     bool            `json:"replace,omitempty"`
+	Renewals    []AuditRenewal  `json:"renewals,omitempty"` // of a renew_many
+	Restore     *AuditRestore   `json:"restore,omitempty"`
 	Result      *AuditResult    `json:"result,omitempty"`
+}
+
+// AuditRestore is the backup that a restore goes back to (kind restore), or the place of
+// a piece of it (kind restore_part).
+type AuditRestore struct {
+	Sum string `json:"sum"`
+	// Index and Hash are those of the state in the backup.
+	Index     uint64 `json:"index,string,omitempty"`
+	Hash      string `json:"hash,omitempty"`
+	ClusterID string `json:"cluster_id,omitempty"`
+	Offset    uint64 `json:"offset,string,omitempty"`
+	Size      uint64 `json:"size,string"`
+}
+
+// AuditRenewal is one session of a renew_many and what came of it; a stale entry says no
+// more than the first two.
+type AuditRenewal struct {
+	Session     string `json:"session"`
+	Incarnation uint64 `json:"incarnation,string,omitempty"`
+	Reason      string `json:"reason,omitempty"` // why it was refused
+	Leases      int    `json:"leases,omitempty"` // held after it
+	RemainingNS int64  `json:"remaining_ns,string,omitempty"`
+	News        bool   `json:"news,omitempty"`
 }
 
 // AuditPrincipal is on whose behalf a session runs.
@@ -195,6 +220,10 @@ func Audit(l *raft.Log, e *logv1.Entry, o Outcome) AuditEntry {
 		a.Commands[i] = auditCommand(fromCommand(pb))
 		if i < len(o.Replies) {
 			a.Commands[i].Result = auditResult(&o.Replies[i])
+			for k, x := range o.Replies[i].Renewed {
+				r := &a.Commands[i].Renewals[k]
+				r.Reason, r.Leases, r.RemainingNS, r.News = string(x.Reason), x.Leases, int64(x.Remaining), x.News
+			}
 		}
 	}
 	return a
@@ -238,6 +267,12 @@ func auditCommand(cmd lease.Command) AuditCommand {
 		return a.of(c.Session)
 	case lease.Renew:
 		return AuditCommand{Kind: "renew", Refs: auditRefs(c.Held)}.of(c.Session)
+	case lease.RenewMany:
+		a := AuditCommand{Kind: "renew_many", Renewals: make([]AuditRenewal, len(c.Sessions))}
+		for i, x := range c.Sessions {
+			a.Renewals[i] = AuditRenewal{Session: x.ID.String(), Incarnation: x.Incarnation}
+		}
+		return a
 	case lease.CheckIn:
 		return AuditCommand{Kind: "checkin", Refs: auditRefs(c.Refs), Close: c.Close, Reason: uint32(c.Reason)}.of(c.Session)
 	case lease.Expire:
@@ -254,6 +289,11 @@ func auditCommand(cmd lease.Command) AuditCommand {
 		return AuditCommand{Kind: "fence"}
 	case lease.Tick:
 		return AuditCommand{Kind: "tick"}
+	case RestorePart:
+		return AuditCommand{Kind: "restore_part", Restore: &AuditRestore{Sum: hex.EncodeToString(c.Sum[:]), Offset: c.Offset, Size: uint64(len(c.Data))}}
+	case Restore:
+		return AuditCommand{Kind: "restore", By: c.By, Restore: &AuditRestore{Sum: hex.EncodeToString(c.Sum[:]), Size: c.Size,
+			Index: c.BackupIndex, Hash: hex.EncodeToString(c.BackupHash[:]), ClusterID: c.ClusterID}}
 	}
 	return AuditCommand{Kind: "unknown"}
 }

@@ -63,27 +63,12 @@ func EncodeBatch(epoch uint64, stamp lease.Time, cal lease.Calendar, cmds []leas
 	return seal(e)
 }
 
-// EncodedSize is how many bytes the command adds to an entry.
-func EncodedSize(cmd lease.Command) int {
-	pb, err := toCommand(cmd)
-	if err != nil {
-		return 0
-	}
-	const fieldAndLength = 6
-	return proto.Size(pb) + fieldAndLength
-}
-
 func seal(e *logv1.Entry) ([]byte, error) {
 	buf, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(make([]byte, envelope, 256), e)
 	if err != nil {
 		return nil, err
 	}
-	if len(buf) > MaxEntryBytes {
-		return nil, fmt.Errorf("log entry of %d bytes; at most %d are possible", len(buf), MaxEntryBytes)
-	}
-	buf[0] = entryVersion
-	binary.BigEndian.PutUint32(buf[1:], crc32.Checksum(buf[envelope:], castagnoli))
-	return buf, nil
+	return finish(buf)
 }
 
 // Decode opens an entry. Its errors wrap ErrCorrupt, or say that the version is unknown.
@@ -161,6 +146,8 @@ func toCommand(cmd lease.Command) (*logv1.Command, error) {
 		return &logv1.Command{Kind: &logv1.Command_Checkout{Checkout: x}}, nil
 	case lease.Renew:
 		return &logv1.Command{Kind: &logv1.Command_Renew{Renew: &logv1.Renew{Session: toSession(c.Session), Held: toRefs(c.Held)}}}, nil
+	case lease.RenewMany:
+		return &logv1.Command{Kind: &logv1.Command_RenewMany{RenewMany: &logv1.RenewMany{Sessions: packSessions(c.Sessions)}}}, nil
 	case lease.CheckIn:
 		return &logv1.Command{Kind: &logv1.Command_CheckIn{CheckIn: &logv1.CheckIn{
 			Session: toSession(c.Session), Refs: toRefs(c.Refs), Close: c.Close, Reason: uint32(c.Reason),
@@ -179,6 +166,10 @@ func toCommand(cmd lease.Command) (*logv1.Command, error) {
 		return &logv1.Command{Kind: &logv1.Command_Fence{Fence: &logv1.Fence{}}}, nil
 	case lease.Tick:
 		return &logv1.Command{Kind: &logv1.Command_Tick{Tick: &logv1.Tick{}}}, nil
+	case RestorePart:
+		return &logv1.Command{Kind: &logv1.Command_RestorePart{RestorePart: toPart(c)}}, nil
+	case Restore:
+		return &logv1.Command{Kind: &logv1.Command_Restore{Restore: toRestore(c)}}, nil
 	}
 	return nil, fmt.Errorf("command %T has no encoding", cmd)
 }
@@ -198,6 +189,12 @@ func fromCommand(pb *logv1.Command) lease.Command {
 		return x
 	case *logv1.Command_Renew:
 		return lease.Renew{Session: fromSession(k.Renew.Session), Held: fromRefs(k.Renew.Held)}
+	case *logv1.Command_RenewMany:
+		list, ok := unpackSessions(k.RenewMany.Sessions)
+		if !ok {
+			return nil
+		}
+		return lease.RenewMany{Sessions: list}
 	case *logv1.Command_CheckIn:
 		c := k.CheckIn
 		return lease.CheckIn{Session: fromSession(c.Session), Refs: fromRefs(c.Refs), Close: c.Close, Reason: lease.Release(c.Reason)}
@@ -217,6 +214,10 @@ func fromCommand(pb *logv1.Command) lease.Command {
 		return lease.Fence{}
 	case *logv1.Command_Tick:
 		return lease.Tick{}
+	case *logv1.Command_RestorePart:
+		return fromPart(k.RestorePart)
+	case *logv1.Command_Restore:
+		return fromRestore(k.Restore)
 	}
 	return nil
 }

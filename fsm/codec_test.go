@@ -31,13 +31,20 @@ func TestEveryFieldOfEveryCommandSurvivesTheLog(t *testing.T) {
 	if e.Epoch != 3 || e.Stamp != 4 || e.Calendar != 5 || e.Lead != nil {
 		t.Fatalf("entry %v", e)
 	}
+	var encoded []fsm.Encoded
 	for i, want := range cmds {
 		if got := fsm.FromCommand(e.Commands[i]); !reflect.DeepEqual(got, want) {
 			t.Errorf("got  %+v\nwant %+v", got, want)
 		}
-		if n := proto.Size(e.Commands[i]); fsm.EncodedSize(want) < n {
-			t.Errorf("%T: encoded size %d, at least %d", want, fsm.EncodedSize(want), n)
+		one, err := fsm.EncodeCommand(want)
+		if err != nil {
+			t.Fatal(err)
 		}
+		encoded = append(encoded, one)
+	}
+	joined, err := fsm.JoinBatch(3, 4, 5, encoded)
+	if err != nil || !bytes.Equal(joined, data) {
+		t.Errorf("joined of encoded commands: %x, %v\nthe whole at once: %x", joined, err, data)
 	}
 }
 

@@ -34,7 +34,7 @@ func EveryCommand() []lease.Command {
 	var out []lease.Command
 	for _, c := range []lease.Command{
 		&lease.Checkout{}, &lease.Renew{}, &lease.CheckIn{}, &lease.Expire{}, &lease.ExpireSession{}, &lease.Kill{},
-		&lease.InstallLicence{}, &lease.RemoveLicence{}, &lease.Fence{}, &lease.Tick{},
+		&lease.InstallLicence{}, &lease.RemoveLicence{}, &lease.Fence{}, &lease.Tick{}, &RestorePart{}, &Restore{}, &lease.RenewMany{},
 	} {
 		v := reflect.ValueOf(c).Elem()
 		Fill(v, &n)

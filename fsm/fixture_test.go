@@ -93,6 +93,9 @@ func TestReleasedFormsStillDecode(t *testing.T) {
 			if !bytes.Equal(bytesOf(t, applied), bytesOf(t, restored)) {
 				t.Error("log and snapshot give different states")
 			}
+			if filepath.Base(dir) == fixtureVersion && !bytes.Equal(bytesOf(t, applied), snap) {
+				t.Error("the snapshot of this version has other bytes than the released one")
+			}
 			if sessions, leases := counts(restored); sessions == 0 || leases == 0 {
 				t.Errorf("%d sessions and %d leases prove little", sessions, leases)
 			}

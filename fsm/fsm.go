@@ -61,10 +61,12 @@ type Options struct {
 type FSM struct {
 	opts Options
 
-	mu     sync.RWMutex
-	status Status // Now and Calendar are the book's
-	book   *lease.Book
-	events ring
+	mu       sync.RWMutex
+	status   Status // Now and Calendar are the book's
+	book     *lease.Book
+	events   ring
+	stage    stage         // of a backup that is being restored
+	replaced []lease.Event // of the ledger that a restore replaced, earlier in this entry
 }
 
 // New returns an empty state machine.
@@ -102,7 +104,7 @@ func (f *FSM) apply(l *raft.Log, e *logv1.Entry) Outcome {
 		o.Stale, o.Now, o.Epoch, o.StateHash = true, f.book.Now(), f.status.Epoch, f.status.StateHash
 		return o
 	default:
-		f.book.Advance(lease.Time(e.Stamp), lease.Calendar(e.Calendar))
+		f.book.Advance(stampOf(e), lease.Calendar(e.Calendar))
 		o.Replies = make([]lease.Reply, len(e.Commands))
 		for i, pb := range e.Commands {
 			cmd := fromCommand(pb)
@@ -110,9 +112,10 @@ func (f *FSM) apply(l *raft.Log, e *logv1.Entry) Outcome {
 				f.opts.Fatal(fmt.Errorf("log index %d: a command this build does not know; run the version that wrote it, or a later one", l.Index))
 				continue
 			}
-			o.Replies[i] = f.book.Apply(l.Index, cmd)
+			o.Replies[i] = f.carryOut(l, cmd)
 		}
-		f.events.add(f.book.TakeEvents())
+		f.events.add(append(f.replaced, f.book.TakeEvents()...))
+		f.replaced = nil
 	}
 	f.status.AppliedIndex, f.status.AppliedTerm = l.Index, l.Term
 	o.Now, o.Epoch = f.book.Now(), f.status.Epoch
@@ -128,6 +131,7 @@ func (f *FSM) lead(l *raft.Log, e *logv1.Entry) {
 	if f.status.ClusterID == "" {
 		f.status.ClusterID = e.Lead.ClusterId
 	}
+	f.stage = stage{} // what another leader had begun to restore
 	f.book.Advance(f.book.Now(), lease.Calendar(e.Calendar))
 }
 
@@ -169,6 +173,12 @@ func appendReply(buf []byte, r *lease.Reply) []byte {
 	for _, x := range r.Released {
 		buf = binary.BigEndian.AppendUint64(buf, uint64(x.ID))
 	}
+	for i := range r.Renewed {
+		x := &r.Renewed[i]
+		buf = append(append(buf, x.Reason...), 0)
+		buf = binary.AppendUvarint(buf, uint64(x.Leases))
+		buf = binary.AppendUvarint(buf, uint64(x.Remaining))
+	}
 	return buf
 }
 
@@ -194,30 +204,36 @@ func (f *FSM) statusLocked() Status {
 }
 
 // Due returns up to limit expirations whose time has come, for the leader to propose.
-// It puts the due index in order as it goes, which no answer ever depends on.
+// It puts the due index in order as it goes, which no answer ever depends on, and lets
+// entries be applied in between.
 func (f *FSM) Due(limit int) []lease.Command {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.book.Due(limit)
+	for {
+		f.mu.Lock()
+		due, done := f.book.DueStep(limit)
+		f.mu.Unlock()
+		if done {
+			return due
+		}
+	}
 }
 
 // Snapshot freezes the state; writing it out happens beside later applies.
 func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &snapshot{status: f.statusLocked(), frozen: f.book.Freeze()}, nil
+	return &snapshot{status: f.statusLocked(), frozen: f.book.Freeze(), stage: f.stage}, nil
 }
 
 // Restore replaces the state by a snapshot. The old state stays whole if that fails.
 func (f *FSM) Restore(r io.ReadCloser) error {
 	defer r.Close()
-	status, book, err := readSnapshot(r)
+	status, book, staged, err := readSnapshot(r)
 	if err != nil {
 		return fmt.Errorf("snapshot not restored: %w", err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.status, f.book = status, book
+	f.status, f.book, f.stage = status, book, staged
 	f.events.gap()
 	if f.opts.Restored != nil {
 		f.opts.Restored(f.statusLocked(), book)

@@ -54,16 +54,31 @@ func fromPool(x *logv1.PoolRecord) lease.PoolRecord {
 }
 
 func sessionRecord(slot uint32, s *lease.SessionRecord) *logv1.SnapshotRecord {
-	x := &logv1.SessionRecord{
-		Slot: slot, Id: s.ID[:], Digest: s.Digest[:], Tenant: s.Tenant, Principal: toPrincipal(s.Principal), InstanceId: s.InstanceID,
-		Incarnation: s.Incarnation, Seq: s.Seq, Last: toDone(&s.Last), Renewed: int64(s.Renewed), Rev: s.Rev,
-		Lifespan: int64(s.Lifespan), Grace: int64(s.Grace), First: s.First, Tail: s.Tail, Leases: s.Leases,
-		Ephemeral: s.Ephemeral, Closed: s.Closed, Lost: toLost(s.Lost), Told: int64(s.Told),
-	}
+	return new(sessionMessage).of(slot, s)
+}
+
+// sessionMessage, groupMessage and leaseMessage are the records of which a snapshot has
+// millions. One of each serves for all; it is good until the next one is made of it.
+type sessionMessage struct {
+	record    logv1.SnapshotRecord
+	kind      logv1.SnapshotRecord_Session
+	session   logv1.SessionRecord
+	principal logv1.Principal
+}
+
+func (m *sessionMessage) of(slot uint32, s *lease.SessionRecord) *logv1.SnapshotRecord {
+	p, x := &m.principal, &m.session
+	p.User, p.Host, p.Ip = s.Principal.User, s.Principal.Host, s.Principal.IP
+	p.Display, p.VendorDefined, p.Project = s.Principal.Display, s.Principal.VendorDefined, s.Principal.Project
+	x.Slot, x.Id, x.Digest, x.Tenant, x.Principal, x.InstanceId = slot, s.ID[:], s.Digest[:], s.Tenant, p, s.InstanceID
+	x.Incarnation, x.Seq, x.Last, x.Renewed, x.Rev = s.Incarnation, s.Seq, toDone(&s.Last), int64(s.Renewed), s.Rev
+	x.Lifespan, x.Grace, x.First, x.Tail, x.Leases = int64(s.Lifespan), int64(s.Grace), s.First, s.Tail, s.Leases
+	x.Ephemeral, x.Closed, x.Lost, x.Told = s.Ephemeral, s.Closed, toLost(s.Lost), int64(s.Told)
 	if lease.Broken(lease.GuardDedupeSaved) {
 		x.Seq, x.Last = 0, nil
 	}
-	return &logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Session{Session: x}}
+	m.kind.Session, m.record.Kind = x, &m.kind
+	return &m.record
 }
 
 func fromSessionRecord(x *logv1.SessionRecord) lease.SessionRecord {
@@ -79,9 +94,20 @@ func fromSessionRecord(x *logv1.SessionRecord) lease.SessionRecord {
 }
 
 func groupRecord(slot uint32, g *lease.GroupRecord) *logv1.SnapshotRecord {
-	return &logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Group{Group: &logv1.GroupRecord{
-		Slot: slot, Pool: g.Pool, Seats: g.Seats, Members: g.Members[:g.N], Shared: g.Shared,
-	}}}
+	return new(groupMessage).of(slot, g)
+}
+
+type groupMessage struct {
+	record logv1.SnapshotRecord
+	kind   logv1.SnapshotRecord_Group
+	group  logv1.GroupRecord
+}
+
+func (m *groupMessage) of(slot uint32, g *lease.GroupRecord) *logv1.SnapshotRecord {
+	x := &m.group
+	x.Slot, x.Pool, x.Seats, x.Members, x.Shared = slot, g.Pool, g.Seats, g.Members[:g.N], g.Shared
+	m.kind.Group, m.record.Kind = x, &m.kind
+	return &m.record
 }
 
 func fromGroup(x *logv1.GroupRecord) (lease.GroupRecord, error) {
@@ -94,10 +120,21 @@ func fromGroup(x *logv1.GroupRecord) (lease.GroupRecord, error) {
 }
 
 func leaseRecord(slot uint32, l *lease.LeaseRecord) *logv1.SnapshotRecord {
-	return &logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Lease{Lease: &logv1.LeaseRecord{
-		Slot: slot, Id: uint64(l.ID), Token: uint64(l.Token), Session: l.Session, Group: l.Group,
-		Next: l.Next, Prev: l.Prev, Count: l.Count, Granted: int64(l.Granted), Since: int64(l.Since),
-	}}}
+	return new(leaseMessage).of(slot, l)
+}
+
+type leaseMessage struct {
+	record logv1.SnapshotRecord
+	kind   logv1.SnapshotRecord_Lease
+	lease  logv1.LeaseRecord
+}
+
+func (m *leaseMessage) of(slot uint32, l *lease.LeaseRecord) *logv1.SnapshotRecord {
+	x := &m.lease
+	x.Slot, x.Id, x.Token, x.Session, x.Group = slot, uint64(l.ID), uint64(l.Token), l.Session, l.Group
+	x.Next, x.Prev, x.Count, x.Granted, x.Since = l.Next, l.Prev, l.Count, int64(l.Granted), int64(l.Since)
+	m.kind.Lease, m.record.Kind = x, &m.kind
+	return &m.record
 }
 
 func fromLeaseRecord(x *logv1.LeaseRecord) lease.LeaseRecord {

@@ -29,11 +29,12 @@ const (
 type snapshot struct {
 	status Status
 	frozen *lease.Frozen
+	stage  stage
 }
 
 // Persist writes the snapshot. Equal states give equal bytes.
 func (s *snapshot) Persist(sink raft.SnapshotSink) error {
-	if err := writeSnapshot(sink, s.status, s.frozen); err != nil {
+	if err := writeSnapshot(sink, s.status, s.frozen, s.stage); err != nil {
 		sink.Cancel()
 		return err
 	}
@@ -51,7 +52,7 @@ func (f *FSM) WriteTo(w io.Writer) (int64, error) {
 	}
 	s := snap.(*snapshot)
 	c := &counter{w: w}
-	err = writeSnapshot(c, s.status, s.frozen)
+	err = writeSnapshot(c, s.status, s.frozen, s.stage)
 	return c.n, err
 }
 
@@ -71,6 +72,7 @@ type recordWriter struct {
 	w       *bufio.Writer
 	crc     hash.Hash32
 	buf     []byte
+	length  []byte
 	records uint64
 	err     error
 }
@@ -89,7 +91,8 @@ func (w *recordWriter) put(r *logv1.SnapshotRecord) bool {
 		return false
 	}
 	w.buf = body
-	w.write(binary.AppendUvarint(nil, uint64(len(body))))
+	w.length = binary.AppendUvarint(w.length[:0], uint64(len(body)))
+	w.write(w.length)
 	w.write(body)
 	w.records++
 	return w.err == nil
@@ -112,7 +115,7 @@ func (w *recordWriter) end() error {
 	return w.w.Flush()
 }
 
-func writeSnapshot(out io.Writer, st Status, f *lease.Frozen) error {
+func writeSnapshot(out io.Writer, st Status, f *lease.Frozen, staged stage) error {
 	w := newRecordWriter(out)
 	w.write([]byte(snapshotMagic))
 	w.put(headerRecord(st, f.Header()))
@@ -120,9 +123,15 @@ func writeSnapshot(out io.Writer, st Status, f *lease.Frozen) error {
 		w.put(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Licence{Licence: toLicence(l)}})
 	}
 	f.Pools(func(slot uint32, p *lease.PoolRecord) bool { return writePool(w, slot, p) })
-	f.Sessions(func(slot uint32, s *lease.SessionRecord) bool { return w.put(sessionRecord(slot, s)) })
-	f.Groups(func(slot uint32, g *lease.GroupRecord) bool { return w.put(groupRecord(slot, g)) })
-	f.Leases(func(slot uint32, l *lease.LeaseRecord) bool { return w.put(leaseRecord(slot, l)) })
+	var session sessionMessage
+	var group groupMessage
+	var held leaseMessage
+	f.Sessions(func(slot uint32, s *lease.SessionRecord) bool { return w.put(session.of(slot, s)) })
+	f.Groups(func(slot uint32, g *lease.GroupRecord) bool { return w.put(group.of(slot, g)) })
+	f.Leases(func(slot uint32, l *lease.LeaseRecord) bool { return w.put(held.of(slot, l)) })
+	staged.each(func(p RestorePart) bool {
+		return w.put(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Staged{Staged: toPart(p)}})
+	})
 	return w.end()
 }
 
@@ -144,43 +153,46 @@ func writePool(w *recordWriter, slot uint32, p *lease.PoolRecord) bool {
 }
 
 // readSnapshot decodes a whole snapshot before anything is done with it.
-func readSnapshot(in io.Reader) (Status, *lease.Book, error) {
+func readSnapshot(in io.Reader) (st Status, book *lease.Book, staged stage, err error) {
 	crc := crc32.New(castagnoli)
 	r := &recordReader{r: bufio.NewReaderSize(in, 64<<10), crc: crc}
 	magic := make([]byte, len(snapshotMagic))
 	if err := r.full(magic); err != nil || string(magic) != snapshotMagic {
-		return Status{}, nil, errors.New("this is not a Seatkeeper snapshot of a version this build knows")
+		return Status{}, nil, stage{}, errors.New("this is not a Seatkeeper snapshot of a version this build knows")
 	}
-	var st Status
 	var load *lease.Loader
 	for {
 		rec, err := r.next()
 		if err != nil {
-			return Status{}, nil, err
+			return Status{}, nil, stage{}, err
 		}
 		switch k := rec.Kind.(type) {
 		case *logv1.SnapshotRecord_Header:
 			if k.Header.Version != snapshotVersion {
-				return Status{}, nil, fmt.Errorf("snapshot version %d is unknown to this build", k.Header.Version)
+				return Status{}, nil, stage{}, fmt.Errorf("snapshot version %d is unknown to this build", k.Header.Version)
 			}
 			var h lease.Header
 			st, h = fromHeader(k.Header)
 			load = lease.NewLoader(h)
 		case *logv1.SnapshotRecord_End:
 			if load == nil || k.End.Records != r.records-1 {
-				return Status{}, nil, fmt.Errorf("snapshot has %d records where %d were written", r.records-1, k.End.Records)
+				return Status{}, nil, stage{}, fmt.Errorf("snapshot has %d records where %d were written", r.records-1, k.End.Records)
 			}
 			if err := r.checksum(); err != nil {
-				return Status{}, nil, err
+				return Status{}, nil, stage{}, err
 			}
 			book, err := load.Finish()
-			return st, book, err
+			return st, book, staged, err
+		case *logv1.SnapshotRecord_Staged:
+			if refusal := staged.add(fromPart(k.Staged)); refusal != nil {
+				return Status{}, nil, stage{}, fmt.Errorf("snapshot: %s", refusal.Message)
+			}
 		default:
 			if load == nil {
-				return Status{}, nil, errors.New("snapshot does not begin with its header")
+				return Status{}, nil, stage{}, errors.New("snapshot does not begin with its header")
 			}
 			if err := loadRecord(load, rec); err != nil {
-				return Status{}, nil, err
+				return Status{}, nil, stage{}, err
 			}
 		}
 	}
@@ -191,6 +203,7 @@ type recordReader struct {
 	crc     hash.Hash32
 	records uint64
 	buf     []byte
+	one     [1]byte
 }
 
 func (r *recordReader) full(p []byte) error {
@@ -205,7 +218,8 @@ func (r *recordReader) full(p []byte) error {
 func (r *recordReader) ReadByte() (byte, error) {
 	b, err := r.r.ReadByte()
 	if err == nil {
-		r.crc.Write([]byte{b})
+		r.one[0] = b
+		r.crc.Write(r.one[:])
 	}
 	return b, err
 }

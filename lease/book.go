@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"hash/maphash"
 	"slices"
 	"time"
 )
@@ -14,10 +15,14 @@ type Book struct {
 	// gen owns the pages that may be written; Freeze starts a new one.
 	gen uint64
 
+	spanUse spanUse
+	// lastRefused is the refusal remembered last, to be shared.
+	lastRefused *sessionMore
+
 	// What follows is derived from the tables and rebuilt by reindex.
 	sessionSlots, leaseSlots, groupSlots, poolSlots numbers
-	sessionByID                                     map[SessionID]uint32
-	groupByShare                                    map[shareKey]uint32
+	sessionByID                                     slotIndex
+	groupByShare                                    slotIndex // of shared charges
 	poolsByFeature                                  map[featureKey][]uint32
 	state                                           []poolState // by pool slot
 	dueLeases                                       dueIndex
@@ -45,7 +50,7 @@ type featureKey struct{ tenant, feature string }
 
 // NewBook returns an empty ledger at time 0.
 func NewBook() *Book {
-	b := &Book{gen: 1}
+	b := &Book{gen: 1, spanUse: spanUse{at: map[Profile]uint32{}}}
 	b.reindex()
 	return b
 }
@@ -63,6 +68,8 @@ func (b *Book) Apply(index uint64, cmd Command) Reply {
 		return b.checkout(index, c)
 	case Renew:
 		return b.renew(c)
+	case RenewMany:
+		return b.renewMany(c)
 	case CheckIn:
 		return b.checkIn(c)
 	case Expire:
@@ -125,26 +132,26 @@ func (b *Book) leaseDue(slot uint32) Time {
 // sessionDue is when a session without leases may be forgotten.
 func (b *Book) sessionDue(slot uint32) Time {
 	s := b.sessions.at(slot)
-	return s.Renewed.Add(s.Lifespan).Add(s.Grace)
+	span := b.spanOf(s)
+	return s.Renewed.Add(span.Lifespan).Add(span.Grace)
 }
 
 // show makes the copy of a lease that answers carry.
 func (b *Book) show(slot uint32) Lease {
 	l := b.leases.at(slot)
-	g := b.groups.at(l.Group)
-	p := b.pools.at(g.Pool)
+	p := b.pools.at(b.groups.at(l.Group).Pool)
 	s := b.sessions.at(l.Session)
 	end := deadline(s, p)
 	x := Lease{
-		Ref: Ref{l.ID, l.Token}, Handle: Handle(slot),
+		Ref: Ref{l.id(slot), l.Token}, Handle: Handle(slot),
 		Tenant: p.Tenant, Feature: p.Feature, Version: p.Version, Count: int(l.Count),
 		Seats: make([]int, l.Count), State: Active,
 		Remaining: max(0, end.Sub(b.Now())), Grace: p.Profile.Grace,
-		Since: l.Since, Session: s.ID, Principal: s.principal(), InstanceID: s.instance(),
+		Since: l.Since, Session: s.ID, Principal: b.principalOf(l.Session), InstanceID: b.owner(l.Session).instance(),
 		Rev: s.Rev, Deadline: end,
 	}
-	for i := range x.Seats {
-		x.Seats[i] = int(g.seats()[i])
+	for i, n := range b.seats(l.Group)[:l.Count] {
+		x.Seats[i] = int(n)
 	}
 	if end <= b.Now() {
 		x.State = Expiring
@@ -156,7 +163,7 @@ func (b *Book) show(slot uint32) Lease {
 // lookup finds the slot of a live lease by id; 0 if there is none.
 func (b *Book) lookup(id ID) uint32 {
 	slot := uint32(id & maxSlot)
-	if l := b.leases.at(slot); id != 0 && l != nil && l.ID == id {
+	if l := b.leases.at(slot); id != 0 && l != nil && !l.free() && l.id(slot) == id {
 		return slot
 	}
 	return 0
@@ -179,8 +186,7 @@ const (
 
 // reindex rebuilds everything that is derived from the tables.
 func (b *Book) reindex() {
-	b.sessionByID = map[SessionID]uint32{}
-	b.groupByShare = map[shareKey]uint32{}
+	b.sessionByID, b.groupByShare = newSlotIndex(maphash.MakeSeed()), newSlotIndex(maphash.MakeSeed())
 	b.poolsByFeature = map[featureKey][]uint32{}
 	b.state = nil
 	b.dueLeases, b.dueSessions = dueIndex{}, dueIndex{}
@@ -203,17 +209,17 @@ func (b *Book) reindex() {
 	b.poolSlots, taken = numbersWithout(taken), nil
 	b.eachSession(func(i uint32, s *sessionRow) bool {
 		taken = append(taken, i)
-		b.sessionByID[s.ID] = i
+		b.sessionByID.add(b.sessionHash(i), i, b.sessionHash)
 		if s.Leases == 0 {
 			b.dueSessions.push(i, b.sessionDue(i))
 		}
-		if !s.Closed {
+		if !s.closed() {
 			b.liveSessions++
 		}
 		return true
 	})
 	b.sessionSlots, taken = numbersWithout(taken), nil
-	f.Leases(func(i uint32, l *LeaseRecord) bool {
+	b.eachLease(func(i uint32, l *leaseRow) bool {
 		taken = append(taken, i)
 		b.liveLeases++
 		b.dueLeases.push(i, b.leaseDue(i))
@@ -223,9 +229,7 @@ func (b *Book) reindex() {
 	b.eachGroup(func(i uint32, g *groupRow) bool {
 		taken = append(taken, i)
 		if g.Shared {
-			p := b.pools.at(g.Pool)
-			s := b.sessions.at(b.leases.at(g.members()[0]).Session)
-			b.groupByShare[shareKeyOf(g.Pool, p.Share.By, s.principal())] = i
+			b.groupByShare.add(b.groupHash(i), i, b.groupHash)
 		}
 		return true
 	})
@@ -249,6 +253,8 @@ func (b *Book) indexPool(i uint32, p *PoolRecord) {
 func (b *Book) Advance(t Time, wall Calendar) {
 	passed := max(0, t.Sub(b.Now()))
 	b.Header.Now = max(b.Header.Now, t)
+	b.dueLeases.settle(b.Now(), settleStep, b.leaseDue)
+	b.dueSessions.settle(b.Now(), settleStep, b.sessionDue)
 	b.advanceCalendar(passed, wall)
 	if b.nextDate != 0 && b.Header.Calendar >= b.nextDate {
 		b.recount()

@@ -20,32 +20,33 @@ func (b *Book) Check() error {
 
 func (b *Book) checkLeases() (err error) {
 	live := 0
-	b.leases.all(func(i uint32, l *LeaseRecord) bool {
-		if l.ID == 0 {
+	b.leases.all(func(i uint32, l *leaseRow) bool {
+		if l.free() {
 			return true
 		}
 		live++
+		id := l.id(i)
 		s, g := b.sessions.at(l.Session), b.groups.at(l.Group)
 		switch {
-		case uint32(l.ID&maxSlot) != i || uint64(l.ID>>slotBits) > b.Grants:
-			err = fmt.Errorf("lease %d stands at slot %d", l.ID, i)
-		case s == nil || s.ID.IsZero() || s.Closed:
-			err = fmt.Errorf("lease %d has no live session", l.ID)
+		case uint64(id>>slotBits) > b.Grants:
+			err = fmt.Errorf("lease %d is of a grant still to come", id)
+		case s == nil || s.ID.IsZero() || s.closed():
+			err = fmt.Errorf("lease %d has no live session", id)
 		case g == nil || g.Pool == 0:
-			err = fmt.Errorf("lease %d has no charge", l.ID)
-		case l.Count < 1 || int(l.Count) > len(g.seats()):
-			err = fmt.Errorf("lease %d: %d seats asked, %d charged", l.ID, l.Count, len(g.seats()))
+			err = fmt.Errorf("lease %d has no charge", id)
+		case l.Count < 1 || int(l.Count) > len(b.seats(l.Group)):
+			err = fmt.Errorf("lease %d: %d seats asked, %d charged", id, l.Count, len(b.seats(l.Group)))
 		case l.Token > b.High || l.Granted > b.Now():
-			err = fmt.Errorf("lease %d is from the future", l.ID)
-		case int(i) >= len(b.dueLeases.pos) || b.dueLeases.pos[i] == 0:
-			err = fmt.Errorf("lease %d is not in the due index", l.ID)
-		case b.dueLeases.heap[b.dueLeases.pos[i]-1].key > b.leaseDue(i):
-			err = fmt.Errorf("lease %d would be found due too late", l.ID)
+			err = fmt.Errorf("lease %d is from the future", id)
+		case b.dueLeases.place(i) < 0:
+			err = fmt.Errorf("lease %d is not in the due index", id)
+		case b.dueLeases.entry(b.dueLeases.place(i)).key > b.leaseDue(i):
+			err = fmt.Errorf("lease %d would be found due too late", id)
 		}
 		return err == nil
 	})
-	if err == nil && (live != b.liveLeases || live != len(b.dueLeases.heap)) {
-		err = fmt.Errorf("%d leases, %d counted, %d in the due index", live, b.liveLeases, len(b.dueLeases.heap))
+	if err == nil && (live != b.liveLeases || live != b.dueLeases.n) {
+		err = fmt.Errorf("%d leases, %d counted, %d in the due index", live, b.liveLeases, b.dueLeases.n)
 	}
 	return err
 }
@@ -57,38 +58,38 @@ func (b *Book) checkGroups() (err error) {
 			return true
 		}
 		p := b.pools.at(g.Pool)
-		if p == nil || p.Feature == "" || len(g.members()) == 0 || len(g.members()) > MaxShareSessions {
+		if p == nil || p.Feature == "" || len(b.members(i)) == 0 || len(b.members(i)) > MaxShareSessions {
 			err = fmt.Errorf("charge %d: no pool or no member", i)
 			return false
 		}
-		if !g.Shared && len(g.members()) > 1 || g.Shared && len(g.members()) > p.Share.MaxSessions {
-			err = fmt.Errorf("feature %s: %d sessions share one charge, %d may", p.Feature, len(g.members()), p.Share.MaxSessions)
+		if !g.Shared && len(b.members(i)) > 1 || g.Shared && len(b.members(i)) > p.Share.MaxSessions {
+			err = fmt.Errorf("feature %s: %d sessions share one charge, %d may", p.Feature, len(b.members(i)), p.Share.MaxSessions)
 			return false
 		}
 		most := uint32(0)
 		var key shareKey
-		members += len(g.members())
-		for n, m := range g.members() {
+		members += len(b.members(i))
+		for n, m := range b.members(i) {
 			l := b.leases.at(m)
-			if l == nil || l.ID == 0 || l.Group != i || slices.Contains(g.members()[:n], m) {
+			if l == nil || l.free() || l.Group != i || slices.Contains(b.members(i)[:n], m) {
 				err = fmt.Errorf("charge %d: member %d is not its lease", i, m)
 				return false
 			}
 			most = max(most, l.Count)
-			k := shareKeyOf(g.Pool, p.Share.By, b.sessions.at(l.Session).principal())
+			k := shareKeyOf(g.Pool, p.Share.By, b.principalOf(l.Session))
 			if n > 0 && k != key {
 				err = fmt.Errorf("charge %d is shared by different principals", i)
 				return false
 			}
 			key = k
 		}
-		if int(most) != len(g.seats()) {
-			err = fmt.Errorf("charge %d: %d seats for at most %d asked", i, len(g.seats()), most)
+		if int(most) != len(b.seats(i)) {
+			err = fmt.Errorf("charge %d: %d seats for at most %d asked", i, len(b.seats(i)), most)
 		}
-		if g.Shared && b.groupByShare[key] != i {
+		if g.Shared && b.findGroup(key) != i {
 			err = fmt.Errorf("charge %d cannot be found by its share key", i)
 		}
-		for _, n := range g.seats() {
+		for _, n := range b.seats(i) {
 			if seat := p.Seats.at(n); seat == nil || seat.Group != i {
 				err = fmt.Errorf("feature %s: seat %d is not charged to its holder", p.Feature, n)
 			}
@@ -103,17 +104,13 @@ func (b *Book) checkGroups() (err error) {
 
 func (b *Book) checkPools() (err error) {
 	charges := map[uint32]int{}
-	b.groups.all(func(_ uint32, g *groupRow) bool {
-		if g.Pool != 0 {
-			charges[g.Pool] += len(g.seats())
-		}
+	b.eachGroup(func(i uint32, g *groupRow) bool {
+		charges[g.Pool] += len(b.seats(i))
 		return true
 	})
 	leases := map[uint32]uint64{}
-	b.leases.all(func(_ uint32, l *LeaseRecord) bool {
-		if l.ID != 0 {
-			leases[b.groups.at(l.Group).Pool]++
-		}
+	b.eachLease(func(_ uint32, l *leaseRow) bool {
+		leases[b.groups.at(l.Group).Pool]++
 		return true
 	})
 	b.pools.all(func(i uint32, p *PoolRecord) bool {
@@ -147,13 +144,13 @@ func (b *Book) checkSessions() (err error) {
 		if s.ID.IsZero() {
 			return true
 		}
-		if b.sessionByID[s.ID] != i {
+		if b.findSession(s.ID) != i {
 			err = fmt.Errorf("session %s cannot be found", s.ID)
 			return false
 		}
 		pools := map[uint32]ID{}
 		n, last := 0, uint32(0)
-		for slot := s.First; slot != 0 && n <= int(s.Leases); slot = b.leases.at(slot).Next {
+		for slot := s.First; slot != 0 && n <= int(s.Leases); slot = b.leases.at(slot).next() {
 			l := b.leases.at(slot)
 			if l == nil || l.Session != i || l.Prev != last {
 				err = fmt.Errorf("session %s: its list of leases is broken at slot %d", s.ID, slot)
@@ -161,13 +158,13 @@ func (b *Book) checkSessions() (err error) {
 			}
 			pool := b.groups.at(l.Group).Pool
 			if other, twice := pools[pool]; twice {
-				err = fmt.Errorf("session %s holds leases %d and %d for one feature", s.ID, other, l.ID)
+				err = fmt.Errorf("session %s holds leases %d and %d for one feature", s.ID, other, l.id(slot))
 				return false
 			}
-			pools[pool] = l.ID
+			pools[pool] = l.id(slot)
 			n, last = n+1, slot
 		}
-		if n != int(s.Leases) || last != s.Tail || s.Closed && n > 0 {
+		if n != int(s.Leases) || last != s.Tail || s.closed() && n > 0 {
 			err = fmt.Errorf("session %s: %d leases in its list, %d counted", s.ID, n, s.Leases)
 		}
 		total += n

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -24,11 +25,17 @@ func (b *Book) checkout(index uint64, c Checkout) Reply {
 		return Reply{Refusal: refusal}
 	}
 	if replay {
-		return b.again(s)
+		return b.again(slot, s)
 	}
-	plans, refusal := b.plan(s, &c)
-	for refusal != nil && (refusal.Reason == NoSeats || refusal.Reason == SessionsExceeded) && b.reclaimNext() {
-		plans, refusal = b.plan(s, &c)
+	plans, refusal := b.plan(slot, s, &c)
+	for refusal != nil && (refusal.Reason == NoSeats || refusal.Reason == SessionsExceeded) {
+		pool, ok := b.reclaimNext()
+		if !ok {
+			break
+		}
+		if b.names(&c, pool) { // else the plan would come out the same
+			plans, refusal = b.plan(slot, s, &c)
+		}
 	}
 	if refusal != nil {
 		return b.deny(&c, slot, s, plans, refusal)
@@ -46,13 +53,19 @@ func (b *Book) checkout(index uint64, c Checkout) Reply {
 		if lease == 0 {
 			lease = b.grant(index, slot, s, &plans[i])
 		}
-		done.Granted = append(done.Granted, Ref{b.leases.at(lease).ID, b.leases.at(lease).Token})
 		reply.Leases = append(reply.Leases, b.show(lease))
+		done.Granted = append(done.Granted, reply.Leases[i].Ref)
 	}
 	done.Kind = DoneCheckout
-	finish(s, c.Session.Seq, done)
+	b.finish(slot, c.Session.Seq, done)
 	reply.Session = b.info(s)
 	return reply
+}
+
+// names says whether the pool is of a feature that the checkout asks for.
+func (b *Book) names(c *Checkout, pool uint32) bool {
+	p := b.pools.at(pool)
+	return p.Tenant == c.Tenant && slices.ContainsFunc(c.Items, func(it Item) bool { return it.Feature == p.Feature })
 }
 
 // normalize fills what is left out and refuses what can never be granted.
@@ -102,11 +115,11 @@ func checkItem(it Item) *Refusal {
 
 // admit finds the session of a checkout, if it exists, and judges its number.
 func (b *Book) admit(c *Checkout) (slot uint32, s *sessionRow, replay bool, refusal *Refusal) {
-	if _, known := b.sessionByID[c.Session.ID]; !known {
+	if b.findSession(c.Session.ID) == 0 {
 		if c.Session.Seq > 1 {
 			return 0, nil, false, refuse(SessionUnknown, "no session %s: it was closed, or its leases ran out; check out again with a new one", c.Session.ID)
 		}
-		if len(b.sessionByID) >= MaxSessions {
+		if b.sessionByID.n >= MaxSessions {
 			return 0, nil, false, refuse(Overloaded, "the cluster holds %d sessions, the most it takes", MaxSessions)
 		}
 		return 0, nil, false, nil
@@ -114,28 +127,28 @@ func (b *Book) admit(c *Checkout) (slot uint32, s *sessionRow, replay bool, refu
 	if slot, s, refusal = b.enter(c.Session); refusal != nil {
 		return 0, nil, false, refusal
 	}
-	if s.tenant() != c.Tenant {
+	if b.owner(slot).tenant() != c.Tenant {
 		return 0, nil, false, refuse(Forbidden, "session %s belongs to another tenant", c.Session.ID)
 	}
-	replay, refusal = numbered(s, c.Session.Seq, DoneCheckout)
+	replay, refusal = b.numbered(slot, c.Session.Seq, DoneCheckout)
 	return slot, s, replay, refusal
 }
 
 // again answers the last numbered checkout a second time: same leases, with what
 // remains of them now. One that ended meanwhile is told as lost.
-func (b *Book) again(s *sessionRow) Reply {
-	if s.last().Refusal != nil {
-		return Reply{Refusal: s.last().Refusal, Replayed: true}
+func (b *Book) again(slot uint32, s *sessionRow) Reply {
+	last := b.last(slot)
+	if last.Refusal != nil {
+		return Reply{Refusal: last.Refusal, Replayed: true}
 	}
 	r := Reply{Session: b.info(s), Replayed: true}
-	for _, ref := range s.last().Granted {
-		if b.holds(s, ref) {
+	for _, ref := range last.Granted {
+		if b.holds(slot, ref) {
 			r.Leases = append(r.Leases, b.show(b.lookup(ref.ID)))
 			continue
 		}
 		lost := Lost{Ref: ref}
-		told, _ := s.lost()
-		for _, x := range told {
+		for _, x := range b.more(slot).lost {
 			if x.ID == ref.ID {
 				lost = x
 			}
@@ -156,7 +169,7 @@ func (b *Book) deny(c *Checkout, slot uint32, s *sessionRow, plans []plan, refus
 		if s == nil {
 			slot, _ = b.open(c)
 		}
-		finish(b.sessions.mut(b.gen, slot), c.Session.Seq, Done{Kind: DoneCheckout, Refusal: refusal})
+		b.finish(slot, c.Session.Seq, Done{Kind: DoneCheckout, Refusal: refusal})
 	}
 	e := Event{Kind: Denied, At: b.Now(), Date: b.Calendar(), Tenant: c.Tenant, Session: c.Session.ID, Principal: c.Principal, Reason: refusal.Reason}
 	for _, p := range plans {
@@ -169,7 +182,7 @@ func (b *Book) deny(c *Checkout, slot uint32, s *sessionRow, plans []plan, refus
 }
 
 // plan decides for each item where its seats would come from. The first refusal ends it.
-func (b *Book) plan(s *sessionRow, c *Checkout) ([]plan, *Refusal) {
+func (b *Book) plan(slot uint32, s *sessionRow, c *Checkout) ([]plan, *Refusal) {
 	if left := b.FenceUntil.Sub(b.Now()); left > 0 {
 		r := refuse(Overloaded, "the cluster was restored from a backup; checkouts resume in %v", left.Round(time.Second))
 		r.RetryAfter = left
@@ -177,7 +190,7 @@ func (b *Book) plan(s *sessionRow, c *Checkout) ([]plan, *Refusal) {
 	}
 	principal := c.Principal
 	if s != nil {
-		principal = s.principal()
+		principal = b.principalOf(slot)
 	}
 	plans := make([]plan, 0, len(c.Items))
 	fresh := 0
@@ -214,7 +227,7 @@ func (b *Book) planItem(tenant string, s *sessionRow, who Principal, it Item) pl
 			l := b.leases.at(held)
 			p.held, p.pool = held, b.groups.at(l.Group).Pool
 			if int(l.Count) != it.Count {
-				p.refusal = refuse(Invalid, "the session holds %d of %s already (lease %d); check it in before asking for %d", l.Count, it.Feature, l.ID, it.Count)
+				p.refusal = refuse(Invalid, "the session holds %d of %s already (lease %d); check it in before asking for %d", l.Count, it.Feature, l.id(held), it.Count)
 			}
 			return p
 		}
@@ -229,13 +242,12 @@ func (b *Book) planItem(tenant string, s *sessionRow, who Principal, it Item) pl
 		p.pool, p.group, p.seats = i, 0, it.Count
 		rule := b.pools.at(i).Share
 		if shares(rule.By, who) {
-			if p.group = b.groupByShare[shareKeyOf(i, rule.By, who)]; p.group != 0 {
-				g := b.groups.at(p.group)
-				if len(g.members()) >= rule.MaxSessions {
+			if p.group = b.findGroup(shareKeyOf(i, rule.By, who)); p.group != 0 {
+				if len(b.members(p.group)) >= rule.MaxSessions {
 					exceeded = true
 					continue
 				}
-				p.seats = max(0, it.Count-len(g.seats()))
+				p.seats = max(0, it.Count-len(b.seats(p.group)))
 			}
 		}
 		if p.seats <= b.free(i) {
@@ -252,7 +264,7 @@ func (b *Book) planItem(tenant string, s *sessionRow, who Principal, it Item) pl
 
 // heldBy finds the session's lease that answers the item; 0 if there is none.
 func (b *Book) heldBy(s *sessionRow, it Item) (held uint32) {
-	b.each(s, func(slot uint32, l *LeaseRecord) {
+	b.each(s, func(slot uint32, l *leaseRow) {
 		p := b.pools.at(b.groups.at(l.Group).Pool)
 		if held == 0 && p.Feature == it.Feature && CompareVersions(p.Version, it.Version) >= 0 {
 			held = slot

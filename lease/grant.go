@@ -1,31 +1,28 @@
 package lease
 
-import "slices"
-
 // grant makes the lease that a plan promised.
 func (b *Book) grant(index uint64, sslot uint32, s *sessionRow, p *plan) uint32 {
 	slot := b.leaseSlots.take()
 	b.Grants++
 	gslot := p.group
 	if gslot == 0 {
-		gslot = b.newGroup(p.pool, s)
+		gslot = b.newGroup(p.pool, sslot)
 	}
 	b.charge(gslot, p.seats)
-	g := b.groups.mut(b.gen, gslot)
-	g.addMember(slot)
+	b.addMember(gslot, slot)
 	l := b.leases.mut(b.gen, slot)
-	*l = LeaseRecord{
-		ID: ID(b.Grants<<slotBits | uint64(slot)), Session: sslot, Group: gslot,
+	*l = leaseRow{
+		grantAndNext: b.Grants << slotBits, Session: sslot, Group: gslot,
 		Count: uint32(p.item.Count), Granted: b.Now(), Since: b.Calendar(),
 	}
-	l.Token = b.token(index, g, l.Count)
+	l.Token = b.token(index, gslot, l.Count)
 	if s.Leases == 0 {
 		b.dueSessions.remove(sslot) // its leases keep it alive
 	}
 	b.link(s, slot, l)
 	pool := b.pools.mut(b.gen, p.pool)
 	pool.Grants++
-	s.Lifespan, s.Grace = max(s.Lifespan, pool.Profile.Lifespan), max(s.Grace, pool.Profile.Grace)
+	b.lengthen(s, pool.Profile)
 	b.dueLeases.push(slot, b.leaseDue(slot))
 	b.liveLeases++
 	b.events = append(b.events, b.event(Granted, slot))
@@ -33,13 +30,13 @@ func (b *Book) grant(index uint64, sslot uint32, s *sessionRow, p *plan) uint32 
 }
 
 // newGroup starts a charge; it can be shared if the pool's rule and the principal say so.
-func (b *Book) newGroup(pool uint32, s *sessionRow) uint32 {
+func (b *Book) newGroup(pool, session uint32) uint32 {
 	slot := b.groupSlots.take()
 	g := b.groups.mut(b.gen, slot)
 	*g = groupRow{Pool: pool}
-	if by := b.pools.at(pool).Share.By; shares(by, s.principal()) {
+	if by, who := b.pools.at(pool).Share.By, b.principalOf(session); shares(by, who) {
 		g.Shared = true
-		b.groupByShare[shareKeyOf(pool, by, s.principal())] = slot
+		b.groupByShare.add(b.shareHash(shareKeyOf(pool, by, who)), slot, b.groupHash)
 	}
 	return slot
 }
@@ -51,28 +48,29 @@ func (b *Book) charge(gslot uint32, n int) {
 	}
 	g := b.groups.mut(b.gen, gslot)
 	p := b.pools.mut(b.gen, g.Pool)
-	seats := slices.Grow(slices.Clone(g.seats()), n)
+	seats := append(make([]uint32, 0, len(b.seats(gslot))+n), b.seats(gslot)...)
 	for range n {
 		number := b.state[g.Pool].seats.take()
 		p.Seats.mut(b.gen, number).Group = gslot
 		seats = append(seats, number)
 	}
-	g.set(g.members(), seats)
+	b.setGroup(gslot, b.members(gslot), seats)
 	p.Charged += uint32(n)
 }
 
 // token gives the fencing token of a new lease on the first n seats of a group: the raft
 // index, or one more than any of these seats had, if that is higher.
-func (b *Book) token(index uint64, g *groupRow, n uint32) Token {
+func (b *Book) token(index uint64, gslot uint32, n uint32) Token {
+	g, seats := b.groups.at(gslot), b.seats(gslot)[:n]
 	p := b.pools.mut(b.gen, g.Pool)
 	t := max(Token(index), b.Floor+1)
-	for _, number := range g.seats()[:n] {
+	for _, number := range seats {
 		t = max(t, p.Seats.at(number).Last+1)
 	}
 	if Broken(GuardToken) {
 		t = Token(b.liveLeases + 1)
 	}
-	for _, number := range g.seats()[:n] {
+	for _, number := range seats {
 		p.Seats.mut(b.gen, number).Last = t
 	}
 	b.High = max(b.High, t)
@@ -80,26 +78,26 @@ func (b *Book) token(index uint64, g *groupRow, n uint32) Token {
 }
 
 // link appends a lease to its session's list.
-func (b *Book) link(s *sessionRow, slot uint32, l *LeaseRecord) {
+func (b *Book) link(s *sessionRow, slot uint32, l *leaseRow) {
 	if s.Tail == 0 {
 		s.First = slot
 	} else {
-		b.leases.mut(b.gen, s.Tail).Next = slot
+		b.leases.mut(b.gen, s.Tail).setNext(slot)
 	}
 	l.Prev, s.Tail = s.Tail, slot
 	s.Leases++
 }
 
-func (b *Book) unlink(s *sessionRow, l *LeaseRecord) {
+func (b *Book) unlink(s *sessionRow, l *leaseRow) {
 	if l.Prev == 0 {
-		s.First = l.Next
+		s.First = l.next()
 	} else {
-		b.leases.mut(b.gen, l.Prev).Next = l.Next
+		b.leases.mut(b.gen, l.Prev).setNext(l.next())
 	}
-	if l.Next == 0 {
+	if l.next() == 0 {
 		s.Tail = l.Prev
 	} else {
-		b.leases.mut(b.gen, l.Next).Prev = l.Prev
+		b.leases.mut(b.gen, l.next()).Prev = l.Prev
 	}
 	s.Leases--
 }
@@ -117,19 +115,18 @@ func (b *Book) release(slot uint32, why Release) Released {
 	}
 	b.dueLeases.remove(slot)
 	gslot := l.Group
-	g := b.groups.mut(b.gen, gslot)
-	g.removeMember(slot)
-	p := b.pools.mut(b.gen, g.Pool)
+	b.removeMember(gslot, slot)
+	p := b.pools.mut(b.gen, b.groups.at(gslot).Pool)
 	p.Releases++
 	p.SeatMillis += uint64(l.Count) * uint64(b.Now().Sub(l.Granted).Milliseconds())
-	b.shrink(gslot, s.principal())
-	out := Released{Ref: Ref{l.ID, l.Token}, Feature: p.Feature, Count: int(l.Count), Reason: why}
+	b.shrink(gslot, b.principalOf(l.Session))
+	out := Released{Ref: Ref{l.id(slot), l.Token}, Feature: p.Feature, Count: int(l.Count), Reason: why}
 	switch why {
 	case ReleasedNormal, ReleasedClientExit:
 	default:
-		s.remember(Lost{Ref: out.Ref, Feature: p.Feature, Reason: why})
+		b.remember(l.Session, Lost{Ref: out.Ref, Feature: p.Feature, Reason: why})
 	}
-	*l = LeaseRecord{}
+	*l = leaseRow{}
 	b.leaseSlots.put(slot)
 	b.liveLeases--
 	return out
@@ -141,20 +138,20 @@ func (b *Book) shrink(gslot uint32, who Principal) {
 	g := b.groups.mut(b.gen, gslot)
 	p := b.pools.mut(b.gen, g.Pool)
 	need := uint32(0)
-	for _, m := range g.members() {
+	for _, m := range b.members(gslot) {
 		need = max(need, b.leases.at(m).Count)
 	}
-	for _, number := range g.seats()[need:] {
+	for _, number := range b.seats(gslot)[need:] {
 		p.Seats.mut(b.gen, number).Group = 0
 		b.state[g.Pool].seats.put(number)
 		p.Charged--
 	}
-	g.set(g.members(), g.seats()[:need])
-	if len(g.members()) > 0 {
+	b.setGroup(gslot, b.members(gslot), b.seats(gslot)[:need])
+	if len(b.members(gslot)) > 0 {
 		return
 	}
 	if g.Shared {
-		delete(b.groupByShare, shareKeyOf(g.Pool, p.Share.By, who))
+		b.groupByShare.remove(b.shareHash(shareKeyOf(g.Pool, p.Share.By, who)), gslot)
 	}
 	*g = groupRow{}
 	b.groupSlots.put(gslot)
@@ -167,7 +164,7 @@ func (b *Book) event(k EventKind, slot uint32) Event {
 	p := b.pools.at(b.groups.at(l.Group).Pool)
 	return Event{
 		Kind: k, At: b.Now(), Date: b.Calendar(), Start: l.Granted, StartDate: l.Since,
-		Lease: Ref{l.ID, l.Token}, Tenant: p.Tenant, Feature: p.Feature, Version: p.Version,
-		Count: int(l.Count), Session: s.ID, Principal: s.principal(),
+		Lease: Ref{l.id(slot), l.Token}, Tenant: p.Tenant, Feature: p.Feature, Version: p.Version,
+		Count: int(l.Count), Session: s.ID, Principal: b.principalOf(l.Session),
 	}
 }

@@ -7,12 +7,15 @@ type Guard string
 // The guards, by the room that asks.
 const (
 	GuardEpoch       Guard = "epoch"         // fsm: an entry of another epoch changes nothing
+	GuardStamp       Guard = "stamp"         // fsm: time is what the entry says, not what a clock shows
 	GuardTerm        Guard = "term"          // fsm: nor one of another raft term
 	GuardDedupeSaved Guard = "dedupe-saved"  // fsm: dedupe state is part of the snapshot
 	GuardLostTime    Guard = "lost-time"     // cluster: a leader that could not commit forgets that time
 	GuardRebase      Guard = "rebase"        // cluster: a new leader starts from the committed time
 	GuardMonotonic   Guard = "monotonic"     // cluster: leader time is monotonic, not wall-clock time
 	GuardVerifyRead  Guard = "verify-read"   // cluster: a read is answered after a leader check
+	GuardSync        Guard = "sync"          // cluster: what the log has written is on the disk
+	GuardIdentity    Guard = "identity"      // cluster: an empty data directory is another server
 	GuardSendTime    Guard = "send-time"     // simulated client: deadlines count from send, not from receipt
 	GuardSuspend     Guard = "suspend"       // simulated client: its clock counts suspend
 	GuardExpireTime  Guard = "expire-time"   // lease: Expire is judged again by deadline and grace
@@ -25,6 +28,7 @@ const (
 	GuardCapacity    Guard = "capacity"      // lease: never more seats than the total
 	GuardToken       Guard = "token"         // lease: tokens grow per seat
 	GuardRelease     Guard = "release"       // lease: a check-in frees its seats
+	GuardOrder       Guard = "order"         // lease: leases are returned in the order they were taken
 	GuardClosed      Guard = "closed"        // lease: a closed session is remembered for a while
 	GuardCalendar    Guard = "calendar-hold" // lease: a calendar jump that outruns cluster time is held
 )

@@ -280,6 +280,9 @@ func (w *watch) checkI2() error {
 			delete(w.latest, id)
 		}
 	}
+	if many, ok := w.cmd.(lease.RenewMany); ok {
+		return w.checkI2Many(many)
+	}
 	ref, acts := numberedRef(w.cmd)
 	if !acts {
 		return nil
@@ -304,6 +307,21 @@ func (w *watch) checkI2() error {
 		last.Seq = max(last.Seq, ref.Seq)
 	}
 	w.latest[ref.ID] = last
+	return nil
+}
+
+// checkI2Many: the same for each session of a batch, in its order.
+func (w *watch) checkI2Many(many lease.RenewMany) error {
+	for i, x := range many.Sessions {
+		last, known := w.latest[x.ID]
+		done := i < len(w.reply.Renewed) && w.reply.Renewed[i].Reason == ""
+		switch {
+		case known && x.Incarnation != 0 && x.Incarnation < last.Incarnation && done:
+			return fmt.Errorf("I2: session %d of %+v came after %+v and was done", i, many, last)
+		case done && x.Incarnation > last.Incarnation:
+			w.latest[x.ID] = lease.SessionRef{ID: x.ID, Incarnation: x.Incarnation}
+		}
+	}
 	return nil
 }
 

@@ -21,27 +21,35 @@ func (l *Loader) Licence(x *Licence) { l.b.licences = append(l.b.licences, x) }
 
 // Session puts a session at its slot.
 func (l *Loader) Session(slot uint32, r SessionRecord) {
-	to := l.b.sessions.mut(l.b.gen, slot)
-	l.fresh("session", slot, !r.ID.IsZero(), to.ID.IsZero())
-	*to = rowOfSession(r)
+	l.fresh("session", slot, !r.ID.IsZero(), l.b.sessions.mut(l.b.gen, slot).ID.IsZero())
+	if r.Leases > MaxLeasesPerSession {
+		l.fail("session %d has %d leases", slot, r.Leases)
+	}
+	if l.err == nil {
+		l.b.putSession(slot, &r)
+	}
 }
 
 // Lease puts a lease at its slot.
 func (l *Loader) Lease(slot uint32, r LeaseRecord) {
 	to := l.b.leases.mut(l.b.gen, slot)
-	l.fresh("lease", slot, r.ID != 0, to.ID == 0)
-	*to = r
+	l.fresh("lease", slot, r.ID>>slotBits != 0, to.free())
+	if uint32(r.ID&maxSlot) != slot || r.Next > maxSlot {
+		l.fail("lease %d stands at slot %d", r.ID, slot)
+	}
+	*to = rowOfLease(&r)
 }
 
 // Group puts a charge at its slot.
 func (l *Loader) Group(slot uint32, r GroupRecord) {
-	to := l.b.groups.mut(l.b.gen, slot)
-	l.fresh("charge", slot, r.Pool != 0, to.Pool == 0)
+	l.fresh("charge", slot, r.Pool != 0, l.b.groups.mut(l.b.gen, slot).Pool == 0)
 	if r.N > MaxShareSessions {
 		l.fail("charge %d has %d members", slot, r.N)
 		return
 	}
-	*to = rowOfGroup(r)
+	if l.err == nil {
+		l.b.putGroup(slot, &r)
+	}
 }
 
 // Pool puts a pool at its slot; its seats follow by Seat.
@@ -120,7 +128,7 @@ func (l *Loader) checkGroups() {
 			return false
 		}
 		for _, m := range g.Members[:g.N] {
-			if x := l.b.leases.at(m); x == nil || x.ID == 0 || x.Group != i {
+			if x := l.b.leases.at(m); x == nil || x.free() || x.Group != i {
 				l.fail("charge %d: member %d is not its lease", i, m)
 			}
 		}
@@ -136,7 +144,7 @@ func (l *Loader) checkLeases() {
 			return false
 		}
 		for _, n := range []uint32{x.Next, x.Prev} {
-			if y := l.b.leases.at(n); n != 0 && (y == nil || y.ID == 0) {
+			if y := l.b.leases.at(n); n != 0 && (y == nil || y.free()) {
 				l.fail("lease %d has no neighbour %d", i, n)
 			}
 		}

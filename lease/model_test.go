@@ -59,7 +59,8 @@ type expected struct {
 	granted  []*modelLease
 	fresh    []*modelLease // those of granted that are new
 	lost     []lease.Lost
-	released []lease.Lost // with the reason of the release
+	released []lease.Lost    // with the reason of the release
+	renewed  []lease.Renewed // reason, news and number of leases of each
 	replayed bool
 }
 
@@ -75,6 +76,8 @@ func (m *model) apply(index uint64, cmd lease.Command) *expected {
 		return m.checkout(index, c)
 	case lease.Renew:
 		return m.renew(c)
+	case lease.RenewMany:
+		return m.renewMany(c)
 	case lease.CheckIn:
 		return m.checkIn(c)
 	case lease.Expire:
@@ -357,6 +360,22 @@ func (m *model) planItem(s *modelSession, tenant string, who lease.Principal, it
 		}
 	}
 	return modelPlan{}, reason
+}
+
+func (m *model) renewMany(c lease.RenewMany) *expected {
+	e := &expected{}
+	for _, x := range c.Sessions {
+		s, refused := m.enter(lease.SessionRef{ID: x.ID, Digest: x.Digest, Incarnation: x.Incarnation})
+		if refused != nil {
+			e.renewed = append(e.renewed, lease.Renewed{Reason: refused.reason})
+			continue
+		}
+		s.renewed = m.now
+		s.rev++
+		news := slices.ContainsFunc(s.lost, func(x lease.Lost) bool { return !s.told[x.ID] })
+		e.renewed = append(e.renewed, lease.Renewed{News: news, Leases: len(m.of(s))})
+	}
+	return e
 }
 
 func (m *model) renew(c lease.Renew) *expected {

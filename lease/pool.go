@@ -2,6 +2,8 @@ package lease
 
 import (
 	"cmp"
+	"encoding/binary"
+	"hash/maphash"
 	"slices"
 )
 
@@ -142,4 +144,27 @@ func shares(by Mask, p Principal) bool {
 	return by != 0 &&
 		(by&MaskUser == 0 || p.User != "") && (by&MaskHost == 0 || p.Host != "") &&
 		(by&MaskDisplay == 0 || p.Display != "") && (by&MaskVendor == 0 || p.VendorDefined != "")
+}
+
+// findGroup gives the slot of the charge that the masked principal shares; 0: none.
+func (b *Book) findGroup(k shareKey) uint32 {
+	return b.groupByShare.find(b.shareHash(k), func(slot uint32) bool { return b.shareKeyAt(slot) == k })
+}
+
+// shareKeyAt is the key of a shared charge. Its members agree on it.
+func (b *Book) shareKeyAt(slot uint32) shareKey {
+	g := b.groups.at(slot)
+	who := b.principalOf(b.leases.at(b.members(slot)[0]).Session)
+	return shareKeyOf(g.Pool, b.pools.at(g.Pool).Share.By, who)
+}
+
+func (b *Book) groupHash(slot uint32) uint64 { return b.shareHash(b.shareKeyAt(slot)) }
+
+func (b *Book) shareHash(k shareKey) uint64 {
+	var room [4 + 4*(MaxNameLen+1)]byte
+	key := binary.LittleEndian.AppendUint32(room[:0], k.pool)
+	for _, field := range [...]string{k.user, k.host, k.display, k.vendor} {
+		key = append(append(key, field...), ownerEnd...)
+	}
+	return maphash.Bytes(b.groupByShare.seed, key)
 }

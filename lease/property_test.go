@@ -158,6 +158,13 @@ func (p *program) next() lease.Command {
 	switch n := p.rnd.IntN(100); {
 	case n < 45:
 		return p.checkout(c)
+	case n < 48:
+		x := lease.RenewMany{}
+		for range 1 + p.rnd.IntN(4) {
+			ref := p.asks(oneOf(p, p.clients...), false)
+			x.Sessions = append(x.Sessions, lease.Heartbeat{ID: ref.ID, Digest: ref.Digest, Incarnation: ref.Incarnation})
+		}
+		return x
 	case n < 65:
 		return lease.Renew{Session: p.asks(c, false), Held: p.refs(c)}
 	case n < 82:
@@ -364,6 +371,14 @@ func (p *program) same(got lease.Reply, want *expected) error {
 			return fmt.Errorf("lease %d is %+v, want %+v on seats %v with %v left", i, l, *m, m.seats(), remaining)
 		}
 	}
+	if len(got.Renewed) != len(want.renewed) {
+		return fmt.Errorf("%d short answers, want %d", len(got.Renewed), len(want.renewed))
+	}
+	for i, x := range got.Renewed {
+		if w := want.renewed[i]; x.Reason != w.Reason || x.News != w.News || x.Leases != w.Leases || (x.Reason == "") != (x.Remaining > 0) {
+			return fmt.Errorf("renewed %d: %+v, want %+v", i, x, w)
+		}
+	}
 	for i, x := range got.Lost {
 		if x != want.lost[i] {
 			return fmt.Errorf("lost %+v, want %+v", x, want.lost[i])
@@ -476,7 +491,7 @@ func TestBookAgreesWithANaiveModel(t *testing.T) {
 		"lease.Checkout ok", "lease.Checkout ok replayed", "lease.Checkout no_seats", "lease.Checkout no_seats replayed", "lease.Checkout sessions_exceeded",
 		"lease.Checkout no_feature", "lease.Checkout version", "lease.Checkout license_expired", "lease.Checkout not_started", "lease.Checkout too_many_requested",
 		"lease.Checkout stale_request", "lease.Checkout session_unknown", "lease.Checkout forbidden", "lease.Checkout invalid", "lease.Checkout fenced", "lease.Checkout overloaded",
-		"lease.Renew ok", "lease.Renew fenced", "lease.Renew session_unknown", "lease.CheckIn ok", "lease.CheckIn ok replayed", "lease.CheckIn fenced", "lease.CheckIn stale_request",
+		"lease.Renew ok", "lease.Renew fenced", "lease.Renew session_unknown", "lease.RenewMany ok", "lease.CheckIn ok", "lease.CheckIn ok replayed", "lease.CheckIn fenced", "lease.CheckIn stale_request",
 		"lease.Expire ok", "lease.Expire fenced", "lease.ExpireSession ok", "lease.ExpireSession fenced", "lease.Kill ok", "lease.InstallLicence ok", "lease.InstallLicence invalid", "lease.RemoveLicence ok",
 	} {
 		if total[want] == 0 {

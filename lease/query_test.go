@@ -1,6 +1,7 @@
 package lease_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -111,4 +112,25 @@ func TestPreviewSaysWhatEachItemWouldGet(t *testing.T) {
 	if items, ok := w.Preview(nobody); ok || items[0].Refusal == nil || items[0].Refusal.Reason != lease.Overloaded {
 		t.Fatalf("behind the fence: %+v %v", items, ok)
 	}
+}
+
+// A page begins where the last one ended, also when that is in the middle of the tables.
+func TestPagesOfManyLeases(t *testing.T) {
+	w := newWorld(t, feature("cad", 300))
+	for i := range 200 {
+		c := checkout(byte(i+1), "cad", 1)
+		c.Principal.User = fmt.Sprint("user-", i)
+		w.must(c)
+	}
+	for i := 60; i < 140; i += 3 {
+		w.must(lease.CheckIn{Session: session(byte(i))})
+	}
+	all, _ := w.Leases(lease.Filter{}, 0, 1000)
+	var paged []lease.Lease
+	for cursor, more := uint64(0), true; more; {
+		page, next := w.Leases(lease.Filter{}, cursor, 7)
+		paged, cursor, more = append(paged, page...), next, next != 0
+	}
+	w.equal("leases", len(all), 200-27)
+	w.equal("paged", fmt.Sprint(paged), fmt.Sprint(all))
 }

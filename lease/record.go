@@ -112,21 +112,30 @@ type SeatRecord struct {
 // it is while the Book goes on.
 type tables struct {
 	Header
-	sessions vec[sessionRow]
-	leases   vec[LeaseRecord]
-	groups   vec[groupRow]
-	pools    vec[PoolRecord]
+	// owners and mores go by session slot, groupMany by that of a charge.
+	sessions  vec[sessionRow]
+	owners    vec[owner]
+	mores     vec[*sessionMore]
+	spans     vec[Profile]
+	leases    vec[leaseRow]
+	groups    vec[groupRow]
+	groupMany vec[*manyOf]
+	pools     vec[PoolRecord]
 	// licences are sorted by tenant and id; the slice is replaced on every change.
 	licences []*Licence
 }
 
-// eachSession and eachGroup visit the used slots in order.
+// eachSession, eachGroup and eachLease visit the used slots in order.
 func (t *tables) eachSession(yield func(slot uint32, r *sessionRow) bool) {
 	t.sessions.all(func(i uint32, r *sessionRow) bool { return r.ID.IsZero() || yield(i, r) })
 }
 
 func (t *tables) eachGroup(yield func(slot uint32, r *groupRow) bool) {
 	t.groups.all(func(i uint32, r *groupRow) bool { return r.Pool == 0 || yield(i, r) })
+}
+
+func (t *tables) eachLease(yield func(slot uint32, r *leaseRow) bool) {
+	t.leases.all(func(i uint32, r *leaseRow) bool { return r.free() || yield(i, r) })
 }
 
 // Frozen is an unchanging view of a Book, for a snapshot.
@@ -138,23 +147,30 @@ func (f *Frozen) Header() Header { return f.t.Header }
 // Licences returns the installed licences, by tenant and id.
 func (f *Frozen) Licences() []*Licence { return f.t.licences }
 
-// Sessions, Leases, Groups and Pools call yield for each used slot in order.
+// Sessions, Leases, Groups and Pools call yield for each used slot in order. A record is
+// good until yield returns; what it refers to may be kept.
 func (f *Frozen) Sessions(yield func(slot uint32, r *SessionRecord) bool) {
+	var x SessionRecord
 	f.t.eachSession(func(i uint32, r *sessionRow) bool {
-		x := r.record()
+		x = f.t.sessionRecord(i, r)
 		return yield(i, &x)
 	})
 }
 
 // Leases calls yield for each live lease in slot order.
 func (f *Frozen) Leases(yield func(slot uint32, r *LeaseRecord) bool) {
-	f.t.leases.all(func(i uint32, r *LeaseRecord) bool { return r.ID == 0 || yield(i, r) })
+	var x LeaseRecord
+	f.t.eachLease(func(i uint32, r *leaseRow) bool {
+		x = r.record(i)
+		return yield(i, &x)
+	})
 }
 
 // Groups calls yield for each charge in slot order.
 func (f *Frozen) Groups(yield func(slot uint32, r *GroupRecord) bool) {
+	var x GroupRecord
 	f.t.eachGroup(func(i uint32, r *groupRow) bool {
-		x := r.record()
+		x = f.t.groupRecord(i, r)
 		return yield(i, &x)
 	})
 }

@@ -1,5 +1,10 @@
 package lease
 
+import (
+	"maps"
+	"slices"
+)
+
 func (b *Book) checkIn(c CheckIn) Reply {
 	if len(c.Refs) > MaxLeasesPerSession {
 		return Reply{Refusal: refuse(Invalid, "%d leases in one check-in; a session holds at most %d", len(c.Refs), MaxLeasesPerSession)}
@@ -8,21 +13,22 @@ func (b *Book) checkIn(c CheckIn) Reply {
 	if refusal != nil {
 		return Reply{Refusal: refusal}
 	}
-	replay, refusal := numbered(s, c.Session.Seq, DoneCheckIn)
+	replay, refusal := b.numbered(slot, c.Session.Seq, DoneCheckIn)
 	if refusal != nil {
 		return Reply{Refusal: refusal}
 	}
 	if replay {
-		return Reply{Refusal: s.last().Refusal, Released: s.last().Released, Lost: s.last().Lost, Replayed: true}
+		last := b.last(slot)
+		return Reply{Refusal: last.Refusal, Released: last.Released, Lost: last.Lost, Replayed: true}
 	}
 	why := c.Reason
 	if why != ReleasedClientExit {
 		why = ReleasedNormal
 	}
-	slots, lost := b.named(s, c)
+	slots, lost := b.named(slot, s, c)
 	if len(lost) > 0 && len(slots) == 0 && !c.Close {
 		refusal = refuse(Fenced, "lease %d is not held by this session any more; nothing was returned", lost[0].ID)
-		finish(s, c.Session.Seq, Done{Kind: DoneCheckIn, Refusal: refusal})
+		b.finish(slot, c.Session.Seq, Done{Kind: DoneCheckIn, Refusal: refusal})
 		return Reply{Refusal: refusal}
 	}
 	r := Reply{Lost: lost}
@@ -32,7 +38,7 @@ func (b *Book) checkIn(c CheckIn) Reply {
 		}
 		r.Released = append(r.Released, b.release(l, why))
 	}
-	finish(s, c.Session.Seq, Done{Kind: DoneCheckIn, Released: r.Released, Lost: lost})
+	b.finish(slot, c.Session.Seq, Done{Kind: DoneCheckIn, Released: r.Released, Lost: lost})
 	if c.Close && s.Leases == 0 {
 		b.close(slot)
 	}
@@ -41,9 +47,12 @@ func (b *Book) checkIn(c CheckIn) Reply {
 
 // named finds the leases a check-in means; those the session does not hold (any more)
 // come back as lost, and are not touched whoever holds them now.
-func (b *Book) named(s *sessionRow, c CheckIn) (slots []uint32, lost []Lost) {
+func (b *Book) named(session uint32, s *sessionRow, c CheckIn) (slots []uint32, lost []Lost) {
 	if len(c.Refs) == 0 || c.Close {
-		b.each(s, func(slot uint32, _ *LeaseRecord) { slots = append(slots, slot) })
+		b.each(s, func(slot uint32, _ *leaseRow) { slots = append(slots, slot) })
+		if Broken(GuardOrder) {
+			slots = inMapOrder(slots)
+		}
 		if len(c.Refs) == 0 {
 			return slots, nil
 		}
@@ -51,7 +60,7 @@ func (b *Book) named(s *sessionRow, c CheckIn) (slots []uint32, lost []Lost) {
 	seen := map[ID]bool{}
 	for _, r := range c.Refs {
 		switch {
-		case !b.holds(s, r):
+		case !b.holds(session, r):
 			lost = append(lost, Lost{Ref: r})
 		case !c.Close && !seen[r.ID]:
 			slots = append(slots, b.lookup(r.ID))
@@ -59,6 +68,15 @@ func (b *Book) named(s *sessionRow, c CheckIn) (slots []uint32, lost []Lost) {
 		}
 	}
 	return slots, lost
+}
+
+// inMapOrder is the mistake that GuardOrder stands for: each replica gives another order.
+func inMapOrder(slots []uint32) []uint32 {
+	set := map[uint32]bool{}
+	for _, slot := range slots {
+		set[slot] = true
+	}
+	return slices.Collect(maps.Keys(set))
 }
 
 // expire reclaims a lease if the proposer saw it as it is now and its grace is over.
@@ -81,8 +99,8 @@ func (b *Book) expire(c Expire) Reply {
 }
 
 func (b *Book) expireSession(c ExpireSession) Reply {
-	slot, ok := b.sessionByID[c.ID]
-	if !ok {
+	slot := b.findSession(c.ID)
+	if slot == 0 {
 		return Reply{Refusal: refuse(SessionUnknown, "session %s is gone", c.ID)}
 	}
 	if s := b.sessions.at(slot); s.Rev != c.Rev || s.Leases > 0 || b.sessionDue(slot) > b.Now() {
@@ -94,13 +112,14 @@ func (b *Book) expireSession(c ExpireSession) Reply {
 
 // reclaimNext reclaims the lease that is due longest, if any: before seats are denied,
 // what nobody renewed comes back. Which one that is depends on the records alone.
-func (b *Book) reclaimNext() bool {
-	slot, key, ok := b.dueLeases.top(b.leaseDue)
-	if !ok || key > b.Now() {
-		return false
+func (b *Book) reclaimNext() (pool uint32, ok bool) {
+	slot, ok := b.dueLeases.top(b.Now(), b.leaseDue)
+	if !ok {
+		return 0, false
 	}
+	pool = b.groups.at(b.leases.at(slot).Group).Pool
 	b.release(slot, ReleasedMissedHeartbeat)
-	return true
+	return pool, true
 }
 
 func (b *Book) kill(c Kill) Reply {

@@ -13,6 +13,8 @@ type Reply struct {
 	Lost []Lost
 	// Released are the leases ended by CheckIn, Kill or Expire.
 	Released []Released
+	// Renewed are the answers to a RenewMany, one for each of its sessions, in order.
+	Renewed []Renewed
 	// Replayed is true when the request had its effect before.
 	Replayed bool
 }

@@ -1,64 +1,92 @@
 package lease
 
-import "crypto/subtle"
+import (
+	"crypto/subtle"
+	"hash/maphash"
+)
 
 // enter finds the session of a request and decides whether the request may act for it.
 // A higher incarnation takes over: it starts its own numbering and fences the older.
 func (b *Book) enter(ref SessionRef) (slot uint32, s *sessionRow, refusal *Refusal) {
-	slot, ok := b.sessionByID[ref.ID]
-	if !ok {
-		return 0, nil, refuse(SessionUnknown, "no session %s: it was never opened, was closed, or its leases ran out; check out again with a new one", ref.ID)
+	slot, reason := b.judge(&ref)
+	switch reason {
+	case "":
+		return slot, b.takeOver(slot, ref.Incarnation), nil
+	case Forbidden:
+		return 0, nil, refuse(reason, "wrong secret for session %s", ref.ID)
+	case Fenced:
+		return 0, nil, refuse(reason, "a newer run of this session took over (incarnation %d; this one is %d)", b.sessions.at(slot).Incarnation, ref.Incarnation)
 	}
-	s = b.sessions.at(slot)
-	if subtle.ConstantTimeCompare(s.Digest[:], ref.Digest[:]) != 1 {
-		return 0, nil, refuse(Forbidden, "wrong secret for session %s", ref.ID)
+	if slot != 0 {
+		return 0, nil, refuse(reason, "session %s is closed; check out again with a new one", ref.ID)
 	}
-	if s.Closed {
-		return 0, nil, refuse(SessionUnknown, "session %s is closed; check out again with a new one", ref.ID)
+	return 0, nil, refuse(reason, "no session %s: it was never opened, was closed, or its leases ran out; check out again with a new one", ref.ID)
+}
+
+// judge finds the session of a request and says why it may not act for it; "" means that
+// it may. It costs no more for a refusal: a batch may have thousands.
+func (b *Book) judge(ref *SessionRef) (slot uint32, reason Reason) {
+	slot = b.findSession(ref.ID)
+	if slot == 0 {
+		return 0, SessionUnknown
 	}
-	if ref.Incarnation != 0 && ref.Incarnation < s.Incarnation && !Broken(GuardIncarnation) {
-		return 0, nil, refuse(Fenced, "a newer run of this session took over (incarnation %d; this one is %d)", s.Incarnation, ref.Incarnation)
+	s := b.sessions.at(slot)
+	switch {
+	case subtle.ConstantTimeCompare(s.Digest[:], ref.Digest[:]) != 1:
+		return slot, Forbidden
+	case s.closed():
+		return slot, SessionUnknown
+	case ref.Incarnation != 0 && ref.Incarnation < s.Incarnation && !Broken(GuardIncarnation):
+		return slot, Fenced
 	}
-	s = b.sessions.mut(b.gen, slot)
-	if ref.Incarnation > s.Incarnation {
-		s.Incarnation, s.Seq, s.done = ref.Incarnation, 0, nil
+	return slot, ""
+}
+
+// takeOver makes a session ready to be changed by the run with this number; a higher one
+// than before starts its own numbering.
+func (b *Book) takeOver(slot uint32, incarnation uint64) *sessionRow {
+	s := b.sessions.mut(b.gen, slot)
+	if incarnation > s.Incarnation {
+		s.Incarnation, s.Seq = incarnation, 0
+		b.setLast(slot, Done{})
 	}
-	return slot, s, nil
+	return s
 }
 
 // numbered says what a sequence number means for the session: a new request (do it), the
 // last one again (answer it again), or an older one (refuse it).
-func numbered(s *sessionRow, seq uint64, kind DoneKind) (replay bool, refusal *Refusal) {
+func (b *Book) numbered(slot uint32, seq uint64, kind DoneKind) (replay bool, refusal *Refusal) {
+	s := b.sessions.at(slot)
 	switch {
 	case seq == 0 || Broken(GuardSeq):
 		return false, nil
 	case seq < s.Seq && !Broken(GuardStaleSeq):
 		return false, refuse(StaleRequest, "request %d is older than the session's last one, %d; it has no effect", seq, s.Seq)
-	case seq == s.Seq && s.last().Kind != kind:
+	case seq == s.Seq && b.last(slot).Kind != kind:
 		return false, refuse(StaleRequest, "request %d was of another kind; number each new request higher", seq)
 	}
 	return seq == s.Seq, nil
 }
 
 // finish remembers what a numbered request came to.
-func finish(s *sessionRow, seq uint64, d Done) {
+func (b *Book) finish(slot uint32, seq uint64, d Done) {
 	if seq != 0 {
-		done := d // only what is remembered goes to the heap
-		s.Seq, s.done = seq, &done
+		b.sessions.mut(b.gen, slot).Seq = seq
+		b.setLast(slot, d)
 	}
 }
 
 // open makes a new session. The caller has checked its fields.
 func (b *Book) open(c *Checkout) (uint32, *sessionRow) {
 	slot := b.sessionSlots.take()
-	s := b.sessions.mut(b.gen, slot)
-	*s = sessionRow{
-		ID: c.Session.ID, Digest: c.Session.Digest, owner: packOwner(c.Tenant, c.Principal, c.InstanceID),
+	b.putSession(slot, &SessionRecord{
+		ID: c.Session.ID, Digest: c.Session.Digest, Tenant: c.Tenant, Principal: c.Principal, InstanceID: c.InstanceID,
 		Incarnation: max(1, c.Session.Incarnation), Renewed: b.Now(), Rev: 1,
 		Lifespan: DefaultProfile.Lifespan, Grace: DefaultProfile.Grace,
 		Ephemeral: c.Ephemeral,
-	}
-	b.sessionByID[s.ID] = slot
+	})
+	s := b.sessions.mut(b.gen, slot)
+	b.sessionByID.add(b.sessionHash(slot), slot, b.sessionHash)
 	b.dueSessions.push(slot, b.sessionDue(slot))
 	b.liveSessions++
 	return slot, s
@@ -70,23 +98,25 @@ func (b *Book) open(c *Checkout) (uint32, *sessionRow) {
 // forgotten at once.
 func (b *Book) close(slot uint32) {
 	s := b.sessions.mut(b.gen, slot)
-	if s.Ephemeral || Broken(GuardClosed) {
+	if s.ephemeral() || Broken(GuardClosed) {
 		b.forget(slot)
 		return
 	}
 	b.liveSessions--
-	s.Closed, s.done, s.losses = true, nil, nil
+	b.setLast(slot, Done{})
+	b.setLost(slot, nil, 0)
+	s.flags |= closed
 }
 
 // forget drops the session and all that was remembered of it.
 func (b *Book) forget(slot uint32) {
-	s := b.sessions.mut(b.gen, slot)
-	if !s.Closed {
+	s := b.sessions.at(slot)
+	if !s.closed() {
 		b.liveSessions--
 	}
-	delete(b.sessionByID, s.ID)
+	b.sessionByID.remove(b.sessionHash(slot), slot)
 	b.dueSessions.remove(slot)
-	*s = sessionRow{}
+	b.clearSession(slot)
 	b.sessionSlots.put(slot)
 }
 
@@ -98,18 +128,18 @@ func (b *Book) heartbeat(s *sessionRow) {
 
 // info is what a client is told of its session.
 func (b *Book) info(s *sessionRow) SessionInfo {
-	shortest := s.Lifespan
-	b.each(s, func(_ uint32, l *LeaseRecord) {
+	shortest := b.spanOf(s).Lifespan
+	b.each(s, func(_ uint32, l *leaseRow) {
 		shortest = min(shortest, b.pools.at(b.groups.at(l.Group).Pool).Profile.Lifespan)
 	})
 	return SessionInfo{ID: s.ID, Incarnation: s.Incarnation, Heartbeat: shortest / HeartbeatFraction}
 }
 
 // each visits the leases of a session in the order they were granted.
-func (b *Book) each(s *sessionRow, visit func(slot uint32, l *LeaseRecord)) {
+func (b *Book) each(s *sessionRow, visit func(slot uint32, l *leaseRow)) {
 	for slot := s.First; slot != 0; {
 		l := b.leases.at(slot)
-		next := l.Next
+		next := l.next()
 		visit(slot, l)
 		slot = next
 	}
@@ -119,21 +149,21 @@ func (b *Book) renew(c Renew) Reply {
 	if len(c.Held) > MaxLeasesPerSession+MaxLost {
 		return Reply{Refusal: refuse(Invalid, "%d leases named as held; a session holds at most %d", len(c.Held), MaxLeasesPerSession)}
 	}
-	_, s, refusal := b.enter(c.Session)
+	slot, s, refusal := b.enter(c.Session)
 	if refusal != nil {
 		return Reply{Refusal: refusal}
 	}
 	b.heartbeat(s)
 	r := Reply{Session: b.info(s)}
-	b.each(s, func(slot uint32, _ *LeaseRecord) { r.Leases = append(r.Leases, b.show(slot)) })
-	r.Lost = b.tell(s, c.Held)
+	b.each(s, func(slot uint32, _ *leaseRow) { r.Leases = append(r.Leases, b.show(slot)) })
+	r.Lost = b.tell(slot, c.Held)
 	return r
 }
 
 // tell lists the leases the session lost. One that was told before is dropped unless
 // the client still believes in it; one it believes in that never was its own, or was
 // forgotten, is told without a reason.
-func (b *Book) tell(s *sessionRow, held []Ref) (lost []Lost) {
+func (b *Book) tell(slot uint32, held []Ref) (lost []Lost) {
 	believed := func(r Ref) bool {
 		for _, h := range held {
 			if h.ID == r.ID {
@@ -144,39 +174,52 @@ func (b *Book) tell(s *sessionRow, held []Ref) (lost []Lost) {
 	}
 	known := map[ID]bool{}
 	var keep []Lost
-	list, told := s.lost()
-	for i, x := range list {
-		if i >= told || believed(x.Ref) {
+	more := b.more(slot)
+	for i, x := range more.lost {
+		if i >= more.told || believed(x.Ref) {
 			keep = append(keep, x)
 			known[x.ID] = true
 		}
 	}
-	s.setLost(keep, len(keep))
+	if len(more.lost) > 0 {
+		b.setLost(slot, keep, len(keep))
+	}
 	lost = append(lost, keep...)
 	for _, h := range held {
-		if !b.holds(s, h) && !known[h.ID] {
+		if !b.holds(slot, h) && !known[h.ID] {
 			lost = append(lost, Lost{Ref: h})
 		}
 	}
 	return lost
 }
 
-// holds says whether r names a live lease of s; a zero token matches any.
-func (b *Book) holds(s *sessionRow, r Ref) bool {
+// holds says whether r names a live lease of the session; a zero token matches any.
+func (b *Book) holds(session uint32, r Ref) bool {
 	slot := b.lookup(r.ID)
 	if slot == 0 {
 		return false
 	}
 	l := b.leases.at(slot)
-	return b.sessions.at(l.Session).ID == s.ID && (r.Token == 0 || r.Token == l.Token)
+	return l.Session == session && (r.Token == 0 || r.Token == l.Token)
 }
 
 // remember notes a lease that ended without its holder's doing.
-func (s *sessionRow) remember(x Lost) {
-	old, told := s.lost()
+func (b *Book) remember(slot uint32, x Lost) {
+	more := b.more(slot)
+	old, told := more.lost, more.told
 	if len(old) >= MaxLost {
 		old = old[len(old)-MaxLost+1:]
 		told = max(0, told-1)
 	}
-	s.setLost(append(append(make([]Lost, 0, len(old)+1), old...), x), told)
+	b.setLost(slot, append(append(make([]Lost, 0, len(old)+1), old...), x), told)
+}
+
+// findSession gives the slot of a session, closed ones included; 0 if it is not known.
+func (b *Book) findSession(id SessionID) uint32 {
+	h := maphash.Bytes(b.sessionByID.seed, id[:])
+	return b.sessionByID.find(h, func(slot uint32) bool { return b.sessions.at(slot).ID == id })
+}
+
+func (b *Book) sessionHash(slot uint32) uint64 {
+	return maphash.Bytes(b.sessionByID.seed, b.sessions.at(slot).ID[:])
 }

@@ -188,6 +188,9 @@ type Command struct {
 	//	*Command_RemoveLicence
 	//	*Command_Fence
 	//	*Command_Tick
+	//	*Command_RestorePart
+	//	*Command_Restore
+	//	*Command_RenewMany
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -320,6 +323,33 @@ func (x *Command) GetTick() *Tick {
 	return nil
 }
 
+func (x *Command) GetRestorePart() *RestorePart {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_RestorePart); ok {
+			return x.RestorePart
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRestore() *Restore {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Restore); ok {
+			return x.Restore
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRenewMany() *RenewMany {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_RenewMany); ok {
+			return x.RenewMany
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -364,6 +394,18 @@ type Command_Tick struct {
 	Tick *Tick `protobuf:"bytes,10,opt,name=tick,proto3,oneof"`
 }
 
+type Command_RestorePart struct {
+	RestorePart *RestorePart `protobuf:"bytes,11,opt,name=restore_part,json=restorePart,proto3,oneof"`
+}
+
+type Command_Restore struct {
+	Restore *Restore `protobuf:"bytes,12,opt,name=restore,proto3,oneof"`
+}
+
+type Command_RenewMany struct {
+	RenewMany *RenewMany `protobuf:"bytes,13,opt,name=renew_many,json=renewMany,proto3,oneof"`
+}
+
 func (*Command_Checkout) isCommand_Kind() {}
 
 func (*Command_Renew) isCommand_Kind() {}
@@ -383,6 +425,12 @@ func (*Command_RemoveLicence) isCommand_Kind() {}
 func (*Command_Fence) isCommand_Kind() {}
 
 func (*Command_Tick) isCommand_Kind() {}
+
+func (*Command_RestorePart) isCommand_Kind() {}
+
+func (*Command_Restore) isCommand_Kind() {}
+
+func (*Command_RenewMany) isCommand_Kind() {}
 
 type SessionRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -792,6 +840,53 @@ func (x *Renew) GetHeld() []*Ref {
 	return nil
 }
 
+// RenewMany is the heartbeat of many sessions.
+type RenewMany struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 40 bytes for each: id (16), digest (16), incarnation (8, big endian). One field and
+	// not a message each: a million of them go through here in a second.
+	Sessions      []byte `protobuf:"bytes,1,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewMany) Reset() {
+	*x = RenewMany{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewMany) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewMany) ProtoMessage() {}
+
+func (x *RenewMany) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewMany.ProtoReflect.Descriptor instead.
+func (*RenewMany) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RenewMany) GetSessions() []byte {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
 type CheckIn struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       *SessionRef            `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
@@ -804,7 +899,7 @@ type CheckIn struct {
 
 func (x *CheckIn) Reset() {
 	*x = CheckIn{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[9]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -816,7 +911,7 @@ func (x *CheckIn) String() string {
 func (*CheckIn) ProtoMessage() {}
 
 func (x *CheckIn) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[9]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -829,7 +924,7 @@ func (x *CheckIn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckIn.ProtoReflect.Descriptor instead.
 func (*CheckIn) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CheckIn) GetSession() *SessionRef {
@@ -870,7 +965,7 @@ type Expire struct {
 
 func (x *Expire) Reset() {
 	*x = Expire{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[10]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +977,7 @@ func (x *Expire) String() string {
 func (*Expire) ProtoMessage() {}
 
 func (x *Expire) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[10]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +990,7 @@ func (x *Expire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expire.ProtoReflect.Descriptor instead.
 func (*Expire) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Expire) GetRef() *Ref {
@@ -922,7 +1017,7 @@ type ExpireSession struct {
 
 func (x *ExpireSession) Reset() {
 	*x = ExpireSession{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[11]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1029,7 @@ func (x *ExpireSession) String() string {
 func (*ExpireSession) ProtoMessage() {}
 
 func (x *ExpireSession) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[11]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1042,7 @@ func (x *ExpireSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpireSession.ProtoReflect.Descriptor instead.
 func (*ExpireSession) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ExpireSession) GetId() []byte {
@@ -974,7 +1069,7 @@ type Kill struct {
 
 func (x *Kill) Reset() {
 	*x = Kill{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[12]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -986,7 +1081,7 @@ func (x *Kill) String() string {
 func (*Kill) ProtoMessage() {}
 
 func (x *Kill) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[12]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -999,7 +1094,7 @@ func (x *Kill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kill.ProtoReflect.Descriptor instead.
 func (*Kill) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Kill) GetRefs() []*Ref {
@@ -1026,7 +1121,7 @@ type InstallLicence struct {
 
 func (x *InstallLicence) Reset() {
 	*x = InstallLicence{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[13]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1133,7 @@ func (x *InstallLicence) String() string {
 func (*InstallLicence) ProtoMessage() {}
 
 func (x *InstallLicence) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[13]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1146,7 @@ func (x *InstallLicence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallLicence.ProtoReflect.Descriptor instead.
 func (*InstallLicence) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *InstallLicence) GetLicence() *Licence {
@@ -1078,7 +1173,7 @@ type RemoveLicence struct {
 
 func (x *RemoveLicence) Reset() {
 	*x = RemoveLicence{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[14]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1185,7 @@ func (x *RemoveLicence) String() string {
 func (*RemoveLicence) ProtoMessage() {}
 
 func (x *RemoveLicence) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[14]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1198,7 @@ func (x *RemoveLicence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveLicence.ProtoReflect.Descriptor instead.
 func (*RemoveLicence) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RemoveLicence) GetTenant() string {
@@ -1128,7 +1223,7 @@ type Fence struct {
 
 func (x *Fence) Reset() {
 	*x = Fence{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[15]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1140,7 +1235,7 @@ func (x *Fence) String() string {
 func (*Fence) ProtoMessage() {}
 
 func (x *Fence) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[15]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1153,7 +1248,7 @@ func (x *Fence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fence.ProtoReflect.Descriptor instead.
 func (*Fence) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 type Tick struct {
@@ -1164,7 +1259,7 @@ type Tick struct {
 
 func (x *Tick) Reset() {
 	*x = Tick{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[16]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1271,7 @@ func (x *Tick) String() string {
 func (*Tick) ProtoMessage() {}
 
 func (x *Tick) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[16]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1284,153 @@ func (x *Tick) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tick.ProtoReflect.Descriptor instead.
 func (*Tick) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{17}
+}
+
+// RestorePart stages a piece of a backup; a piece at offset 0 begins anew.
+type RestorePart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sum           []byte                 `protobuf:"bytes,1,opt,name=sum,proto3" json:"sum,omitempty"`
+	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestorePart) Reset() {
+	*x = RestorePart{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestorePart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestorePart) ProtoMessage() {}
+
+func (x *RestorePart) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestorePart.ProtoReflect.Descriptor instead.
+func (*RestorePart) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RestorePart) GetSum() []byte {
+	if x != nil {
+		return x.Sum
+	}
+	return nil
+}
+
+func (x *RestorePart) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *RestorePart) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// Restore replaces the state by the staged backup and begins an epoch.
+type Restore struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sum           []byte                 `protobuf:"bytes,1,opt,name=sum,proto3" json:"sum,omitempty"`
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	ClusterId     string                 `protobuf:"bytes,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	BackupIndex   uint64                 `protobuf:"varint,4,opt,name=backup_index,json=backupIndex,proto3" json:"backup_index,omitempty"`
+	BackupHash    []byte                 `protobuf:"bytes,5,opt,name=backup_hash,json=backupHash,proto3" json:"backup_hash,omitempty"`
+	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Restore) Reset() {
+	*x = Restore{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Restore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Restore) ProtoMessage() {}
+
+func (x *Restore) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Restore.ProtoReflect.Descriptor instead.
+func (*Restore) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Restore) GetSum() []byte {
+	if x != nil {
+		return x.Sum
+	}
+	return nil
+}
+
+func (x *Restore) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Restore) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *Restore) GetBackupIndex() uint64 {
+	if x != nil {
+		return x.BackupIndex
+	}
+	return 0
+}
+
+func (x *Restore) GetBackupHash() []byte {
+	if x != nil {
+		return x.BackupHash
+	}
+	return nil
+}
+
+func (x *Restore) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
 }
 
 type Licence struct {
@@ -1207,7 +1448,7 @@ type Licence struct {
 
 func (x *Licence) Reset() {
 	*x = Licence{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[17]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1460,7 @@ func (x *Licence) String() string {
 func (*Licence) ProtoMessage() {}
 
 func (x *Licence) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[17]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1473,7 @@ func (x *Licence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Licence.ProtoReflect.Descriptor instead.
 func (*Licence) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Licence) GetId() string {
@@ -1302,7 +1543,7 @@ type Entitlement struct {
 
 func (x *Entitlement) Reset() {
 	*x = Entitlement{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[18]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1555,7 @@ func (x *Entitlement) String() string {
 func (*Entitlement) ProtoMessage() {}
 
 func (x *Entitlement) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[18]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1568,7 @@ func (x *Entitlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entitlement.ProtoReflect.Descriptor instead.
 func (*Entitlement) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Entitlement) GetFeature() string {
@@ -1417,7 +1658,7 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"apiAddress\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\tR\aversion\"\xe0\x04\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\"\x9c\x06\n" +
 	"\aCommand\x129\n" +
 	"\bcheckout\x18\x01 \x01(\v2\x1b.seatkeeper.log.v1.CheckoutH\x00R\bcheckout\x120\n" +
 	"\x05renew\x18\x02 \x01(\v2\x18.seatkeeper.log.v1.RenewH\x00R\x05renew\x127\n" +
@@ -1429,7 +1670,11 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\x0eremove_licence\x18\b \x01(\v2 .seatkeeper.log.v1.RemoveLicenceH\x00R\rremoveLicence\x120\n" +
 	"\x05fence\x18\t \x01(\v2\x18.seatkeeper.log.v1.FenceH\x00R\x05fence\x12-\n" +
 	"\x04tick\x18\n" +
-	" \x01(\v2\x17.seatkeeper.log.v1.TickH\x00R\x04tickB\x06\n" +
+	" \x01(\v2\x17.seatkeeper.log.v1.TickH\x00R\x04tick\x12C\n" +
+	"\frestore_part\x18\v \x01(\v2\x1e.seatkeeper.log.v1.RestorePartH\x00R\vrestorePart\x126\n" +
+	"\arestore\x18\f \x01(\v2\x1a.seatkeeper.log.v1.RestoreH\x00R\arestore\x12=\n" +
+	"\n" +
+	"renew_many\x18\r \x01(\v2\x1c.seatkeeper.log.v1.RenewManyH\x00R\trenewManyB\x06\n" +
 	"\x04kind\"h\n" +
 	"\n" +
 	"SessionRef\x12\x0e\n" +
@@ -1462,7 +1707,9 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\ttentative\x18\a \x01(\bR\ttentative\"l\n" +
 	"\x05Renew\x127\n" +
 	"\asession\x18\x01 \x01(\v2\x1d.seatkeeper.log.v1.SessionRefR\asession\x12*\n" +
-	"\x04held\x18\x02 \x03(\v2\x16.seatkeeper.log.v1.RefR\x04held\"\x9c\x01\n" +
+	"\x04held\x18\x02 \x03(\v2\x16.seatkeeper.log.v1.RefR\x04held\"'\n" +
+	"\tRenewMany\x12\x1a\n" +
+	"\bsessions\x18\x01 \x01(\fR\bsessions\"\x9c\x01\n" +
 	"\aCheckIn\x127\n" +
 	"\asession\x18\x01 \x01(\v2\x1d.seatkeeper.log.v1.SessionRefR\asession\x12*\n" +
 	"\x04refs\x18\x02 \x03(\v2\x16.seatkeeper.log.v1.RefR\x04refs\x12\x14\n" +
@@ -1484,7 +1731,20 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"\a\n" +
 	"\x05Fence\"\x06\n" +
-	"\x04Tick\"\xd3\x01\n" +
+	"\x04Tick\"K\n" +
+	"\vRestorePart\x12\x10\n" +
+	"\x03sum\x18\x01 \x01(\fR\x03sum\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\"\xa2\x01\n" +
+	"\aRestore\x12\x10\n" +
+	"\x03sum\x18\x01 \x01(\fR\x03sum\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12!\n" +
+	"\fbackup_index\x18\x04 \x01(\x04R\vbackupIndex\x12\x1f\n" +
+	"\vbackup_hash\x18\x05 \x01(\fR\n" +
+	"backupHash\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by\"\xd3\x01\n" +
 	"\aLicence\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06vendor\x18\x02 \x01(\tR\x06vendor\x12\x16\n" +
@@ -1518,7 +1778,7 @@ func file_seatkeeper_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_seatkeeper_log_v1_log_proto_rawDescData
 }
 
-var file_seatkeeper_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_seatkeeper_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_seatkeeper_log_v1_log_proto_goTypes = []any{
 	(*Entry)(nil),          // 0: seatkeeper.log.v1.Entry
 	(*Lead)(nil),           // 1: seatkeeper.log.v1.Lead
@@ -1529,46 +1789,52 @@ var file_seatkeeper_log_v1_log_proto_goTypes = []any{
 	(*Ref)(nil),            // 6: seatkeeper.log.v1.Ref
 	(*Checkout)(nil),       // 7: seatkeeper.log.v1.Checkout
 	(*Renew)(nil),          // 8: seatkeeper.log.v1.Renew
-	(*CheckIn)(nil),        // 9: seatkeeper.log.v1.CheckIn
-	(*Expire)(nil),         // 10: seatkeeper.log.v1.Expire
-	(*ExpireSession)(nil),  // 11: seatkeeper.log.v1.ExpireSession
-	(*Kill)(nil),           // 12: seatkeeper.log.v1.Kill
-	(*InstallLicence)(nil), // 13: seatkeeper.log.v1.InstallLicence
-	(*RemoveLicence)(nil),  // 14: seatkeeper.log.v1.RemoveLicence
-	(*Fence)(nil),          // 15: seatkeeper.log.v1.Fence
-	(*Tick)(nil),           // 16: seatkeeper.log.v1.Tick
-	(*Licence)(nil),        // 17: seatkeeper.log.v1.Licence
-	(*Entitlement)(nil),    // 18: seatkeeper.log.v1.Entitlement
+	(*RenewMany)(nil),      // 9: seatkeeper.log.v1.RenewMany
+	(*CheckIn)(nil),        // 10: seatkeeper.log.v1.CheckIn
+	(*Expire)(nil),         // 11: seatkeeper.log.v1.Expire
+	(*ExpireSession)(nil),  // 12: seatkeeper.log.v1.ExpireSession
+	(*Kill)(nil),           // 13: seatkeeper.log.v1.Kill
+	(*InstallLicence)(nil), // 14: seatkeeper.log.v1.InstallLicence
+	(*RemoveLicence)(nil),  // 15: seatkeeper.log.v1.RemoveLicence
+	(*Fence)(nil),          // 16: seatkeeper.log.v1.Fence
+	(*Tick)(nil),           // 17: seatkeeper.log.v1.Tick
+	(*RestorePart)(nil),    // 18: seatkeeper.log.v1.RestorePart
+	(*Restore)(nil),        // 19: seatkeeper.log.v1.Restore
+	(*Licence)(nil),        // 20: seatkeeper.log.v1.Licence
+	(*Entitlement)(nil),    // 21: seatkeeper.log.v1.Entitlement
 }
 var file_seatkeeper_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.log.v1.Entry.lead:type_name -> seatkeeper.log.v1.Lead
 	2,  // 1: seatkeeper.log.v1.Entry.commands:type_name -> seatkeeper.log.v1.Command
 	7,  // 2: seatkeeper.log.v1.Command.checkout:type_name -> seatkeeper.log.v1.Checkout
 	8,  // 3: seatkeeper.log.v1.Command.renew:type_name -> seatkeeper.log.v1.Renew
-	9,  // 4: seatkeeper.log.v1.Command.check_in:type_name -> seatkeeper.log.v1.CheckIn
-	10, // 5: seatkeeper.log.v1.Command.expire:type_name -> seatkeeper.log.v1.Expire
-	11, // 6: seatkeeper.log.v1.Command.expire_session:type_name -> seatkeeper.log.v1.ExpireSession
-	12, // 7: seatkeeper.log.v1.Command.kill:type_name -> seatkeeper.log.v1.Kill
-	13, // 8: seatkeeper.log.v1.Command.install_licence:type_name -> seatkeeper.log.v1.InstallLicence
-	14, // 9: seatkeeper.log.v1.Command.remove_licence:type_name -> seatkeeper.log.v1.RemoveLicence
-	15, // 10: seatkeeper.log.v1.Command.fence:type_name -> seatkeeper.log.v1.Fence
-	16, // 11: seatkeeper.log.v1.Command.tick:type_name -> seatkeeper.log.v1.Tick
-	3,  // 12: seatkeeper.log.v1.Checkout.session:type_name -> seatkeeper.log.v1.SessionRef
-	4,  // 13: seatkeeper.log.v1.Checkout.principal:type_name -> seatkeeper.log.v1.Principal
-	5,  // 14: seatkeeper.log.v1.Checkout.items:type_name -> seatkeeper.log.v1.Item
-	3,  // 15: seatkeeper.log.v1.Renew.session:type_name -> seatkeeper.log.v1.SessionRef
-	6,  // 16: seatkeeper.log.v1.Renew.held:type_name -> seatkeeper.log.v1.Ref
-	3,  // 17: seatkeeper.log.v1.CheckIn.session:type_name -> seatkeeper.log.v1.SessionRef
-	6,  // 18: seatkeeper.log.v1.CheckIn.refs:type_name -> seatkeeper.log.v1.Ref
-	6,  // 19: seatkeeper.log.v1.Expire.ref:type_name -> seatkeeper.log.v1.Ref
-	6,  // 20: seatkeeper.log.v1.Kill.refs:type_name -> seatkeeper.log.v1.Ref
-	17, // 21: seatkeeper.log.v1.InstallLicence.licence:type_name -> seatkeeper.log.v1.Licence
-	18, // 22: seatkeeper.log.v1.Licence.entitlements:type_name -> seatkeeper.log.v1.Entitlement
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	10, // 4: seatkeeper.log.v1.Command.check_in:type_name -> seatkeeper.log.v1.CheckIn
+	11, // 5: seatkeeper.log.v1.Command.expire:type_name -> seatkeeper.log.v1.Expire
+	12, // 6: seatkeeper.log.v1.Command.expire_session:type_name -> seatkeeper.log.v1.ExpireSession
+	13, // 7: seatkeeper.log.v1.Command.kill:type_name -> seatkeeper.log.v1.Kill
+	14, // 8: seatkeeper.log.v1.Command.install_licence:type_name -> seatkeeper.log.v1.InstallLicence
+	15, // 9: seatkeeper.log.v1.Command.remove_licence:type_name -> seatkeeper.log.v1.RemoveLicence
+	16, // 10: seatkeeper.log.v1.Command.fence:type_name -> seatkeeper.log.v1.Fence
+	17, // 11: seatkeeper.log.v1.Command.tick:type_name -> seatkeeper.log.v1.Tick
+	18, // 12: seatkeeper.log.v1.Command.restore_part:type_name -> seatkeeper.log.v1.RestorePart
+	19, // 13: seatkeeper.log.v1.Command.restore:type_name -> seatkeeper.log.v1.Restore
+	9,  // 14: seatkeeper.log.v1.Command.renew_many:type_name -> seatkeeper.log.v1.RenewMany
+	3,  // 15: seatkeeper.log.v1.Checkout.session:type_name -> seatkeeper.log.v1.SessionRef
+	4,  // 16: seatkeeper.log.v1.Checkout.principal:type_name -> seatkeeper.log.v1.Principal
+	5,  // 17: seatkeeper.log.v1.Checkout.items:type_name -> seatkeeper.log.v1.Item
+	3,  // 18: seatkeeper.log.v1.Renew.session:type_name -> seatkeeper.log.v1.SessionRef
+	6,  // 19: seatkeeper.log.v1.Renew.held:type_name -> seatkeeper.log.v1.Ref
+	3,  // 20: seatkeeper.log.v1.CheckIn.session:type_name -> seatkeeper.log.v1.SessionRef
+	6,  // 21: seatkeeper.log.v1.CheckIn.refs:type_name -> seatkeeper.log.v1.Ref
+	6,  // 22: seatkeeper.log.v1.Expire.ref:type_name -> seatkeeper.log.v1.Ref
+	6,  // 23: seatkeeper.log.v1.Kill.refs:type_name -> seatkeeper.log.v1.Ref
+	20, // 24: seatkeeper.log.v1.InstallLicence.licence:type_name -> seatkeeper.log.v1.Licence
+	21, // 25: seatkeeper.log.v1.Licence.entitlements:type_name -> seatkeeper.log.v1.Entitlement
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_log_v1_log_proto_init() }
@@ -1587,6 +1853,9 @@ func file_seatkeeper_log_v1_log_proto_init() {
 		(*Command_RemoveLicence)(nil),
 		(*Command_Fence)(nil),
 		(*Command_Tick)(nil),
+		(*Command_RestorePart)(nil),
+		(*Command_Restore)(nil),
+		(*Command_RenewMany)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1594,7 +1863,7 @@ func file_seatkeeper_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_seatkeeper_log_v1_log_proto_rawDesc), len(file_seatkeeper_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -23,7 +23,8 @@ const (
 
 // SnapshotRecord is one record of a snapshot: a stream of these, each after its length
 // as a varint, behind an eight-byte magic and before a closing checksum. Order: header,
-// licences, pools (each before its seats), sessions, charges, leases, end.
+// licences, pools (each before its seats), sessions, charges, leases, staged pieces of a
+// backup that is being restored, end.
 type SnapshotRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
@@ -36,6 +37,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Group
 	//	*SnapshotRecord_Lease
 	//	*SnapshotRecord_End
+	//	*SnapshotRecord_Staged
 	Kind          isSnapshotRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -150,6 +152,15 @@ func (x *SnapshotRecord) GetEnd() *SnapshotEnd {
 	return nil
 }
 
+func (x *SnapshotRecord) GetStaged() *RestorePart {
+	if x != nil {
+		if x, ok := x.Kind.(*SnapshotRecord_Staged); ok {
+			return x.Staged
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Kind interface {
 	isSnapshotRecord_Kind()
 }
@@ -186,6 +197,10 @@ type SnapshotRecord_End struct {
 	End *SnapshotEnd `protobuf:"bytes,8,opt,name=end,proto3,oneof"`
 }
 
+type SnapshotRecord_Staged struct {
+	Staged *RestorePart `protobuf:"bytes,9,opt,name=staged,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Header) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Licence) isSnapshotRecord_Kind() {}
@@ -201,6 +216,8 @@ func (*SnapshotRecord_Group) isSnapshotRecord_Kind() {}
 func (*SnapshotRecord_Lease) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_End) isSnapshotRecord_Kind() {}
+
+func (*SnapshotRecord_Staged) isSnapshotRecord_Kind() {}
 
 type SnapshotHeader struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -1300,7 +1317,7 @@ var File_seatkeeper_log_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	" seatkeeper/log/v1/snapshot.proto\x12\x11seatkeeper.log.v1\x1a\x1bseatkeeper/log/v1/log.proto\"\xdc\x03\n" +
+	" seatkeeper/log/v1/snapshot.proto\x12\x11seatkeeper.log.v1\x1a\x1bseatkeeper/log/v1/log.proto\"\x96\x04\n" +
 	"\x0eSnapshotRecord\x12;\n" +
 	"\x06header\x18\x01 \x01(\v2!.seatkeeper.log.v1.SnapshotHeaderH\x00R\x06header\x126\n" +
 	"\alicence\x18\x02 \x01(\v2\x1a.seatkeeper.log.v1.LicenceH\x00R\alicence\x123\n" +
@@ -1309,7 +1326,8 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\asession\x18\x05 \x01(\v2 .seatkeeper.log.v1.SessionRecordH\x00R\asession\x126\n" +
 	"\x05group\x18\x06 \x01(\v2\x1e.seatkeeper.log.v1.GroupRecordH\x00R\x05group\x126\n" +
 	"\x05lease\x18\a \x01(\v2\x1e.seatkeeper.log.v1.LeaseRecordH\x00R\x05lease\x122\n" +
-	"\x03end\x18\b \x01(\v2\x1e.seatkeeper.log.v1.SnapshotEndH\x00R\x03endB\x06\n" +
+	"\x03end\x18\b \x01(\v2\x1e.seatkeeper.log.v1.SnapshotEndH\x00R\x03end\x128\n" +
+	"\x06staged\x18\t \x01(\v2\x1e.seatkeeper.log.v1.RestorePartH\x00R\x06stagedB\x06\n" +
 	"\x04kind\"\xa4\x04\n" +
 	"\x0eSnapshotHeader\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1d\n" +
@@ -1455,8 +1473,9 @@ var file_seatkeeper_log_v1_snapshot_proto_goTypes = []any{
 	(*LeaseRecord)(nil),    // 10: seatkeeper.log.v1.LeaseRecord
 	(*SnapshotEnd)(nil),    // 11: seatkeeper.log.v1.SnapshotEnd
 	(*Licence)(nil),        // 12: seatkeeper.log.v1.Licence
-	(*Ref)(nil),            // 13: seatkeeper.log.v1.Ref
-	(*Principal)(nil),      // 14: seatkeeper.log.v1.Principal
+	(*RestorePart)(nil),    // 13: seatkeeper.log.v1.RestorePart
+	(*Ref)(nil),            // 14: seatkeeper.log.v1.Ref
+	(*Principal)(nil),      // 15: seatkeeper.log.v1.Principal
 }
 var file_seatkeeper_log_v1_snapshot_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.log.v1.SnapshotRecord.header:type_name -> seatkeeper.log.v1.SnapshotHeader
@@ -1467,20 +1486,21 @@ var file_seatkeeper_log_v1_snapshot_proto_depIdxs = []int32{
 	9,  // 5: seatkeeper.log.v1.SnapshotRecord.group:type_name -> seatkeeper.log.v1.GroupRecord
 	10, // 6: seatkeeper.log.v1.SnapshotRecord.lease:type_name -> seatkeeper.log.v1.LeaseRecord
 	11, // 7: seatkeeper.log.v1.SnapshotRecord.end:type_name -> seatkeeper.log.v1.SnapshotEnd
-	13, // 8: seatkeeper.log.v1.LostRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	13, // 9: seatkeeper.log.v1.ReleasedRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	4,  // 10: seatkeeper.log.v1.DoneRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
-	13, // 11: seatkeeper.log.v1.DoneRecord.granted:type_name -> seatkeeper.log.v1.Ref
-	6,  // 12: seatkeeper.log.v1.DoneRecord.released:type_name -> seatkeeper.log.v1.ReleasedRecord
-	5,  // 13: seatkeeper.log.v1.DoneRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
-	14, // 14: seatkeeper.log.v1.SessionRecord.principal:type_name -> seatkeeper.log.v1.Principal
-	7,  // 15: seatkeeper.log.v1.SessionRecord.last:type_name -> seatkeeper.log.v1.DoneRecord
-	5,  // 16: seatkeeper.log.v1.SessionRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	13, // 8: seatkeeper.log.v1.SnapshotRecord.staged:type_name -> seatkeeper.log.v1.RestorePart
+	14, // 9: seatkeeper.log.v1.LostRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	14, // 10: seatkeeper.log.v1.ReleasedRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	4,  // 11: seatkeeper.log.v1.DoneRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
+	14, // 12: seatkeeper.log.v1.DoneRecord.granted:type_name -> seatkeeper.log.v1.Ref
+	6,  // 13: seatkeeper.log.v1.DoneRecord.released:type_name -> seatkeeper.log.v1.ReleasedRecord
+	5,  // 14: seatkeeper.log.v1.DoneRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
+	15, // 15: seatkeeper.log.v1.SessionRecord.principal:type_name -> seatkeeper.log.v1.Principal
+	7,  // 16: seatkeeper.log.v1.SessionRecord.last:type_name -> seatkeeper.log.v1.DoneRecord
+	5,  // 17: seatkeeper.log.v1.SessionRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_log_v1_snapshot_proto_init() }
@@ -1498,6 +1518,7 @@ func file_seatkeeper_log_v1_snapshot_proto_init() {
 		(*SnapshotRecord_Group)(nil),
 		(*SnapshotRecord_Lease)(nil),
 		(*SnapshotRecord_End)(nil),
+		(*SnapshotRecord_Staged)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

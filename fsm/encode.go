@@ -1,0 +1,97 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	logv1 "github.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1"
+	"github.com/seatkeeper/seatkeeper/lease"
+)
+
+// Encoded is one command as it stands in an entry, its field number and length before
+// it. Whoever brings a command encodes it, beside the others; joining a batch is then a
+// copy for the one goroutine that makes entries.
+type Encoded []byte
+
+// commandsField is the number of Entry.commands.
+const commandsField = 5
+
+// EncodeCommand encodes one command. It fails for a command that has no encoding.
+func EncodeCommand(cmd lease.Command) (Encoded, error) {
+	pb, err := toCommand(cmd)
+	if err != nil {
+		return nil, err
+	}
+	options := proto.MarshalOptions{Deterministic: true, UseCachedSize: true}
+	size := proto.Size(pb) // also fills the cache
+	buf := make([]byte, 0, size+protowire.SizeTag(commandsField)+protowire.SizeVarint(uint64(size)))
+	buf = protowire.AppendTag(buf, commandsField, protowire.BytesType)
+	buf = protowire.AppendVarint(buf, uint64(size))
+	return options.MarshalAppend(buf, pb)
+}
+
+// JoinBatch makes one log entry of up to MaxBatch encoded commands: byte for byte what
+// EncodeBatch makes of the commands themselves.
+func JoinBatch(epoch uint64, stamp lease.Time, cal lease.Calendar, cmds []Encoded) ([]byte, error) {
+	if len(cmds) > MaxBatch {
+		return nil, fmt.Errorf("%d commands in one entry; at most %d are possible", len(cmds), MaxBatch)
+	}
+	const head = 64 // more than the envelope and the three numbers need
+	size := head
+	for _, c := range cmds {
+		size += len(c)
+	}
+	buf, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(make([]byte, envelope, size),
+		&logv1.Entry{Epoch: epoch, Stamp: int64(stamp), Calendar: int64(cal)})
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range cmds {
+		buf = append(buf, c...)
+	}
+	return finish(buf)
+}
+
+// finish fills the envelope in front of a payload.
+func finish(buf []byte) ([]byte, error) {
+	if len(buf) > MaxEntryBytes {
+		return nil, fmt.Errorf("log entry of %d bytes; at most %d are possible", len(buf), MaxEntryBytes)
+	}
+	buf[0] = entryVersion
+	binary.BigEndian.PutUint32(buf[1:], crc32.Checksum(buf[envelope:], castagnoli))
+	return buf, nil
+}
+
+// packedSession is the width of one session in RenewMany.sessions.
+const packedSession = len(lease.SessionID{}) + len(lease.SecretDigest{}) + 8
+
+func packSessions(list []lease.Heartbeat) []byte {
+	buf := make([]byte, 0, len(list)*packedSession)
+	for i := range list {
+		s := &list[i]
+		buf = append(append(buf, s.ID[:]...), s.Digest[:]...)
+		buf = binary.BigEndian.AppendUint64(buf, s.Incarnation)
+	}
+	return buf
+}
+
+func unpackSessions(buf []byte) (list []lease.Heartbeat, ok bool) {
+	if len(buf)%packedSession != 0 {
+		return nil, false
+	}
+	if len(buf) == 0 {
+		return nil, true
+	}
+	list = make([]lease.Heartbeat, len(buf)/packedSession)
+	for i := range list {
+		s, b := &list[i], buf[i*packedSession:]
+		copy(s.ID[:], b)
+		copy(s.Digest[:], b[len(s.ID):])
+		s.Incarnation = binary.BigEndian.Uint64(b[len(s.ID)+len(s.Digest):])
+	}
+	return list, true
+}

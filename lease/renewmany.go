@@ -1,0 +1,69 @@
+package lease
+
+import "time"
+
+// MaxRenewMany is the most sessions of one RenewMany: what a host or a relay has, while
+// the command stays a third of the largest log entry and its apply below two milliseconds.
+const MaxRenewMany = 4096
+
+// RenewMany is the heartbeat of many sessions in one command, for agents and relays that
+// keep them on behalf of others. Each session is judged by itself, in the order given, as
+// Renew would judge it; one that is refused changes nothing for the others. The answers
+// are short (Reply.Renewed): a session with news must ask by Renew.
+type RenewMany struct{ Sessions []Heartbeat }
+
+// Heartbeat names one session of a RenewMany; the fields are those of SessionRef.
+type Heartbeat struct {
+	ID          SessionID
+	Digest      SecretDigest
+	Incarnation uint64
+}
+
+func (RenewMany) isCommand() {}
+
+// Renewed is what RenewMany came to for one session.
+type Renewed struct {
+	// Reason is why it was refused; empty when it was renewed.
+	Reason Reason
+	// News says that leases ended without the holder's doing and that it has not been told.
+	News   bool
+	Leases int // held now
+	// Remaining is the time to the first deadline of a lease, Grace the shortest that
+	// follows one: what holds for every lease of the session.
+	Remaining, Grace time.Duration
+	// Heartbeat is how often to renew.
+	Heartbeat time.Duration
+}
+
+func (b *Book) renewMany(c RenewMany) Reply {
+	if len(c.Sessions) > MaxRenewMany {
+		return Reply{Refusal: refuse(Invalid, "%d sessions in one heartbeat; at most %d are possible", len(c.Sessions), MaxRenewMany)}
+	}
+	out := make([]Renewed, len(c.Sessions))
+	for i := range c.Sessions {
+		ref := SessionRef{ID: c.Sessions[i].ID, Digest: c.Sessions[i].Digest, Incarnation: c.Sessions[i].Incarnation}
+		slot, reason := b.judge(&ref)
+		if reason != "" {
+			out[i].Reason = reason
+			continue
+		}
+		s := b.takeOver(slot, ref.Incarnation)
+		b.heartbeat(s)
+		out[i] = b.renewed(slot, s)
+	}
+	return Reply{Renewed: out}
+}
+
+// renewed is the short answer to a heartbeat.
+func (b *Book) renewed(slot uint32, s *sessionRow) Renewed {
+	span := b.spanOf(s)
+	r := Renewed{Leases: int(s.Leases), Remaining: span.Lifespan, Grace: span.Grace}
+	b.each(s, func(_ uint32, l *leaseRow) {
+		p := &b.pools.at(b.groups.at(l.Group).Pool).Profile
+		r.Remaining, r.Grace = min(r.Remaining, p.Lifespan), min(r.Grace, p.Grace)
+	})
+	r.Heartbeat = r.Remaining / HeartbeatFraction
+	more := b.more(slot)
+	r.News = len(more.lost) > more.told
+	return r
+}
