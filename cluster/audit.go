@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -36,7 +37,10 @@ type appliedLog struct {
 }
 
 func openAppliedLog(path, id, version string, log hclog.Logger) (*appliedLog, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err == nil {
+		err = cutTornLine(f)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("audit log %s cannot be written: %w", path, plain(err))
 	}
@@ -45,6 +49,27 @@ func openAppliedLog(path, id, version string, log hclog.Logger) (*appliedLog, er
 	a.put(map[string]any{"run": map[string]string{"node": id, "version": version, "started": time.Now().UTC().Format(time.RFC3339Nano)}})
 	go a.write()
 	return a, nil
+}
+
+// cutTornLine takes off what a killed process left of its last line.
+func cutTornLine(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	piece := make([]byte, 64<<10)
+	for end := info.Size(); end > 0; {
+		from := max(0, end-int64(len(piece)))
+		n, err := f.ReadAt(piece[:end-from], from)
+		if err != nil {
+			return err
+		}
+		if at := bytes.LastIndexByte(piece[:n], '\n'); at >= 0 {
+			return f.Truncate(from + int64(at) + 1)
+		}
+		end = from
+	}
+	return f.Truncate(0)
 }
 
 // observe notes one applied entry.

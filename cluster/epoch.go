@@ -39,6 +39,11 @@ func (n *Node) followLeadership(ctx context.Context) {
 			if e = nil; leading {
 				e = n.establish(ctx)
 			}
+		case ended := <-n.epochOver:
+			if n.begunAnew(ended, e) {
+				n.revoke(e)
+				e = n.establish(ctx)
+			}
 		case <-ctx.Done():
 			n.revoke(e)
 			return
@@ -140,6 +145,7 @@ func (n *Node) serve(ctx context.Context, e *epoch, c clock) {
 		queue:   newQueue(n.cfg.MaxQueue),
 		slots:   make(chan struct{}, n.cfg.EntriesInFlight),
 		waiters: &n.waiters, progress: &e.progress, metrics: n.metrics, warn: n.log.Warn, handOver: n.handOver,
+		over: func() { n.superseded(e) },
 	}
 	e.verifier = &verifier{
 		term: e.Term, ctx: ctx, raft: n.raft, waiters: &n.waiters, count: n.metrics.verifies.Inc,

@@ -97,7 +97,9 @@ func (m *metrics) revoked() {
 }
 
 // outcome counts one proposed command.
-func (m *metrics) outcome(err error) {
+func (m *metrics) outcome(err error) { m.outcomes(err, 1) }
+
+func (m *metrics) outcomes(err error, n int) {
 	label := "done"
 	switch nl := (*NotLeaderError)(nil); {
 	case err == nil:
@@ -112,7 +114,7 @@ func (m *metrics) outcome(err error) {
 	default:
 		label = "not_applied"
 	}
-	m.proposals.WithLabelValues(label).Inc()
+	m.proposals.WithLabelValues(label).Add(float64(n))
 }
 
 func (m *metrics) committed(since time.Time) { m.commit.Observe(time.Since(since).Seconds()) }

@@ -96,6 +96,8 @@ type Node struct {
 	diskLow        atomic.Bool               // this node's disk is nearly full
 	full           atomic.Pointer[fullError] // why new checkouts are refused; nil: they are not
 	transferring   atomic.Int32              // leadership transfers that were asked for
+	restoring      atomic.Bool               // a restore is under way
+	epochOver      chan *epoch               // ended by a restore; holds one
 	membersChanged chan struct{}
 	raftAddress    string
 	founders       string // owned by attend, as is the next
@@ -126,7 +128,7 @@ func New(cfg Config, parts Parts) (*Node, error) {
 	n := &Node{
 		cfg: cfg, id: parts.ID, log: cfg.Logger.Named("cluster"), fsm: parts.FSM, clocks: parts.Clocks,
 		gate: &gate{LogStore: parts.LogStore}, acks: &acks{}, discovery: parts.Discovery, metrics: m,
-		closeAll: parts.Close, handOver: parts.HandOver, membersChanged: make(chan struct{}, 1), newClusterID: randomID(),
+		closeAll: parts.Close, handOver: parts.HandOver, membersChanged: make(chan struct{}, 1), epochOver: make(chan *epoch, 1), newClusterID: randomID(),
 		raftAddress: string(parts.Transport.LocalAddr()),
 	}
 	if err := n.startRaft(parts); err != nil {
@@ -284,6 +286,41 @@ func (n *Node) propose(ctx context.Context, cmd lease.Command) (Applied, error) 
 		err = n.notLeader()
 	}
 	return applied, err
+}
+
+// ProposeMany commits commands next to each other, usually in one entry, and returns what
+// came of each, in order. Its error is that of all of them: nothing was applied.
+func (n *Node) ProposeMany(ctx context.Context, cmds []lease.Command) ([]Proposed, error) {
+	answers, err := n.proposeMany(ctx, cmds)
+	for i := range answers {
+		if errors.Is(answers[i].Err, errEpochOver) {
+			answers[i].Err = n.notLeader()
+		}
+		n.metrics.outcome(answers[i].Err)
+	}
+	if err != nil {
+		n.metrics.outcomes(err, len(cmds))
+	}
+	return answers, err
+}
+
+func (n *Node) proposeMany(ctx context.Context, cmds []lease.Command) ([]Proposed, error) {
+	e := n.current.Load()
+	if e == nil || n.stopping.Load() {
+		return nil, n.notLeader()
+	}
+	for _, cmd := range cmds {
+		if err := n.refuseNew(cmd); err != nil {
+			return nil, err
+		}
+	}
+	ctx, cancel := withTimeout(ctx, ProposeTimeout)
+	defer cancel()
+	answers, err := e.proposer.proposeMany(ctx, cmds)
+	if errors.Is(err, errEpochOver) {
+		err = n.notLeader()
+	}
+	return answers, err
 }
 
 // withTimeout adds a deadline where the caller has set none that is sooner.

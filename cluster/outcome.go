@@ -50,6 +50,12 @@ type Applied struct {
 	Reply       lease.Reply
 }
 
+// Proposed is the outcome of one of many commands proposed together.
+type Proposed struct {
+	Applied Applied
+	Err     error // as Propose returns it
+}
+
 // Peer is one member of the raft group.
 type Peer struct {
 	ID, Name, Address, APIAddress string

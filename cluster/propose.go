@@ -27,10 +27,10 @@ var errEpochOver = errors.New("epoch is over")
 
 // call is one command on its way. Its state belongs to the queue's lock.
 type call struct {
-	cmd   lease.Command
-	size  int
-	state callState
-	done  chan result // takes one result, never blocks
+	encoded fsm.Encoded
+	state   callState
+	to      *party
+	at      int // its place in the party
 }
 
 type callState uint8
@@ -41,17 +41,85 @@ const (
 	callWithdrawn                  // its caller gave up before it was taken
 )
 
-type result struct {
-	applied Applied
-	err     error
+// party is what one caller waits for: one command or many, one wake-up for all.
+type party struct {
+	calls []call
+	done  chan struct{} // closed when every call is answered
+
+	mu      sync.Mutex
+	answers []Proposed
+	known   []bool
+	left    int
 }
 
-func newCall(cmd lease.Command) (*call, error) {
-	size := fsm.EncodedSize(cmd)
-	if size > fsm.MaxEntryBytes-entryOverhead {
-		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, size, fsm.MaxEntryBytes-entryOverhead)
+// newParty encodes the commands. Either all can be proposed or none is.
+func newParty(cmds []lease.Command) (*party, error) {
+	w := &party{calls: make([]call, len(cmds)), done: make(chan struct{}),
+		answers: make([]Proposed, len(cmds)), known: make([]bool, len(cmds)), left: len(cmds)}
+	for i, cmd := range cmds {
+		if err := w.encode(i, cmd); err != nil {
+			return nil, err
+		}
 	}
-	return &call{cmd: cmd, size: size, done: make(chan result, 1)}, nil
+	if len(cmds) == 0 {
+		close(w.done)
+	}
+	return w, nil
+}
+
+// lone is a party of one in one piece of memory.
+type lone struct {
+	party
+	call    [1]call
+	answers [1]Proposed
+	known   [1]bool
+}
+
+func newLone(cmd lease.Command) (*party, error) {
+	l := &lone{}
+	l.party = party{calls: l.call[:], done: make(chan struct{}), answers: l.answers[:], known: l.known[:], left: 1}
+	return &l.party, l.encode(0, cmd)
+}
+
+func (w *party) encode(i int, cmd lease.Command) error {
+	encoded, err := fsm.EncodeCommand(cmd)
+	if err != nil {
+		return fmt.Errorf("%w: %v", ErrNotApplied, err)
+	}
+	if len(encoded) > fsm.MaxEntryBytes-entryOverhead {
+		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(encoded), fsm.MaxEntryBytes-entryOverhead)
+	}
+	w.calls[i] = call{encoded: encoded, to: w, at: i}
+	return nil
+}
+
+// answer tells one call's caller what came of it. It never blocks.
+func (c *call) answer(p Proposed) {
+	w := c.to
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answers[c.at], w.known[c.at] = p, true
+	if w.left--; w.left == 0 {
+		close(w.done)
+	}
+}
+
+// soFar copies what is known; what is not may be in the log, or was withdrawn.
+func (w *party) soFar(withdrawn []bool, cause error) []Proposed {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := make([]Proposed, len(w.answers))
+	for i := range out {
+		switch {
+		case w.known[i]: // both were ready: what is known is better
+			out[i] = w.answers[i]
+		case withdrawn[i]:
+			out[i].Err = fmt.Errorf("%w (%w)", ErrNotApplied, cause)
+		default:
+			out[i].Err = fmt.Errorf("%w (%w)", ErrUnknown, cause)
+		}
+	}
+	return out
 }
 
 // entryOverhead is kept free in an entry for what stands around the commands.
@@ -72,19 +140,21 @@ func newQueue(limit int) *queue {
 	return &queue{limit: limit, wake: make(chan struct{}, 1)}
 }
 
-// push adds calls in order, all or none. The node's own commands (exempt) do not
-// count against the limit: expirations are what frees seats when all are waiting.
-func (q *queue) push(exempt bool, calls ...*call) error {
+// push adds the calls of a party in order, all or none. The node's own commands (exempt)
+// do not count against the limit: expirations are what frees seats when all are waiting.
+func (q *queue) push(exempt bool, w *party) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.over != nil {
 		return q.over
 	}
-	if !exempt && q.live+len(calls) > q.limit {
+	if !exempt && q.live+len(w.calls) > q.limit {
 		return ErrOverloaded
 	}
-	q.calls = append(q.calls, calls...)
-	q.live += len(calls)
+	for i := range w.calls {
+		q.calls = append(q.calls, &w.calls[i])
+	}
+	q.live += len(w.calls)
 	q.signal()
 	return nil
 }
@@ -96,16 +166,20 @@ func (q *queue) signal() {
 	}
 }
 
-// withdraw takes c out if it has not been taken, and says whether it did.
-func (q *queue) withdraw(c *call) bool {
+// withdraw takes out what of the party has not been taken, and says which that is.
+func (q *queue) withdraw(w *party) []bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if c.state != callQueued {
-		return false
+	out := make([]bool, len(w.calls))
+	for i := range w.calls {
+		c := &w.calls[i]
+		if c.state == callQueued {
+			c.state = callWithdrawn
+			q.live--
+		}
+		out[i] = c.state == callWithdrawn
 	}
-	c.state = callWithdrawn
-	q.live--
-	return true
+	return out
 }
 
 // take removes the calls of the next entry, waiting for at least one. It returns
@@ -132,12 +206,12 @@ func (q *queue) takeNow(maxCalls, maxBytes int) (batch []*call) {
 	bytes, n := 0, 0
 	for _, c := range q.calls {
 		if c.state == callQueued {
-			if len(batch) == maxCalls || len(batch) > 0 && bytes+c.size > maxBytes {
+			if len(batch) == maxCalls || len(batch) > 0 && bytes+len(c.encoded) > maxBytes {
 				break
 			}
 			c.state = callTaken
 			q.live--
-			bytes += c.size
+			bytes += len(c.encoded)
 			batch = append(batch, c)
 		}
 		n++
@@ -159,7 +233,7 @@ func (q *queue) close(err error) {
 	for _, c := range q.calls {
 		if c.state == callQueued {
 			c.state = callWithdrawn
-			c.done <- result{err: err}
+			c.answer(Proposed{Err: err})
 		}
 	}
 	q.calls, q.live = nil, 0
@@ -184,6 +258,7 @@ type proposer struct {
 	metrics  *metrics
 	warn     func(msg string, args ...any)
 	handOver func([]byte) []byte // may be nil
+	over     func()              // called when an entry of the same term has begun another epoch; may be nil
 
 	mu    sync.Mutex // guards clock
 	clock clock
@@ -220,8 +295,11 @@ func (p *proposer) run(ctx context.Context) {
 // slot, which is given back when the future answers and not sooner: what nobody
 // waits for any more is still in the log.
 func (p *proposer) send(batch []*call) {
-	entry, batch := p.encode(batch)
-	if len(batch) == 0 {
+	entry, err := p.join(batch)
+	if err != nil { // cannot happen: each command and their sum were measured
+		for _, c := range batch {
+			c.answer(Proposed{Err: fmt.Errorf("%w: %v", ErrNotApplied, err)})
+		}
 		<-p.slots
 		return
 	}
@@ -242,12 +320,15 @@ func (p *proposer) send(batch []*call) {
 			err = ErrUnknown
 		}
 		p.settle(out, err, start)
+		if out.Epoch.Term == p.epoch.Term && out.Epoch.Index > p.epoch.Index && p.over != nil {
+			p.over()
+		}
 		for i, c := range batch {
-			r := result{err: err}
+			r := Proposed{Err: err}
 			if err == nil {
-				r.applied = Applied{Index: out.Index, Term: out.Term, Now: out.Now, Reply: out.Replies[i]}
+				r.Applied = Applied{Index: out.Index, Term: out.Term, Now: out.Now, Reply: out.Replies[i]}
 			}
-			c.done <- r
+			c.answer(r)
 		}
 		<-p.slots
 	})
@@ -269,101 +350,71 @@ func (p *proposer) settle(out fsm.Outcome, err error, start time.Time) {
 	}
 }
 
-// encode stamps and encodes the batch. A command that cannot be encoded is answered
-// here and left out, so that it does not spoil its neighbours.
-func (p *proposer) encode(batch []*call) ([]byte, []*call) {
+// join stamps the batch and makes one entry of it.
+func (p *proposer) join(batch []*call) ([]byte, error) {
 	p.mu.Lock()
 	stamp := p.clock.stamp(p.clocks.leaderClock())
 	p.metrics.lost.Set(p.clock.lost.Seconds())
 	p.mu.Unlock()
-	calendar := lease.CalendarOf(p.clocks.Wall())
-	cmds := make([]lease.Command, len(batch))
+	cmds := make([]fsm.Encoded, len(batch))
 	for i, c := range batch {
-		cmds[i] = c.cmd
+		cmds[i] = c.encoded
 	}
-	entry, err := fsm.EncodeBatch(p.epoch.Index, stamp, calendar, cmds)
-	if err == nil {
-		return entry, batch
-	}
-	if len(batch) == 1 {
-		batch[0].done <- result{err: fmt.Errorf("%w: %v", ErrNotApplied, err)}
-		return nil, nil
-	}
-	good := batch[:0:0]
-	for _, c := range batch {
-		if _, err := fsm.EncodeBatch(p.epoch.Index, stamp, calendar, []lease.Command{c.cmd}); err != nil {
-			c.done <- result{err: fmt.Errorf("%w: %v", ErrNotApplied, err)}
-			continue
-		}
-		good = append(good, c)
-	}
-	if len(good) == 0 {
-		return nil, nil
-	}
-	if len(good) == len(batch) { // only the whole is too much: let them try again
-		for _, c := range good {
-			c.done <- result{err: fmt.Errorf("%w: %v", ErrNotApplied, err)}
-		}
-		return nil, nil
-	}
-	return p.encode(good)
+	return fsm.JoinBatch(p.epoch.Index, stamp, lease.CalendarOf(p.clocks.Wall()), cmds)
 }
 
-// wait returns c's result, or takes c out when ctx ends first.
-func (p *proposer) wait(ctx context.Context, c *call) (Applied, error) {
+// submit queues a party and waits until all of it is answered or ctx ends, in which case
+// what was not yet taken is taken out. Its error means that nothing was queued.
+func (p *proposer) submit(ctx context.Context, exempt bool, w *party) ([]Proposed, error) {
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("%w (%w)", ErrNotApplied, ctx.Err())
+	}
+	if err := p.queue.push(exempt, w); err != nil {
+		return nil, err
+	}
 	select {
-	case r := <-c.done:
-		return r.applied, r.err
+	case <-w.done:
+		return w.answers, nil
 	case <-ctx.Done():
-	}
-	if p.queue.withdraw(c) {
-		return Applied{}, fmt.Errorf("%w (%w)", ErrNotApplied, ctx.Err())
-	}
-	select {
-	case r := <-c.done: // both were ready: what is known is better
-		return r.applied, r.err
-	default:
-		return Applied{}, fmt.Errorf("%w (%w)", ErrUnknown, ctx.Err())
+		return w.soFar(p.queue.withdraw(w), ctx.Err()), nil
 	}
 }
 
 // propose queues one command and waits for its outcome.
 func (p *proposer) propose(ctx context.Context, cmd lease.Command) (Applied, error) {
-	c, err := newCall(cmd)
+	w, err := newLone(cmd)
 	if err != nil {
 		return Applied{}, err
 	}
-	if ctx.Err() != nil {
-		return Applied{}, fmt.Errorf("%w (%w)", ErrNotApplied, ctx.Err())
-	}
-	if err := p.queue.push(false, c); err != nil {
+	answers, err := p.submit(ctx, false, w)
+	if err != nil {
 		return Applied{}, err
 	}
-	return p.wait(ctx, c)
+	return answers[0].Applied, answers[0].Err
+}
+
+// proposeMany queues commands next to each other and waits for the outcome of each.
+func (p *proposer) proposeMany(ctx context.Context, cmds []lease.Command) ([]Proposed, error) {
+	w, err := newParty(cmds)
+	if err != nil {
+		return nil, err
+	}
+	return p.submit(ctx, false, w)
 }
 
 // proposeOwn queues the node's own commands and waits for them all, or for ctx.
 func (p *proposer) proposeOwn(ctx context.Context, cmds []lease.Command) error {
-	calls := make([]*call, 0, len(cmds))
-	for _, cmd := range cmds {
-		c, err := newCall(cmd)
-		if err != nil {
-			return err
-		}
-		calls = append(calls, c)
-	}
-	if err := p.queue.push(true, calls...); err != nil {
+	w, err := newParty(cmds)
+	if err != nil {
 		return err
 	}
-	for _, c := range calls {
-		if _, err := p.wait(ctx, c); err != nil {
-			for _, rest := range calls {
-				p.queue.withdraw(rest)
-			}
-			return err
+	answers, err := p.submit(ctx, true, w)
+	for i := range answers {
+		if answers[i].Err != nil {
+			return answers[i].Err
 		}
 	}
-	return nil
+	return err
 }
 
 // outcomeOf waits for the future and says what became of its entry. It may block for

@@ -159,6 +159,25 @@ func TestReplayRefusesDamageAndWhatIsNoDataDirectory(t *testing.T) {
 	checkLine(t, ReplayLog(dir, Replay{}, &bytes.Buffer{}), "is damaged")
 }
 
+func TestAuditLogLosesTheLineThatAKillTore(t *testing.T) {
+	long := strings.Repeat("x", 100<<10)
+	for _, c := range []struct{ was, want string }{
+		{"", ""}, {"one\n", "one\n"}, {"one\ntw", "one\n"}, {"on", ""}, {"one\n" + long, "one\n"}, {long, ""}, {long + "\n" + long, long + "\n"},
+	} {
+		path := filepath.Join(t.TempDir(), "audit.jsonl")
+		must(t, os.WriteFile(path, []byte(c.was), 0o600))
+		a, err := openAppliedLog(path, "n", "v", testLogger("n"))
+		must(t, err)
+		a.Close()
+		have, err := os.ReadFile(path)
+		must(t, err)
+		rest, ok := strings.CutPrefix(string(have), c.want)
+		if !ok || !strings.HasPrefix(rest, `{"run":`) || strings.Count(rest, "\n") != 1 {
+			t.Errorf("after %.10q (%d bytes): %.40q (%d bytes)", c.was, len(c.was), have, len(have))
+		}
+	}
+}
+
 func TestAuditLogThatCannotBeWrittenIsNoReasonToStop(t *testing.T) {
 	cfg := testConfig(t, "n", filepath.Join(t.TempDir(), "n"), 1)
 	cfg.AuditLog = "/dev/full"

@@ -38,6 +38,7 @@ func assemble(cfg Config, opened *closers) (*Node, error) {
 		return nil, err
 	}
 	opened.add(store.Close)
+	sweepBackups(cfg.DataDir)
 	if err := checkSpaceToStart(cfg.DataDir, cfg.DiskSpace); err != nil {
 		return nil, err
 	}

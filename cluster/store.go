@@ -18,6 +18,8 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+
+	"github.com/seatkeeper/seatkeeper/lease"
 )
 
 // Names in the data directory.
@@ -144,6 +146,7 @@ func openBolt(path string, readOnly bool) (*raftboltdb.BoltStore, error) {
 			ReadOnly:       readOnly,
 		},
 		MsgpackUseNewTimeFormat: true,
+		NoSync:                  lease.Broken(lease.GuardSync),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("raft log %s: %w", path, err)
@@ -241,7 +244,9 @@ func settleIdentity(dir string) (string, error) {
 			}
 		}
 		var random [4]byte
-		rand.Read(random[:]) // never fails
+		if !lease.Broken(lease.GuardIdentity) {
+			rand.Read(random[:]) // never fails
+		}
 		incarnation = hex.EncodeToString(random[:])
 		if err := createLog(logPath, incarnation); err != nil {
 			return "", err

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -183,6 +184,8 @@ func (m *monitor) command(l *raft.Log, pb *logv1.Command, r lease.Reply) {
 		m.w.report.Renewals++
 		m.account(pb.GetRenew().Session).renewed = m.now
 		m.shown(l, r.Leases)
+	case pb.GetRenewMany() != nil && done:
+		m.renewedMany(l, pb.GetRenewMany(), r.Renewed)
 	case pb.GetCheckIn() != nil && done && !r.Replayed:
 		m.numbered(l, pb.GetCheckIn().Session)
 		for id, x := range m.live {
@@ -193,6 +196,23 @@ func (m *monitor) command(l *raft.Log, pb *logv1.Command, r lease.Reply) {
 	case pb.GetExpire() != nil && done:
 		m.w.report.Expirations++
 		m.expired(l, pb.GetExpire())
+	}
+}
+
+// renewedMany notes the heartbeats of a batch as it does those of one session.
+func (m *monitor) renewedMany(l *raft.Log, pb *logv1.RenewMany, answers []lease.Renewed) {
+	const width = 40 // id, digest, incarnation
+	if len(answers)*width != len(pb.Sessions) {
+		m.w.fail("F1", "entry %d: %d answers for %d bytes of sessions", l.Index, len(answers), len(pb.Sessions))
+		return
+	}
+	for i, r := range answers {
+		if r.Reason != "" {
+			continue
+		}
+		b := pb.Sessions[i*width:]
+		m.w.report.Renewals++
+		m.account(&logv1.SessionRef{Id: b[:16], Incarnation: binary.BigEndian.Uint64(b[32:])}).renewed = m.now
 	}
 }
 

@@ -25,6 +25,63 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type RenewResult int32
+
+const (
+	RenewResult_RENEW_RESULT_RENEWED RenewResult = 0
+	// Renewed, and leases ended without the holder's doing: Renew tells which.
+	RenewResult_RENEW_RESULT_RENEWED_WITH_NEWS RenewResult = 1
+	// As the reasons of the same names.
+	RenewResult_RENEW_RESULT_SESSION_UNKNOWN RenewResult = 2
+	RenewResult_RENEW_RESULT_FORBIDDEN       RenewResult = 3
+	RenewResult_RENEW_RESULT_FENCED          RenewResult = 4
+)
+
+// Enum value maps for RenewResult.
+var (
+	RenewResult_name = map[int32]string{
+		0: "RENEW_RESULT_RENEWED",
+		1: "RENEW_RESULT_RENEWED_WITH_NEWS",
+		2: "RENEW_RESULT_SESSION_UNKNOWN",
+		3: "RENEW_RESULT_FORBIDDEN",
+		4: "RENEW_RESULT_FENCED",
+	}
+	RenewResult_value = map[string]int32{
+		"RENEW_RESULT_RENEWED":           0,
+		"RENEW_RESULT_RENEWED_WITH_NEWS": 1,
+		"RENEW_RESULT_SESSION_UNKNOWN":   2,
+		"RENEW_RESULT_FORBIDDEN":         3,
+		"RENEW_RESULT_FENCED":            4,
+	}
+)
+
+func (x RenewResult) Enum() *RenewResult {
+	p := new(RenewResult)
+	*p = x
+	return p
+}
+
+func (x RenewResult) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RenewResult) Descriptor() protoreflect.EnumDescriptor {
+	return file_seatkeeper_v1_seatkeeper_proto_enumTypes[0].Descriptor()
+}
+
+func (RenewResult) Type() protoreflect.EnumType {
+	return &file_seatkeeper_v1_seatkeeper_proto_enumTypes[0]
+}
+
+func (x RenewResult) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RenewResult.Descriptor instead.
+func (RenewResult) EnumDescriptor() ([]byte, []int) {
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{0}
+}
+
 type Item struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Feature string                 `protobuf:"bytes,1,opt,name=feature,proto3" json:"feature,omitempty"`
@@ -798,6 +855,357 @@ func (x *RenewResponse) GetTerm() uint64 {
 	return 0
 }
 
+// RenewBatchRequest has columns instead of a message for each session: agents send
+// thousands at a time.
+type RenewBatchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 16 bytes for each session.
+	SessionIds []byte `protobuf:"bytes,1,opt,name=session_ids,json=sessionIds,proto3" json:"session_ids,omitempty"`
+	// Their secrets in the same order, all of one length, one after the other.
+	SessionSecrets []byte `protobuf:"bytes,2,opt,name=session_secrets,json=sessionSecrets,proto3" json:"session_secrets,omitempty"`
+	// One for each session, or none: 0 for all.
+	Incarnations  []uint64 `protobuf:"varint,3,rep,packed,name=incarnations,proto3" json:"incarnations,omitempty"`
+	Tenant        string   `protobuf:"bytes,4,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewBatchRequest) Reset() {
+	*x = RenewBatchRequest{}
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewBatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewBatchRequest) ProtoMessage() {}
+
+func (x *RenewBatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewBatchRequest.ProtoReflect.Descriptor instead.
+func (*RenewBatchRequest) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RenewBatchRequest) GetSessionIds() []byte {
+	if x != nil {
+		return x.SessionIds
+	}
+	return nil
+}
+
+func (x *RenewBatchRequest) GetSessionSecrets() []byte {
+	if x != nil {
+		return x.SessionSecrets
+	}
+	return nil
+}
+
+func (x *RenewBatchRequest) GetIncarnations() []uint64 {
+	if x != nil {
+		return x.Incarnations
+	}
+	return nil
+}
+
+func (x *RenewBatchRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+// RenewBatchResponse has one element for each session in every column, in order.
+type RenewBatchResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Results []RenewResult          `protobuf:"varint,1,rep,packed,name=results,proto3,enum=seatkeeper.v1.RenewResult" json:"results,omitempty"`
+	// What holds for every lease of the session: milliseconds to the first deadline, and
+	// of the shortest grace after one. 0 where it was not renewed. Renew again after a
+	// third of remaining_ms.
+	RemainingMs   []uint32 `protobuf:"varint,2,rep,packed,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`
+	GraceMs       []uint32 `protobuf:"varint,3,rep,packed,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
+	RaftIndex     uint64   `protobuf:"varint,4,opt,name=raft_index,json=raftIndex,proto3" json:"raft_index,omitempty"`
+	Term          uint64   `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewBatchResponse) Reset() {
+	*x = RenewBatchResponse{}
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewBatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewBatchResponse) ProtoMessage() {}
+
+func (x *RenewBatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewBatchResponse.ProtoReflect.Descriptor instead.
+func (*RenewBatchResponse) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RenewBatchResponse) GetResults() []RenewResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *RenewBatchResponse) GetRemainingMs() []uint32 {
+	if x != nil {
+		return x.RemainingMs
+	}
+	return nil
+}
+
+func (x *RenewBatchResponse) GetGraceMs() []uint32 {
+	if x != nil {
+		return x.GraceMs
+	}
+	return nil
+}
+
+func (x *RenewBatchResponse) GetRaftIndex() uint64 {
+	if x != nil {
+		return x.RaftIndex
+	}
+	return 0
+}
+
+func (x *RenewBatchResponse) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+type HeartbeatRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the client; the answer carries it.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Types that are valid to be assigned to Of:
+	//
+	//	*HeartbeatRequest_Renew
+	//	*HeartbeatRequest_Batch
+	Of            isHeartbeatRequest_Of `protobuf_oneof:"of"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeartbeatRequest) Reset() {
+	*x = HeartbeatRequest{}
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeartbeatRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeartbeatRequest) ProtoMessage() {}
+
+func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
+func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *HeartbeatRequest) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *HeartbeatRequest) GetOf() isHeartbeatRequest_Of {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
+func (x *HeartbeatRequest) GetRenew() *RenewRequest {
+	if x != nil {
+		if x, ok := x.Of.(*HeartbeatRequest_Renew); ok {
+			return x.Renew
+		}
+	}
+	return nil
+}
+
+func (x *HeartbeatRequest) GetBatch() *RenewBatchRequest {
+	if x != nil {
+		if x, ok := x.Of.(*HeartbeatRequest_Batch); ok {
+			return x.Batch
+		}
+	}
+	return nil
+}
+
+type isHeartbeatRequest_Of interface {
+	isHeartbeatRequest_Of()
+}
+
+type HeartbeatRequest_Renew struct {
+	Renew *RenewRequest `protobuf:"bytes,2,opt,name=renew,proto3,oneof"`
+}
+
+type HeartbeatRequest_Batch struct {
+	Batch *RenewBatchRequest `protobuf:"bytes,3,opt,name=batch,proto3,oneof"`
+}
+
+func (*HeartbeatRequest_Renew) isHeartbeatRequest_Of() {}
+
+func (*HeartbeatRequest_Batch) isHeartbeatRequest_Of() {}
+
+type HeartbeatResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Types that are valid to be assigned to Of:
+	//
+	//	*HeartbeatResponse_Renewed
+	//	*HeartbeatResponse_Batch
+	//	*HeartbeatResponse_Problem
+	Of            isHeartbeatResponse_Of `protobuf_oneof:"of"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeartbeatResponse) Reset() {
+	*x = HeartbeatResponse{}
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeartbeatResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeartbeatResponse) ProtoMessage() {}
+
+func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
+func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *HeartbeatResponse) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *HeartbeatResponse) GetOf() isHeartbeatResponse_Of {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
+func (x *HeartbeatResponse) GetRenewed() *RenewResponse {
+	if x != nil {
+		if x, ok := x.Of.(*HeartbeatResponse_Renewed); ok {
+			return x.Renewed
+		}
+	}
+	return nil
+}
+
+func (x *HeartbeatResponse) GetBatch() *RenewBatchResponse {
+	if x != nil {
+		if x, ok := x.Of.(*HeartbeatResponse_Batch); ok {
+			return x.Batch
+		}
+	}
+	return nil
+}
+
+func (x *HeartbeatResponse) GetProblem() *Problem {
+	if x != nil {
+		if x, ok := x.Of.(*HeartbeatResponse_Problem); ok {
+			return x.Problem
+		}
+	}
+	return nil
+}
+
+type isHeartbeatResponse_Of interface {
+	isHeartbeatResponse_Of()
+}
+
+type HeartbeatResponse_Renewed struct {
+	Renewed *RenewResponse `protobuf:"bytes,2,opt,name=renewed,proto3,oneof"`
+}
+
+type HeartbeatResponse_Batch struct {
+	Batch *RenewBatchResponse `protobuf:"bytes,3,opt,name=batch,proto3,oneof"`
+}
+
+type HeartbeatResponse_Problem struct {
+	// Why this one was refused, or that its outcome is unknown.
+	Problem *Problem `protobuf:"bytes,4,opt,name=problem,proto3,oneof"`
+}
+
+func (*HeartbeatResponse_Renewed) isHeartbeatResponse_Of() {}
+
+func (*HeartbeatResponse_Batch) isHeartbeatResponse_Of() {}
+
+func (*HeartbeatResponse_Problem) isHeartbeatResponse_Of() {}
+
 type CheckinRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
@@ -816,7 +1224,7 @@ type CheckinRequest struct {
 
 func (x *CheckinRequest) Reset() {
 	*x = CheckinRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[9]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +1236,7 @@ func (x *CheckinRequest) String() string {
 func (*CheckinRequest) ProtoMessage() {}
 
 func (x *CheckinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[9]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +1249,7 @@ func (x *CheckinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckinRequest.ProtoReflect.Descriptor instead.
 func (*CheckinRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{9}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CheckinRequest) GetSessionId() string {
@@ -912,7 +1320,7 @@ type CheckinResponse struct {
 
 func (x *CheckinResponse) Reset() {
 	*x = CheckinResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[10]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1332,7 @@ func (x *CheckinResponse) String() string {
 func (*CheckinResponse) ProtoMessage() {}
 
 func (x *CheckinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[10]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1345,7 @@ func (x *CheckinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckinResponse.ProtoReflect.Descriptor instead.
 func (*CheckinResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{10}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CheckinResponse) GetReleased() []*ReleasedLease {
@@ -981,7 +1389,7 @@ type ReleasedLease struct {
 
 func (x *ReleasedLease) Reset() {
 	*x = ReleasedLease{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[11]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -993,7 +1401,7 @@ func (x *ReleasedLease) String() string {
 func (*ReleasedLease) ProtoMessage() {}
 
 func (x *ReleasedLease) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[11]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1006,7 +1414,7 @@ func (x *ReleasedLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleasedLease.ProtoReflect.Descriptor instead.
 func (*ReleasedLease) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{11}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReleasedLease) GetId() uint64 {
@@ -1063,7 +1471,7 @@ type PreviewRequest struct {
 
 func (x *PreviewRequest) Reset() {
 	*x = PreviewRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1483,7 @@ func (x *PreviewRequest) String() string {
 func (*PreviewRequest) ProtoMessage() {}
 
 func (x *PreviewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1496,7 @@ func (x *PreviewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewRequest.ProtoReflect.Descriptor instead.
 func (*PreviewRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{12}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PreviewRequest) GetFeature() string {
@@ -1181,7 +1589,7 @@ type PreviewResponse struct {
 
 func (x *PreviewResponse) Reset() {
 	*x = PreviewResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[13]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1193,7 +1601,7 @@ func (x *PreviewResponse) String() string {
 func (*PreviewResponse) ProtoMessage() {}
 
 func (x *PreviewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[13]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1206,7 +1614,7 @@ func (x *PreviewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewResponse.ProtoReflect.Descriptor instead.
 func (*PreviewResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{13}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PreviewResponse) GetGranted() bool {
@@ -1254,7 +1662,7 @@ type PreviewItem struct {
 
 func (x *PreviewItem) Reset() {
 	*x = PreviewItem{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[14]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1266,7 +1674,7 @@ func (x *PreviewItem) String() string {
 func (*PreviewItem) ProtoMessage() {}
 
 func (x *PreviewItem) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[14]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1279,7 +1687,7 @@ func (x *PreviewItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewItem.ProtoReflect.Descriptor instead.
 func (*PreviewItem) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{14}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PreviewItem) GetFeature() string {
@@ -1349,7 +1757,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[15]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1769,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[15]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1782,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{15}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *VerifyRequest) GetLeaseId() uint64 {
@@ -1410,7 +1818,7 @@ type VerifyResponse struct {
 
 func (x *VerifyResponse) Reset() {
 	*x = VerifyResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[16]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1830,7 @@ func (x *VerifyResponse) String() string {
 func (*VerifyResponse) ProtoMessage() {}
 
 func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[16]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1843,7 @@ func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{16}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *VerifyResponse) GetValid() bool {
@@ -1477,7 +1885,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[17]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1489,7 +1897,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[17]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1502,7 +1910,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{17}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StatusRequest) GetTenant() string {
@@ -1542,7 +1950,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[18]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +1962,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[18]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1567,7 +1975,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{18}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StatusResponse) GetClusterId() string {
@@ -1670,7 +2078,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[19]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1682,7 +2090,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[19]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1695,7 +2103,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{19}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NodeStatus) GetId() string {
@@ -1759,7 +2167,7 @@ type PoolStatus struct {
 
 func (x *PoolStatus) Reset() {
 	*x = PoolStatus{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[20]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1771,7 +2179,7 @@ func (x *PoolStatus) String() string {
 func (*PoolStatus) ProtoMessage() {}
 
 func (x *PoolStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[20]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1784,7 +2192,7 @@ func (x *PoolStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStatus.ProtoReflect.Descriptor instead.
 func (*PoolStatus) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{20}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PoolStatus) GetFeature() string {
@@ -1865,7 +2273,7 @@ type StatusLeaderRequest struct {
 
 func (x *StatusLeaderRequest) Reset() {
 	*x = StatusLeaderRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[21]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1877,7 +2285,7 @@ func (x *StatusLeaderRequest) String() string {
 func (*StatusLeaderRequest) ProtoMessage() {}
 
 func (x *StatusLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[21]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1890,7 +2298,7 @@ func (x *StatusLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusLeaderRequest.ProtoReflect.Descriptor instead.
 func (*StatusLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{21}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{25}
 }
 
 type StatusLeaderResponse struct {
@@ -1906,7 +2314,7 @@ type StatusLeaderResponse struct {
 
 func (x *StatusLeaderResponse) Reset() {
 	*x = StatusLeaderResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[22]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +2326,7 @@ func (x *StatusLeaderResponse) String() string {
 func (*StatusLeaderResponse) ProtoMessage() {}
 
 func (x *StatusLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[22]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2339,7 @@ func (x *StatusLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusLeaderResponse.ProtoReflect.Descriptor instead.
 func (*StatusLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{22}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StatusLeaderResponse) GetId() string {
@@ -1970,7 +2378,7 @@ type StatusPeersRequest struct {
 
 func (x *StatusPeersRequest) Reset() {
 	*x = StatusPeersRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[23]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1982,7 +2390,7 @@ func (x *StatusPeersRequest) String() string {
 func (*StatusPeersRequest) ProtoMessage() {}
 
 func (x *StatusPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[23]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1995,7 +2403,7 @@ func (x *StatusPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusPeersRequest.ProtoReflect.Descriptor instead.
 func (*StatusPeersRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{23}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{27}
 }
 
 type StatusPeersResponse struct {
@@ -2007,7 +2415,7 @@ type StatusPeersResponse struct {
 
 func (x *StatusPeersResponse) Reset() {
 	*x = StatusPeersResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[24]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2427,7 @@ func (x *StatusPeersResponse) String() string {
 func (*StatusPeersResponse) ProtoMessage() {}
 
 func (x *StatusPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[24]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2440,7 @@ func (x *StatusPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusPeersResponse.ProtoReflect.Descriptor instead.
 func (*StatusPeersResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{24}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StatusPeersResponse) GetPeers() []*Peer {
@@ -2061,7 +2469,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[25]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2073,7 +2481,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[25]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2086,7 +2494,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{25}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Peer) GetId() string {
@@ -2167,7 +2575,7 @@ type LeasesRequest struct {
 
 func (x *LeasesRequest) Reset() {
 	*x = LeasesRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[26]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2587,7 @@ func (x *LeasesRequest) String() string {
 func (*LeasesRequest) ProtoMessage() {}
 
 func (x *LeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[26]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2600,7 @@ func (x *LeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeasesRequest.ProtoReflect.Descriptor instead.
 func (*LeasesRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{26}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LeasesRequest) GetTenant() string {
@@ -2298,7 +2706,7 @@ type LeaseEntry struct {
 
 func (x *LeaseEntry) Reset() {
 	*x = LeaseEntry{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[27]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2310,7 +2718,7 @@ func (x *LeaseEntry) String() string {
 func (*LeaseEntry) ProtoMessage() {}
 
 func (x *LeaseEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[27]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2323,7 +2731,7 @@ func (x *LeaseEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseEntry.ProtoReflect.Descriptor instead.
 func (*LeaseEntry) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{27}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LeaseEntry) GetId() uint64 {
@@ -2457,7 +2865,7 @@ type LeasesResponse struct {
 
 func (x *LeasesResponse) Reset() {
 	*x = LeasesResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[28]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2469,7 +2877,7 @@ func (x *LeasesResponse) String() string {
 func (*LeasesResponse) ProtoMessage() {}
 
 func (x *LeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[28]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2482,7 +2890,7 @@ func (x *LeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeasesResponse.ProtoReflect.Descriptor instead.
 func (*LeasesResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{28}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LeasesResponse) GetLeases() []*LeaseEntry {
@@ -2527,7 +2935,7 @@ type UsageRequest struct {
 
 func (x *UsageRequest) Reset() {
 	*x = UsageRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[29]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2539,7 +2947,7 @@ func (x *UsageRequest) String() string {
 func (*UsageRequest) ProtoMessage() {}
 
 func (x *UsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[29]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2552,7 +2960,7 @@ func (x *UsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRequest.ProtoReflect.Descriptor instead.
 func (*UsageRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{29}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UsageRequest) GetTenant() string {
@@ -2611,7 +3019,7 @@ type UsageRecord struct {
 
 func (x *UsageRecord) Reset() {
 	*x = UsageRecord{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[30]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2623,7 +3031,7 @@ func (x *UsageRecord) String() string {
 func (*UsageRecord) ProtoMessage() {}
 
 func (x *UsageRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[30]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2636,7 +3044,7 @@ func (x *UsageRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRecord.ProtoReflect.Descriptor instead.
 func (*UsageRecord) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{30}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *UsageRecord) GetLeaseId() uint64 {
@@ -2734,7 +3142,7 @@ type UsageResponse struct {
 
 func (x *UsageResponse) Reset() {
 	*x = UsageResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[31]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2746,7 +3154,7 @@ func (x *UsageResponse) String() string {
 func (*UsageResponse) ProtoMessage() {}
 
 func (x *UsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[31]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +3167,7 @@ func (x *UsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResponse.ProtoReflect.Descriptor instead.
 func (*UsageResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{31}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *UsageResponse) GetRecords() []*UsageRecord {
@@ -2793,7 +3201,7 @@ type KillRequest struct {
 
 func (x *KillRequest) Reset() {
 	*x = KillRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[32]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2805,7 +3213,7 @@ func (x *KillRequest) String() string {
 func (*KillRequest) ProtoMessage() {}
 
 func (x *KillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[32]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2818,7 +3226,7 @@ func (x *KillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillRequest.ProtoReflect.Descriptor instead.
 func (*KillRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{32}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *KillRequest) GetTenant() string {
@@ -2889,7 +3297,7 @@ type KillResponse struct {
 
 func (x *KillResponse) Reset() {
 	*x = KillResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[33]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2901,7 +3309,7 @@ func (x *KillResponse) String() string {
 func (*KillResponse) ProtoMessage() {}
 
 func (x *KillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[33]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2914,7 +3322,7 @@ func (x *KillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillResponse.ProtoReflect.Descriptor instead.
 func (*KillResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{33}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *KillResponse) GetKilled() []*LeaseEntry {
@@ -2950,7 +3358,7 @@ type LicenseApplyRequest struct {
 
 func (x *LicenseApplyRequest) Reset() {
 	*x = LicenseApplyRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[34]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2962,7 +3370,7 @@ func (x *LicenseApplyRequest) String() string {
 func (*LicenseApplyRequest) ProtoMessage() {}
 
 func (x *LicenseApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[34]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2975,7 +3383,7 @@ func (x *LicenseApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseApplyRequest.ProtoReflect.Descriptor instead.
 func (*LicenseApplyRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{34}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *LicenseApplyRequest) GetFile() []byte {
@@ -3003,7 +3411,7 @@ type LicenseApplyResponse struct {
 
 func (x *LicenseApplyResponse) Reset() {
 	*x = LicenseApplyResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[35]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3015,7 +3423,7 @@ func (x *LicenseApplyResponse) String() string {
 func (*LicenseApplyResponse) ProtoMessage() {}
 
 func (x *LicenseApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[35]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3028,7 +3436,7 @@ func (x *LicenseApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseApplyResponse.ProtoReflect.Descriptor instead.
 func (*LicenseApplyResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{35}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *LicenseApplyResponse) GetLicense() *License {
@@ -3068,7 +3476,7 @@ type License struct {
 
 func (x *License) Reset() {
 	*x = License{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[36]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +3488,7 @@ func (x *License) String() string {
 func (*License) ProtoMessage() {}
 
 func (x *License) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[36]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +3501,7 @@ func (x *License) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use License.ProtoReflect.Descriptor instead.
 func (*License) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{36}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *License) GetId() string {
@@ -3165,7 +3573,7 @@ type LicenseFeature struct {
 
 func (x *LicenseFeature) Reset() {
 	*x = LicenseFeature{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[37]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3177,7 +3585,7 @@ func (x *LicenseFeature) String() string {
 func (*LicenseFeature) ProtoMessage() {}
 
 func (x *LicenseFeature) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[37]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3190,7 +3598,7 @@ func (x *LicenseFeature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseFeature.ProtoReflect.Descriptor instead.
 func (*LicenseFeature) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{37}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *LicenseFeature) GetFeature() string {
@@ -3273,7 +3681,7 @@ type LicenseListRequest struct {
 
 func (x *LicenseListRequest) Reset() {
 	*x = LicenseListRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[38]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3285,7 +3693,7 @@ func (x *LicenseListRequest) String() string {
 func (*LicenseListRequest) ProtoMessage() {}
 
 func (x *LicenseListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[38]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3298,7 +3706,7 @@ func (x *LicenseListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseListRequest.ProtoReflect.Descriptor instead.
 func (*LicenseListRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{38}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *LicenseListRequest) GetTenant() string {
@@ -3324,7 +3732,7 @@ type LicenseListResponse struct {
 
 func (x *LicenseListResponse) Reset() {
 	*x = LicenseListResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[39]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3336,7 +3744,7 @@ func (x *LicenseListResponse) String() string {
 func (*LicenseListResponse) ProtoMessage() {}
 
 func (x *LicenseListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[39]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3349,7 +3757,7 @@ func (x *LicenseListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseListResponse.ProtoReflect.Descriptor instead.
 func (*LicenseListResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{39}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *LicenseListResponse) GetLicenses() []*License {
@@ -3369,7 +3777,7 @@ type LicenseRemoveRequest struct {
 
 func (x *LicenseRemoveRequest) Reset() {
 	*x = LicenseRemoveRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[40]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3381,7 +3789,7 @@ func (x *LicenseRemoveRequest) String() string {
 func (*LicenseRemoveRequest) ProtoMessage() {}
 
 func (x *LicenseRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[40]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3394,7 +3802,7 @@ func (x *LicenseRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseRemoveRequest.ProtoReflect.Descriptor instead.
 func (*LicenseRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{40}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LicenseRemoveRequest) GetTenant() string {
@@ -3421,7 +3829,7 @@ type LicenseRemoveResponse struct {
 
 func (x *LicenseRemoveResponse) Reset() {
 	*x = LicenseRemoveResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[41]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3433,7 +3841,7 @@ func (x *LicenseRemoveResponse) String() string {
 func (*LicenseRemoveResponse) ProtoMessage() {}
 
 func (x *LicenseRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[41]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3446,7 +3854,7 @@ func (x *LicenseRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseRemoveResponse.ProtoReflect.Descriptor instead.
 func (*LicenseRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{41}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *LicenseRemoveResponse) GetRaftIndex() uint64 {
@@ -3473,7 +3881,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[42]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3485,7 +3893,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[42]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3498,7 +3906,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{42}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TransferLeadershipRequest) GetTo() string {
@@ -3517,7 +3925,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[43]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3529,7 +3937,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[43]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3542,7 +3950,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{43}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TransferLeadershipResponse) GetLeader() string {
@@ -3562,7 +3970,7 @@ type RemovePeerRequest struct {
 
 func (x *RemovePeerRequest) Reset() {
 	*x = RemovePeerRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3574,7 +3982,7 @@ func (x *RemovePeerRequest) String() string {
 func (*RemovePeerRequest) ProtoMessage() {}
 
 func (x *RemovePeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3587,7 +3995,7 @@ func (x *RemovePeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePeerRequest.ProtoReflect.Descriptor instead.
 func (*RemovePeerRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{44}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RemovePeerRequest) GetId() string {
@@ -3606,7 +4014,7 @@ type RemovePeerResponse struct {
 
 func (x *RemovePeerResponse) Reset() {
 	*x = RemovePeerResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3618,7 +4026,7 @@ func (x *RemovePeerResponse) String() string {
 func (*RemovePeerResponse) ProtoMessage() {}
 
 func (x *RemovePeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3631,7 +4039,7 @@ func (x *RemovePeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePeerResponse.ProtoReflect.Descriptor instead.
 func (*RemovePeerResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{45}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RemovePeerResponse) GetId() string {
@@ -3654,7 +4062,7 @@ type NotLeader struct {
 
 func (x *NotLeader) Reset() {
 	*x = NotLeader{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[46]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3666,7 +4074,7 @@ func (x *NotLeader) String() string {
 func (*NotLeader) ProtoMessage() {}
 
 func (x *NotLeader) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[46]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3679,7 +4087,7 @@ func (x *NotLeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotLeader.ProtoReflect.Descriptor instead.
 func (*NotLeader) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{46}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *NotLeader) GetLeaderAddress() string {
@@ -3717,7 +4125,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[47]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3729,7 +4137,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[47]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3742,7 +4150,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{47}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Problem) GetReason() string {
@@ -3848,7 +4256,31 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x04lost\x18\x03 \x03(\v2\x18.seatkeeper.v1.LostLeaseR\x04lost\x12\x1d\n" +
 	"\n" +
 	"raft_index\x18\x04 \x01(\x04R\traftIndex\x12\x12\n" +
-	"\x04term\x18\x05 \x01(\x04R\x04term\"\x82\x02\n" +
+	"\x04term\x18\x05 \x01(\x04R\x04term\"\x99\x01\n" +
+	"\x11RenewBatchRequest\x12\x1f\n" +
+	"\vsession_ids\x18\x01 \x01(\fR\n" +
+	"sessionIds\x12'\n" +
+	"\x0fsession_secrets\x18\x02 \x01(\fR\x0esessionSecrets\x12\"\n" +
+	"\fincarnations\x18\x03 \x03(\x04R\fincarnations\x12\x16\n" +
+	"\x06tenant\x18\x04 \x01(\tR\x06tenant\"\xbb\x01\n" +
+	"\x12RenewBatchResponse\x124\n" +
+	"\aresults\x18\x01 \x03(\x0e2\x1a.seatkeeper.v1.RenewResultR\aresults\x12!\n" +
+	"\fremaining_ms\x18\x02 \x03(\rR\vremainingMs\x12\x19\n" +
+	"\bgrace_ms\x18\x03 \x03(\rR\agraceMs\x12\x1d\n" +
+	"\n" +
+	"raft_index\x18\x04 \x01(\x04R\traftIndex\x12\x12\n" +
+	"\x04term\x18\x05 \x01(\x04R\x04term\"\x9f\x01\n" +
+	"\x10HeartbeatRequest\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x123\n" +
+	"\x05renew\x18\x02 \x01(\v2\x1b.seatkeeper.v1.RenewRequestH\x00R\x05renew\x128\n" +
+	"\x05batch\x18\x03 \x01(\v2 .seatkeeper.v1.RenewBatchRequestH\x00R\x05batchB\x04\n" +
+	"\x02of\"\xda\x01\n" +
+	"\x11HeartbeatResponse\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x128\n" +
+	"\arenewed\x18\x02 \x01(\v2\x1c.seatkeeper.v1.RenewResponseH\x00R\arenewed\x129\n" +
+	"\x05batch\x18\x03 \x01(\v2!.seatkeeper.v1.RenewBatchResponseH\x00R\x05batch\x122\n" +
+	"\aproblem\x18\x04 \x01(\v2\x16.seatkeeper.v1.ProblemH\x00R\aproblemB\x04\n" +
+	"\x02of\"\x82\x02\n" +
 	"\x0eCheckinRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12%\n" +
@@ -4111,10 +4543,20 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05final\x18\x02 \x01(\bR\x05final\x12$\n" +
 	"\x0eretry_after_ms\x18\x03 \x01(\rR\fretryAfterMs\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage2\xf3\x02\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage*\xa2\x01\n" +
+	"\vRenewResult\x12\x18\n" +
+	"\x14RENEW_RESULT_RENEWED\x10\x00\x12\"\n" +
+	"\x1eRENEW_RESULT_RENEWED_WITH_NEWS\x10\x01\x12 \n" +
+	"\x1cRENEW_RESULT_SESSION_UNKNOWN\x10\x02\x12\x1a\n" +
+	"\x16RENEW_RESULT_FORBIDDEN\x10\x03\x12\x17\n" +
+	"\x13RENEW_RESULT_FENCED\x10\x042\x9b\x04\n" +
 	"\x05Seats\x12K\n" +
 	"\bCheckout\x12\x1e.seatkeeper.v1.CheckoutRequest\x1a\x1f.seatkeeper.v1.CheckoutResponse\x12B\n" +
-	"\x05Renew\x12\x1b.seatkeeper.v1.RenewRequest\x1a\x1c.seatkeeper.v1.RenewResponse\x12H\n" +
+	"\x05Renew\x12\x1b.seatkeeper.v1.RenewRequest\x1a\x1c.seatkeeper.v1.RenewResponse\x12Q\n" +
+	"\n" +
+	"RenewBatch\x12 .seatkeeper.v1.RenewBatchRequest\x1a!.seatkeeper.v1.RenewBatchResponse\x12S\n" +
+	"\n" +
+	"Heartbeats\x12\x1f.seatkeeper.v1.HeartbeatRequest\x1a .seatkeeper.v1.HeartbeatResponse(\x010\x01\x12H\n" +
 	"\aCheckin\x12\x1d.seatkeeper.v1.CheckinRequest\x1a\x1e.seatkeeper.v1.CheckinResponse\x12H\n" +
 	"\aPreview\x12\x1d.seatkeeper.v1.PreviewRequest\x1a\x1e.seatkeeper.v1.PreviewResponse\x12E\n" +
 	"\x06Verify\x12\x1c.seatkeeper.v1.VerifyRequest\x1a\x1d.seatkeeper.v1.VerifyResponse2\x94\a\n" +
@@ -4144,116 +4586,132 @@ func file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP() []byte {
 	return file_seatkeeper_v1_seatkeeper_proto_rawDescData
 }
 
-var file_seatkeeper_v1_seatkeeper_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_seatkeeper_v1_seatkeeper_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_seatkeeper_v1_seatkeeper_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_seatkeeper_v1_seatkeeper_proto_goTypes = []any{
-	(*Item)(nil),                       // 0: seatkeeper.v1.Item
-	(*CheckoutRequest)(nil),            // 1: seatkeeper.v1.CheckoutRequest
-	(*Session)(nil),                    // 2: seatkeeper.v1.Session
-	(*Lease)(nil),                      // 3: seatkeeper.v1.Lease
-	(*LostLease)(nil),                  // 4: seatkeeper.v1.LostLease
-	(*CheckoutResponse)(nil),           // 5: seatkeeper.v1.CheckoutResponse
-	(*LeaseRef)(nil),                   // 6: seatkeeper.v1.LeaseRef
-	(*RenewRequest)(nil),               // 7: seatkeeper.v1.RenewRequest
-	(*RenewResponse)(nil),              // 8: seatkeeper.v1.RenewResponse
-	(*CheckinRequest)(nil),             // 9: seatkeeper.v1.CheckinRequest
-	(*CheckinResponse)(nil),            // 10: seatkeeper.v1.CheckinResponse
-	(*ReleasedLease)(nil),              // 11: seatkeeper.v1.ReleasedLease
-	(*PreviewRequest)(nil),             // 12: seatkeeper.v1.PreviewRequest
-	(*PreviewResponse)(nil),            // 13: seatkeeper.v1.PreviewResponse
-	(*PreviewItem)(nil),                // 14: seatkeeper.v1.PreviewItem
-	(*VerifyRequest)(nil),              // 15: seatkeeper.v1.VerifyRequest
-	(*VerifyResponse)(nil),             // 16: seatkeeper.v1.VerifyResponse
-	(*StatusRequest)(nil),              // 17: seatkeeper.v1.StatusRequest
-	(*StatusResponse)(nil),             // 18: seatkeeper.v1.StatusResponse
-	(*NodeStatus)(nil),                 // 19: seatkeeper.v1.NodeStatus
-	(*PoolStatus)(nil),                 // 20: seatkeeper.v1.PoolStatus
-	(*StatusLeaderRequest)(nil),        // 21: seatkeeper.v1.StatusLeaderRequest
-	(*StatusLeaderResponse)(nil),       // 22: seatkeeper.v1.StatusLeaderResponse
-	(*StatusPeersRequest)(nil),         // 23: seatkeeper.v1.StatusPeersRequest
-	(*StatusPeersResponse)(nil),        // 24: seatkeeper.v1.StatusPeersResponse
-	(*Peer)(nil),                       // 25: seatkeeper.v1.Peer
-	(*LeasesRequest)(nil),              // 26: seatkeeper.v1.LeasesRequest
-	(*LeaseEntry)(nil),                 // 27: seatkeeper.v1.LeaseEntry
-	(*LeasesResponse)(nil),             // 28: seatkeeper.v1.LeasesResponse
-	(*UsageRequest)(nil),               // 29: seatkeeper.v1.UsageRequest
-	(*UsageRecord)(nil),                // 30: seatkeeper.v1.UsageRecord
-	(*UsageResponse)(nil),              // 31: seatkeeper.v1.UsageResponse
-	(*KillRequest)(nil),                // 32: seatkeeper.v1.KillRequest
-	(*KillResponse)(nil),               // 33: seatkeeper.v1.KillResponse
-	(*LicenseApplyRequest)(nil),        // 34: seatkeeper.v1.LicenseApplyRequest
-	(*LicenseApplyResponse)(nil),       // 35: seatkeeper.v1.LicenseApplyResponse
-	(*License)(nil),                    // 36: seatkeeper.v1.License
-	(*LicenseFeature)(nil),             // 37: seatkeeper.v1.LicenseFeature
-	(*LicenseListRequest)(nil),         // 38: seatkeeper.v1.LicenseListRequest
-	(*LicenseListResponse)(nil),        // 39: seatkeeper.v1.LicenseListResponse
-	(*LicenseRemoveRequest)(nil),       // 40: seatkeeper.v1.LicenseRemoveRequest
-	(*LicenseRemoveResponse)(nil),      // 41: seatkeeper.v1.LicenseRemoveResponse
-	(*TransferLeadershipRequest)(nil),  // 42: seatkeeper.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 43: seatkeeper.v1.TransferLeadershipResponse
-	(*RemovePeerRequest)(nil),          // 44: seatkeeper.v1.RemovePeerRequest
-	(*RemovePeerResponse)(nil),         // 45: seatkeeper.v1.RemovePeerResponse
-	(*NotLeader)(nil),                  // 46: seatkeeper.v1.NotLeader
-	(*Problem)(nil),                    // 47: seatkeeper.v1.Problem
+	(RenewResult)(0),                   // 0: seatkeeper.v1.RenewResult
+	(*Item)(nil),                       // 1: seatkeeper.v1.Item
+	(*CheckoutRequest)(nil),            // 2: seatkeeper.v1.CheckoutRequest
+	(*Session)(nil),                    // 3: seatkeeper.v1.Session
+	(*Lease)(nil),                      // 4: seatkeeper.v1.Lease
+	(*LostLease)(nil),                  // 5: seatkeeper.v1.LostLease
+	(*CheckoutResponse)(nil),           // 6: seatkeeper.v1.CheckoutResponse
+	(*LeaseRef)(nil),                   // 7: seatkeeper.v1.LeaseRef
+	(*RenewRequest)(nil),               // 8: seatkeeper.v1.RenewRequest
+	(*RenewResponse)(nil),              // 9: seatkeeper.v1.RenewResponse
+	(*RenewBatchRequest)(nil),          // 10: seatkeeper.v1.RenewBatchRequest
+	(*RenewBatchResponse)(nil),         // 11: seatkeeper.v1.RenewBatchResponse
+	(*HeartbeatRequest)(nil),           // 12: seatkeeper.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),          // 13: seatkeeper.v1.HeartbeatResponse
+	(*CheckinRequest)(nil),             // 14: seatkeeper.v1.CheckinRequest
+	(*CheckinResponse)(nil),            // 15: seatkeeper.v1.CheckinResponse
+	(*ReleasedLease)(nil),              // 16: seatkeeper.v1.ReleasedLease
+	(*PreviewRequest)(nil),             // 17: seatkeeper.v1.PreviewRequest
+	(*PreviewResponse)(nil),            // 18: seatkeeper.v1.PreviewResponse
+	(*PreviewItem)(nil),                // 19: seatkeeper.v1.PreviewItem
+	(*VerifyRequest)(nil),              // 20: seatkeeper.v1.VerifyRequest
+	(*VerifyResponse)(nil),             // 21: seatkeeper.v1.VerifyResponse
+	(*StatusRequest)(nil),              // 22: seatkeeper.v1.StatusRequest
+	(*StatusResponse)(nil),             // 23: seatkeeper.v1.StatusResponse
+	(*NodeStatus)(nil),                 // 24: seatkeeper.v1.NodeStatus
+	(*PoolStatus)(nil),                 // 25: seatkeeper.v1.PoolStatus
+	(*StatusLeaderRequest)(nil),        // 26: seatkeeper.v1.StatusLeaderRequest
+	(*StatusLeaderResponse)(nil),       // 27: seatkeeper.v1.StatusLeaderResponse
+	(*StatusPeersRequest)(nil),         // 28: seatkeeper.v1.StatusPeersRequest
+	(*StatusPeersResponse)(nil),        // 29: seatkeeper.v1.StatusPeersResponse
+	(*Peer)(nil),                       // 30: seatkeeper.v1.Peer
+	(*LeasesRequest)(nil),              // 31: seatkeeper.v1.LeasesRequest
+	(*LeaseEntry)(nil),                 // 32: seatkeeper.v1.LeaseEntry
+	(*LeasesResponse)(nil),             // 33: seatkeeper.v1.LeasesResponse
+	(*UsageRequest)(nil),               // 34: seatkeeper.v1.UsageRequest
+	(*UsageRecord)(nil),                // 35: seatkeeper.v1.UsageRecord
+	(*UsageResponse)(nil),              // 36: seatkeeper.v1.UsageResponse
+	(*KillRequest)(nil),                // 37: seatkeeper.v1.KillRequest
+	(*KillResponse)(nil),               // 38: seatkeeper.v1.KillResponse
+	(*LicenseApplyRequest)(nil),        // 39: seatkeeper.v1.LicenseApplyRequest
+	(*LicenseApplyResponse)(nil),       // 40: seatkeeper.v1.LicenseApplyResponse
+	(*License)(nil),                    // 41: seatkeeper.v1.License
+	(*LicenseFeature)(nil),             // 42: seatkeeper.v1.LicenseFeature
+	(*LicenseListRequest)(nil),         // 43: seatkeeper.v1.LicenseListRequest
+	(*LicenseListResponse)(nil),        // 44: seatkeeper.v1.LicenseListResponse
+	(*LicenseRemoveRequest)(nil),       // 45: seatkeeper.v1.LicenseRemoveRequest
+	(*LicenseRemoveResponse)(nil),      // 46: seatkeeper.v1.LicenseRemoveResponse
+	(*TransferLeadershipRequest)(nil),  // 47: seatkeeper.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 48: seatkeeper.v1.TransferLeadershipResponse
+	(*RemovePeerRequest)(nil),          // 49: seatkeeper.v1.RemovePeerRequest
+	(*RemovePeerResponse)(nil),         // 50: seatkeeper.v1.RemovePeerResponse
+	(*NotLeader)(nil),                  // 51: seatkeeper.v1.NotLeader
+	(*Problem)(nil),                    // 52: seatkeeper.v1.Problem
 }
 var file_seatkeeper_v1_seatkeeper_proto_depIdxs = []int32{
-	0,  // 0: seatkeeper.v1.CheckoutRequest.items:type_name -> seatkeeper.v1.Item
-	2,  // 1: seatkeeper.v1.CheckoutResponse.session:type_name -> seatkeeper.v1.Session
-	3,  // 2: seatkeeper.v1.CheckoutResponse.leases:type_name -> seatkeeper.v1.Lease
-	6,  // 3: seatkeeper.v1.RenewRequest.held:type_name -> seatkeeper.v1.LeaseRef
-	2,  // 4: seatkeeper.v1.RenewResponse.session:type_name -> seatkeeper.v1.Session
-	3,  // 5: seatkeeper.v1.RenewResponse.leases:type_name -> seatkeeper.v1.Lease
-	4,  // 6: seatkeeper.v1.RenewResponse.lost:type_name -> seatkeeper.v1.LostLease
-	6,  // 7: seatkeeper.v1.CheckinRequest.refs:type_name -> seatkeeper.v1.LeaseRef
-	11, // 8: seatkeeper.v1.CheckinResponse.released:type_name -> seatkeeper.v1.ReleasedLease
-	0,  // 9: seatkeeper.v1.PreviewRequest.items:type_name -> seatkeeper.v1.Item
-	14, // 10: seatkeeper.v1.PreviewResponse.items:type_name -> seatkeeper.v1.PreviewItem
-	3,  // 11: seatkeeper.v1.VerifyResponse.lease:type_name -> seatkeeper.v1.Lease
-	19, // 12: seatkeeper.v1.StatusResponse.nodes:type_name -> seatkeeper.v1.NodeStatus
-	20, // 13: seatkeeper.v1.StatusResponse.pools:type_name -> seatkeeper.v1.PoolStatus
-	25, // 14: seatkeeper.v1.StatusPeersResponse.peers:type_name -> seatkeeper.v1.Peer
-	27, // 15: seatkeeper.v1.LeasesResponse.leases:type_name -> seatkeeper.v1.LeaseEntry
-	30, // 16: seatkeeper.v1.UsageResponse.records:type_name -> seatkeeper.v1.UsageRecord
-	27, // 17: seatkeeper.v1.KillResponse.killed:type_name -> seatkeeper.v1.LeaseEntry
-	36, // 18: seatkeeper.v1.LicenseApplyResponse.license:type_name -> seatkeeper.v1.License
-	37, // 19: seatkeeper.v1.License.features:type_name -> seatkeeper.v1.LicenseFeature
-	36, // 20: seatkeeper.v1.LicenseListResponse.licenses:type_name -> seatkeeper.v1.License
-	1,  // 21: seatkeeper.v1.Seats.Checkout:input_type -> seatkeeper.v1.CheckoutRequest
-	7,  // 22: seatkeeper.v1.Seats.Renew:input_type -> seatkeeper.v1.RenewRequest
-	9,  // 23: seatkeeper.v1.Seats.Checkin:input_type -> seatkeeper.v1.CheckinRequest
-	12, // 24: seatkeeper.v1.Seats.Preview:input_type -> seatkeeper.v1.PreviewRequest
-	15, // 25: seatkeeper.v1.Seats.Verify:input_type -> seatkeeper.v1.VerifyRequest
-	17, // 26: seatkeeper.v1.Cluster.Status:input_type -> seatkeeper.v1.StatusRequest
-	21, // 27: seatkeeper.v1.Cluster.StatusLeader:input_type -> seatkeeper.v1.StatusLeaderRequest
-	23, // 28: seatkeeper.v1.Cluster.StatusPeers:input_type -> seatkeeper.v1.StatusPeersRequest
-	26, // 29: seatkeeper.v1.Cluster.Leases:input_type -> seatkeeper.v1.LeasesRequest
-	29, // 30: seatkeeper.v1.Cluster.Usage:input_type -> seatkeeper.v1.UsageRequest
-	32, // 31: seatkeeper.v1.Cluster.Kill:input_type -> seatkeeper.v1.KillRequest
-	34, // 32: seatkeeper.v1.Cluster.LicenseApply:input_type -> seatkeeper.v1.LicenseApplyRequest
-	38, // 33: seatkeeper.v1.Cluster.LicenseList:input_type -> seatkeeper.v1.LicenseListRequest
-	40, // 34: seatkeeper.v1.Cluster.LicenseRemove:input_type -> seatkeeper.v1.LicenseRemoveRequest
-	42, // 35: seatkeeper.v1.Cluster.TransferLeadership:input_type -> seatkeeper.v1.TransferLeadershipRequest
-	44, // 36: seatkeeper.v1.Cluster.RemovePeer:input_type -> seatkeeper.v1.RemovePeerRequest
-	5,  // 37: seatkeeper.v1.Seats.Checkout:output_type -> seatkeeper.v1.CheckoutResponse
-	8,  // 38: seatkeeper.v1.Seats.Renew:output_type -> seatkeeper.v1.RenewResponse
-	10, // 39: seatkeeper.v1.Seats.Checkin:output_type -> seatkeeper.v1.CheckinResponse
-	13, // 40: seatkeeper.v1.Seats.Preview:output_type -> seatkeeper.v1.PreviewResponse
-	16, // 41: seatkeeper.v1.Seats.Verify:output_type -> seatkeeper.v1.VerifyResponse
-	18, // 42: seatkeeper.v1.Cluster.Status:output_type -> seatkeeper.v1.StatusResponse
-	22, // 43: seatkeeper.v1.Cluster.StatusLeader:output_type -> seatkeeper.v1.StatusLeaderResponse
-	24, // 44: seatkeeper.v1.Cluster.StatusPeers:output_type -> seatkeeper.v1.StatusPeersResponse
-	28, // 45: seatkeeper.v1.Cluster.Leases:output_type -> seatkeeper.v1.LeasesResponse
-	31, // 46: seatkeeper.v1.Cluster.Usage:output_type -> seatkeeper.v1.UsageResponse
-	33, // 47: seatkeeper.v1.Cluster.Kill:output_type -> seatkeeper.v1.KillResponse
-	35, // 48: seatkeeper.v1.Cluster.LicenseApply:output_type -> seatkeeper.v1.LicenseApplyResponse
-	39, // 49: seatkeeper.v1.Cluster.LicenseList:output_type -> seatkeeper.v1.LicenseListResponse
-	41, // 50: seatkeeper.v1.Cluster.LicenseRemove:output_type -> seatkeeper.v1.LicenseRemoveResponse
-	43, // 51: seatkeeper.v1.Cluster.TransferLeadership:output_type -> seatkeeper.v1.TransferLeadershipResponse
-	45, // 52: seatkeeper.v1.Cluster.RemovePeer:output_type -> seatkeeper.v1.RemovePeerResponse
-	37, // [37:53] is the sub-list for method output_type
-	21, // [21:37] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	1,  // 0: seatkeeper.v1.CheckoutRequest.items:type_name -> seatkeeper.v1.Item
+	3,  // 1: seatkeeper.v1.CheckoutResponse.session:type_name -> seatkeeper.v1.Session
+	4,  // 2: seatkeeper.v1.CheckoutResponse.leases:type_name -> seatkeeper.v1.Lease
+	7,  // 3: seatkeeper.v1.RenewRequest.held:type_name -> seatkeeper.v1.LeaseRef
+	3,  // 4: seatkeeper.v1.RenewResponse.session:type_name -> seatkeeper.v1.Session
+	4,  // 5: seatkeeper.v1.RenewResponse.leases:type_name -> seatkeeper.v1.Lease
+	5,  // 6: seatkeeper.v1.RenewResponse.lost:type_name -> seatkeeper.v1.LostLease
+	0,  // 7: seatkeeper.v1.RenewBatchResponse.results:type_name -> seatkeeper.v1.RenewResult
+	8,  // 8: seatkeeper.v1.HeartbeatRequest.renew:type_name -> seatkeeper.v1.RenewRequest
+	10, // 9: seatkeeper.v1.HeartbeatRequest.batch:type_name -> seatkeeper.v1.RenewBatchRequest
+	9,  // 10: seatkeeper.v1.HeartbeatResponse.renewed:type_name -> seatkeeper.v1.RenewResponse
+	11, // 11: seatkeeper.v1.HeartbeatResponse.batch:type_name -> seatkeeper.v1.RenewBatchResponse
+	52, // 12: seatkeeper.v1.HeartbeatResponse.problem:type_name -> seatkeeper.v1.Problem
+	7,  // 13: seatkeeper.v1.CheckinRequest.refs:type_name -> seatkeeper.v1.LeaseRef
+	16, // 14: seatkeeper.v1.CheckinResponse.released:type_name -> seatkeeper.v1.ReleasedLease
+	1,  // 15: seatkeeper.v1.PreviewRequest.items:type_name -> seatkeeper.v1.Item
+	19, // 16: seatkeeper.v1.PreviewResponse.items:type_name -> seatkeeper.v1.PreviewItem
+	4,  // 17: seatkeeper.v1.VerifyResponse.lease:type_name -> seatkeeper.v1.Lease
+	24, // 18: seatkeeper.v1.StatusResponse.nodes:type_name -> seatkeeper.v1.NodeStatus
+	25, // 19: seatkeeper.v1.StatusResponse.pools:type_name -> seatkeeper.v1.PoolStatus
+	30, // 20: seatkeeper.v1.StatusPeersResponse.peers:type_name -> seatkeeper.v1.Peer
+	32, // 21: seatkeeper.v1.LeasesResponse.leases:type_name -> seatkeeper.v1.LeaseEntry
+	35, // 22: seatkeeper.v1.UsageResponse.records:type_name -> seatkeeper.v1.UsageRecord
+	32, // 23: seatkeeper.v1.KillResponse.killed:type_name -> seatkeeper.v1.LeaseEntry
+	41, // 24: seatkeeper.v1.LicenseApplyResponse.license:type_name -> seatkeeper.v1.License
+	42, // 25: seatkeeper.v1.License.features:type_name -> seatkeeper.v1.LicenseFeature
+	41, // 26: seatkeeper.v1.LicenseListResponse.licenses:type_name -> seatkeeper.v1.License
+	2,  // 27: seatkeeper.v1.Seats.Checkout:input_type -> seatkeeper.v1.CheckoutRequest
+	8,  // 28: seatkeeper.v1.Seats.Renew:input_type -> seatkeeper.v1.RenewRequest
+	10, // 29: seatkeeper.v1.Seats.RenewBatch:input_type -> seatkeeper.v1.RenewBatchRequest
+	12, // 30: seatkeeper.v1.Seats.Heartbeats:input_type -> seatkeeper.v1.HeartbeatRequest
+	14, // 31: seatkeeper.v1.Seats.Checkin:input_type -> seatkeeper.v1.CheckinRequest
+	17, // 32: seatkeeper.v1.Seats.Preview:input_type -> seatkeeper.v1.PreviewRequest
+	20, // 33: seatkeeper.v1.Seats.Verify:input_type -> seatkeeper.v1.VerifyRequest
+	22, // 34: seatkeeper.v1.Cluster.Status:input_type -> seatkeeper.v1.StatusRequest
+	26, // 35: seatkeeper.v1.Cluster.StatusLeader:input_type -> seatkeeper.v1.StatusLeaderRequest
+	28, // 36: seatkeeper.v1.Cluster.StatusPeers:input_type -> seatkeeper.v1.StatusPeersRequest
+	31, // 37: seatkeeper.v1.Cluster.Leases:input_type -> seatkeeper.v1.LeasesRequest
+	34, // 38: seatkeeper.v1.Cluster.Usage:input_type -> seatkeeper.v1.UsageRequest
+	37, // 39: seatkeeper.v1.Cluster.Kill:input_type -> seatkeeper.v1.KillRequest
+	39, // 40: seatkeeper.v1.Cluster.LicenseApply:input_type -> seatkeeper.v1.LicenseApplyRequest
+	43, // 41: seatkeeper.v1.Cluster.LicenseList:input_type -> seatkeeper.v1.LicenseListRequest
+	45, // 42: seatkeeper.v1.Cluster.LicenseRemove:input_type -> seatkeeper.v1.LicenseRemoveRequest
+	47, // 43: seatkeeper.v1.Cluster.TransferLeadership:input_type -> seatkeeper.v1.TransferLeadershipRequest
+	49, // 44: seatkeeper.v1.Cluster.RemovePeer:input_type -> seatkeeper.v1.RemovePeerRequest
+	6,  // 45: seatkeeper.v1.Seats.Checkout:output_type -> seatkeeper.v1.CheckoutResponse
+	9,  // 46: seatkeeper.v1.Seats.Renew:output_type -> seatkeeper.v1.RenewResponse
+	11, // 47: seatkeeper.v1.Seats.RenewBatch:output_type -> seatkeeper.v1.RenewBatchResponse
+	13, // 48: seatkeeper.v1.Seats.Heartbeats:output_type -> seatkeeper.v1.HeartbeatResponse
+	15, // 49: seatkeeper.v1.Seats.Checkin:output_type -> seatkeeper.v1.CheckinResponse
+	18, // 50: seatkeeper.v1.Seats.Preview:output_type -> seatkeeper.v1.PreviewResponse
+	21, // 51: seatkeeper.v1.Seats.Verify:output_type -> seatkeeper.v1.VerifyResponse
+	23, // 52: seatkeeper.v1.Cluster.Status:output_type -> seatkeeper.v1.StatusResponse
+	27, // 53: seatkeeper.v1.Cluster.StatusLeader:output_type -> seatkeeper.v1.StatusLeaderResponse
+	29, // 54: seatkeeper.v1.Cluster.StatusPeers:output_type -> seatkeeper.v1.StatusPeersResponse
+	33, // 55: seatkeeper.v1.Cluster.Leases:output_type -> seatkeeper.v1.LeasesResponse
+	36, // 56: seatkeeper.v1.Cluster.Usage:output_type -> seatkeeper.v1.UsageResponse
+	38, // 57: seatkeeper.v1.Cluster.Kill:output_type -> seatkeeper.v1.KillResponse
+	40, // 58: seatkeeper.v1.Cluster.LicenseApply:output_type -> seatkeeper.v1.LicenseApplyResponse
+	44, // 59: seatkeeper.v1.Cluster.LicenseList:output_type -> seatkeeper.v1.LicenseListResponse
+	46, // 60: seatkeeper.v1.Cluster.LicenseRemove:output_type -> seatkeeper.v1.LicenseRemoveResponse
+	48, // 61: seatkeeper.v1.Cluster.TransferLeadership:output_type -> seatkeeper.v1.TransferLeadershipResponse
+	50, // 62: seatkeeper.v1.Cluster.RemovePeer:output_type -> seatkeeper.v1.RemovePeerResponse
+	45, // [45:63] is the sub-list for method output_type
+	27, // [27:45] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_v1_seatkeeper_proto_init() }
@@ -4262,19 +4720,29 @@ func file_seatkeeper_v1_seatkeeper_proto_init() {
 		return
 	}
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[1].OneofWrappers = []any{}
-	file_seatkeeper_v1_seatkeeper_proto_msgTypes[12].OneofWrappers = []any{}
+	file_seatkeeper_v1_seatkeeper_proto_msgTypes[11].OneofWrappers = []any{
+		(*HeartbeatRequest_Renew)(nil),
+		(*HeartbeatRequest_Batch)(nil),
+	}
+	file_seatkeeper_v1_seatkeeper_proto_msgTypes[12].OneofWrappers = []any{
+		(*HeartbeatResponse_Renewed)(nil),
+		(*HeartbeatResponse_Batch)(nil),
+		(*HeartbeatResponse_Problem)(nil),
+	}
+	file_seatkeeper_v1_seatkeeper_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_seatkeeper_v1_seatkeeper_proto_rawDesc), len(file_seatkeeper_v1_seatkeeper_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   48,
+			NumEnums:      1,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
 		GoTypes:           file_seatkeeper_v1_seatkeeper_proto_goTypes,
 		DependencyIndexes: file_seatkeeper_v1_seatkeeper_proto_depIdxs,
+		EnumInfos:         file_seatkeeper_v1_seatkeeper_proto_enumTypes,
 		MessageInfos:      file_seatkeeper_v1_seatkeeper_proto_msgTypes,
 	}.Build()
 	File_seatkeeper_v1_seatkeeper_proto = out.File

@@ -23,11 +23,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Seats_Checkout_FullMethodName = "/seatkeeper.v1.Seats/Checkout"
-	Seats_Renew_FullMethodName    = "/seatkeeper.v1.Seats/Renew"
-	Seats_Checkin_FullMethodName  = "/seatkeeper.v1.Seats/Checkin"
-	Seats_Preview_FullMethodName  = "/seatkeeper.v1.Seats/Preview"
-	Seats_Verify_FullMethodName   = "/seatkeeper.v1.Seats/Verify"
+	Seats_Checkout_FullMethodName   = "/seatkeeper.v1.Seats/Checkout"
+	Seats_Renew_FullMethodName      = "/seatkeeper.v1.Seats/Renew"
+	Seats_RenewBatch_FullMethodName = "/seatkeeper.v1.Seats/RenewBatch"
+	Seats_Heartbeats_FullMethodName = "/seatkeeper.v1.Seats/Heartbeats"
+	Seats_Checkin_FullMethodName    = "/seatkeeper.v1.Seats/Checkin"
+	Seats_Preview_FullMethodName    = "/seatkeeper.v1.Seats/Preview"
+	Seats_Verify_FullMethodName     = "/seatkeeper.v1.Seats/Verify"
 )
 
 // SeatsClient is the client API for Seats service.
@@ -40,6 +42,14 @@ type SeatsClient interface {
 	Checkout(ctx context.Context, in *CheckoutRequest, opts ...grpc.CallOption) (*CheckoutResponse, error)
 	// Renew is the heartbeat: it extends every lease of the session.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
+	// RenewBatch is the heartbeat of up to 4096 sessions in one message, for agents and
+	// relays that keep them on behalf of others. Each is judged by itself. gRPC only.
+	RenewBatch(ctx context.Context, in *RenewBatchRequest, opts ...grpc.CallOption) (*RenewBatchResponse, error)
+	// Heartbeats is Renew and RenewBatch as a stream: many on their way at once, each
+	// answer with the number of its request. It ends with UNAVAILABLE and a NotLeader
+	// detail when this node does not lead (any more), and without error when it was idle
+	// for ten minutes. gRPC only.
+	Heartbeats(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HeartbeatRequest, HeartbeatResponse], error)
 	// Checkin gives leases back; with no lease ids, all of them.
 	Checkin(ctx context.Context, in *CheckinRequest, opts ...grpc.CallOption) (*CheckinResponse, error)
 	// Preview says what a checkout would get, and why not, without taking anything.
@@ -75,6 +85,29 @@ func (c *seatsClient) Renew(ctx context.Context, in *RenewRequest, opts ...grpc.
 	}
 	return out, nil
 }
+
+func (c *seatsClient) RenewBatch(ctx context.Context, in *RenewBatchRequest, opts ...grpc.CallOption) (*RenewBatchResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewBatchResponse)
+	err := c.cc.Invoke(ctx, Seats_RenewBatch_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *seatsClient) Heartbeats(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HeartbeatRequest, HeartbeatResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Seats_ServiceDesc.Streams[0], Seats_Heartbeats_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[HeartbeatRequest, HeartbeatResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Seats_HeartbeatsClient = grpc.BidiStreamingClient[HeartbeatRequest, HeartbeatResponse]
 
 func (c *seatsClient) Checkin(ctx context.Context, in *CheckinRequest, opts ...grpc.CallOption) (*CheckinResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -116,6 +149,14 @@ type SeatsServer interface {
 	Checkout(context.Context, *CheckoutRequest) (*CheckoutResponse, error)
 	// Renew is the heartbeat: it extends every lease of the session.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
+	// RenewBatch is the heartbeat of up to 4096 sessions in one message, for agents and
+	// relays that keep them on behalf of others. Each is judged by itself. gRPC only.
+	RenewBatch(context.Context, *RenewBatchRequest) (*RenewBatchResponse, error)
+	// Heartbeats is Renew and RenewBatch as a stream: many on their way at once, each
+	// answer with the number of its request. It ends with UNAVAILABLE and a NotLeader
+	// detail when this node does not lead (any more), and without error when it was idle
+	// for ten minutes. gRPC only.
+	Heartbeats(grpc.BidiStreamingServer[HeartbeatRequest, HeartbeatResponse]) error
 	// Checkin gives leases back; with no lease ids, all of them.
 	Checkin(context.Context, *CheckinRequest) (*CheckinResponse, error)
 	// Preview says what a checkout would get, and why not, without taking anything.
@@ -137,6 +178,12 @@ func (UnimplementedSeatsServer) Checkout(context.Context, *CheckoutRequest) (*Ch
 }
 func (UnimplementedSeatsServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedSeatsServer) RenewBatch(context.Context, *RenewBatchRequest) (*RenewBatchResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewBatch not implemented")
+}
+func (UnimplementedSeatsServer) Heartbeats(grpc.BidiStreamingServer[HeartbeatRequest, HeartbeatResponse]) error {
+	return status.Error(codes.Unimplemented, "method Heartbeats not implemented")
 }
 func (UnimplementedSeatsServer) Checkin(context.Context, *CheckinRequest) (*CheckinResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Checkin not implemented")
@@ -203,6 +250,31 @@ func _Seats_Renew_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _Seats_RenewBatch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewBatchRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SeatsServer).RenewBatch(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Seats_RenewBatch_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SeatsServer).RenewBatch(ctx, req.(*RenewBatchRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Seats_Heartbeats_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(SeatsServer).Heartbeats(&grpc.GenericServerStream[HeartbeatRequest, HeartbeatResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Seats_HeartbeatsServer = grpc.BidiStreamingServer[HeartbeatRequest, HeartbeatResponse]
 
 func _Seats_Checkin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CheckinRequest)
@@ -274,6 +346,10 @@ var Seats_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Seats_Renew_Handler,
 		},
 		{
+			MethodName: "RenewBatch",
+			Handler:    _Seats_RenewBatch_Handler,
+		},
+		{
 			MethodName: "Checkin",
 			Handler:    _Seats_Checkin_Handler,
 		},
@@ -286,7 +362,14 @@ var Seats_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Seats_Verify_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Heartbeats",
+			Handler:       _Seats_Heartbeats_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "seatkeeper/v1/seatkeeper.proto",
 }
 
