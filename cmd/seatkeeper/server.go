@@ -75,7 +75,7 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 	}
 	defer listener.Close()
 	fatal := make(chan string, 1)
-	node, err := cluster.Start(clusterConfig(l, log, registry, func(reason string) { fatal <- reason }))
+	node, err := cluster.Start(tune(clusterConfig(l, log, registry, func(reason string) { fatal <- reason })))
 	if err != nil {
 		return startError(err)
 	}
@@ -117,7 +117,7 @@ func clusterConfig(l *loadedConfig, log hclog.Logger, reg prometheus.Registerer,
 		APIAddress: advertised(l.API.Bind, l.API.Advertise),
 		Join:       l.Join, BootstrapExpect: l.BootstrapExpect, Insecure: l.Insecure,
 		AuditLog: l.Audit.File, SnapshotThreshold: uint64(l.Snapshots.Entries),
-		Version:  buildVersion(), Logger: log, Metrics: reg, Fatal: fatal,
+		Version: buildVersion(), Logger: log, Metrics: reg, Fatal: fatal,
 	}
 }
 

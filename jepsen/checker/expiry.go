@@ -36,7 +36,7 @@ func (r *Run) expiryInLog(j *jury) int {
 	leases := map[uint64]watched{}
 	renewed := map[string]renewal{}
 	n := 0
-	judge := func(e *history.Entry, id uint64) {
+	judge := func(e *history.Entry, id uint64, renewed map[string]renewal) {
 		x, ok := leases[id]
 		if !ok {
 			return
@@ -55,6 +55,15 @@ func (r *Run) expiryInLog(j *jury) int {
 		}
 	}
 	for _, e := range r.log.Entries {
+		// What was reclaimed in passing may have gone before the entry renewed its session;
+		// not if that renewal still showed it.
+		before, shown := map[string]renewal{}, map[uint64]bool{}
+		renew := func(session string) {
+			if _, again := before[session]; !again {
+				before[session] = renewed[session]
+			}
+			renewed[session] = renewal{e.NowNS, e.Index}
+		}
 		for i := range e.Commands {
 			c := &e.Commands[i]
 			if c.Result.Reason != "" || e.Stale {
@@ -63,9 +72,10 @@ func (r *Run) expiryInLog(j *jury) int {
 			switch c.Kind {
 			case history.KindCheckout:
 				if !c.Result.Replayed {
-					renewed[c.Session] = renewal{e.NowNS, e.Index}
+					renew(c.Session)
 				}
 				for _, x := range c.Result.Leases {
+					shown[x.ID] = true
 					if _, known := leases[x.ID]; !known && !c.Result.Replayed {
 						grace := x.GraceNS
 						if p := r.pool(x.Feature, x.Version); p != nil {
@@ -75,14 +85,27 @@ func (r *Run) expiryInLog(j *jury) int {
 					}
 				}
 			case history.KindRenew:
-				renewed[c.Session] = renewal{e.NowNS, e.Index}
+				renew(c.Session)
+				for _, x := range c.Result.Leases {
+					shown[x.ID] = true
+				}
+			case history.KindRenewMany:
+				for _, x := range c.Renewals {
+					if x.Reason == "" {
+						renew(x.Session)
+					}
+				}
 			case history.KindExpire:
-				judge(e, c.ID)
+				judge(e, c.ID, renewed)
 			}
 		}
 		for _, x := range r.log.ended[e.Index] {
 			if x.Reason == missed {
-				judge(e, x.ID)
+				last := renewed
+				if _, twice := before[leases[x.ID].session]; twice && !shown[x.ID] {
+					last = before
+				}
+				judge(e, x.ID, last)
 			}
 			delete(leases, x.ID)
 		}

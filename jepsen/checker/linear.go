@@ -47,7 +47,7 @@ func CheckLinear(r *Run, dir string) Verdict {
 			continue
 		}
 		patched += l.whole(p, steps[p.Feature], until)
-		w := l.windows(p, until)
+		w := l.windows(p, min(until, l.r.beforeRestores()))
 		windows, crowded, vague = windows+w.searched, crowded+w.crowded, vague+w.vague
 		if w.searched <= w.vague {
 			l.j.missing("pool %s: without the log %d windows could be searched, %d had more than %d processes and in %d too much was unanswered",

@@ -3,6 +3,7 @@ package checker
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/seatkeeper/seatkeeper/jepsen/history"
@@ -38,6 +39,7 @@ func (r *Run) onceInLog(j *jury, again map[perClient]int) int {
 	held := map[holder]uint64{}
 	where := map[uint64]holder{}
 	granted := map[perClient]int{}
+	wishes, got := r.wishes(), map[perWish]uint64{}
 	total := 0
 	for _, e := range r.log.Entries {
 		release(r.log.ended[e.Index], held, where) // what was reclaimed went first
@@ -58,12 +60,21 @@ func (r *Run) onceInLog(j *jury, again map[perClient]int) int {
 						j.guilty("entry %d: session %s asked for %d of %s and got %d", e.Index, c.Session, c.Items[n].Count, x.Feature, max(x.Count, len(x.Seats)))
 					}
 					held[h], where[x.ID] = x.ID, h
-					granted[perClient{c.InstanceID, x.Feature}]++
+					if w, ok := wishes[numbered{c.Session, c.Incarnation, c.Seq}]; ok {
+						w.feature = x.Feature
+						if other := got[w]; other != 0 && held[where[other]] == other {
+							j.guilty("entry %d: request %s of client %s gets lease %d of %s and has got lease %d, which lasts", e.Index, w.request, w.client, x.ID, x.Feature, other)
+						}
+						got[w] = x.ID
+					}
+					if k := (perClient{c.InstanceID, x.Feature}); !r.log.undone(e.Index, math.MaxUint64) {
+						granted[k]++ // what a restore took back may be asked for again
+					}
 				}
 				total += fresh
 				j.judged++
 				if k := (numbered{c.Session, c.Incarnation, c.Seq}); c.Seq != 0 && fresh > 0 {
-					if at, twice := effects[k]; twice {
+					if at, twice := effects[k]; twice && !r.log.undone(at, e.Index) {
 						j.guilty("entry %d: request %d of session %s takes seats again; it did at entry %d", e.Index, c.Seq, c.Session, at)
 					}
 					effects[k] = e.Index
@@ -75,6 +86,20 @@ func (r *Run) onceInLog(j *jury, again map[perClient]int) int {
 	}
 	r.perClient(j, granted, again)
 	return total
+}
+
+// perWish is what a logical client wants of a feature, however it asks for it.
+type perWish struct{ client, request, feature string }
+
+// wishes says which request of which client a numbered command of a session was.
+func (r *Run) wishes() map[numbered]perWish {
+	list := map[numbered]perWish{}
+	for _, p := range r.Pairs {
+		if op := p.Invoke; op.F == history.FCheckout && op.Session != "" && op.Seq != 0 && op.Request != "" {
+			list[numbered{op.Session, op.Incarnation, op.Seq}] = perWish{client: op.Client, request: op.Request}
+		}
+	}
+	return list
 }
 
 func release(list []history.AuditEnded, held map[holder]uint64, where map[uint64]holder) {

@@ -114,6 +114,8 @@ type Log struct {
 	Entries []*history.Entry // by index, without markers of snapshots
 	at      map[uint64]*history.Entry
 	ended   map[uint64][]history.AuditEnded // by index
+	// restores are the entries that went back to a backup, and what they went back to.
+	restores []restore
 	// Whole says that it begins with the first entry and has no hole.
 	Whole bool
 	Why   string // why it is not whole
@@ -172,6 +174,11 @@ func (l *Log) complete() {
 	l.ended = map[uint64][]history.AuditEnded{}
 	house := model.New()
 	for _, e := range l.Entries {
+		for i := range e.Commands {
+			if c := &e.Commands[i]; c.Kind == history.KindRestore && c.Restore != nil && c.Result.Reason == "" && !e.Stale {
+				l.restores = append(l.restores, restore{at: e.Index, to: c.Restore.Index})
+			}
+		}
 		if e.HasEnded {
 			l.ended[e.Index] = e.Ended
 		}

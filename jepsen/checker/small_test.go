@@ -36,6 +36,30 @@ func TestSmallRuns(t *testing.T) {
 		return history.Entry{Index: index, Term: 1, HasEnded: true, Ended: gone,
 			Commands: []history.Command{{Kind: history.KindKill, Result: history.CommandResult{Released: gone}}}}
 	}
+	// taken is a checkout by a session that a client keeps for a request of its own.
+	taken := func(index, id uint64, session string) history.Entry {
+		e := grant(index, id, index)
+		e.Commands[0].Session, e.Commands[0].Incarnation, e.Commands[0].Seq, e.Commands[0].InstanceID = session, 1, 1, "c"
+		e.Commands[0].Result.Leases[0].Seats = []int{int(id)}
+		return e
+	}
+	// unsure is a request whose answer never came, asked in that session.
+	unsure := func(request, session string) []history.Op {
+		return []history.Op{{Type: history.Invoke, F: history.FCheckout, Client: "c", Request: request, Session: session, Incarnation: 1, Seq: 1,
+			Value: &history.Checkout{Items: []history.Item{{Feature: "cad", Count: 1}}}}}
+	}
+	twice := [][]history.Op{unsure("c/1", "a"), unsure("c/1", "b"), unsure("c/2", "d")}
+	for i := range twice {
+		twice[i][0].Process = history.Process(i)
+	}
+	// reclaimed is an entry in which a checkout took the seat of a lease that ran out, and
+	// then its session sent a heartbeat.
+	reclaimed := func(at int64, shown ...history.AuditLease) history.Entry {
+		return history.Entry{Index: 9, Term: 1, NowNS: at, HasEnded: true, Ended: []history.AuditEnded{{ID: 1, Feature: "cad", Reason: missed}},
+			Commands: []history.Command{{Kind: history.KindCheckout, Session: "z", Result: history.CommandResult{Reason: "no_seats"}},
+				{Kind: history.KindRenew, Session: "a", Incarnation: 1, Result: history.CommandResult{Leases: shown}}}}
+	}
+	over := miniTest().Pools[0].LifespanNS + miniTest().Pools[0].GraceNS + sec
 	for _, c := range []struct {
 		name   string
 		ops    [][]history.Op
@@ -51,6 +75,10 @@ func TestSmallRuns(t *testing.T) {
 			[]history.Entry{grant(3, 1, 3), kill(4, 1), grant(5, 2, 5)}, CheckOnce, false},
 		{"a request is asked again and its lease is killed later", [][]history.Op{asked(0, 3, 1), asked(10, 5, 2)},
 			[]history.Entry{grant(3, 1, 3), grant(5, 2, 5), kill(6, 1)}, CheckOnce, true},
+		{"a request without an answer is asked again in the same session", twice, []history.Entry{taken(3, 1, "a")}, CheckOnce, false},
+		{"a request without an answer is asked again in another session", twice, []history.Entry{taken(3, 1, "a"), taken(4, 2, "b")}, CheckOnce, true},
+		{"a heartbeat comes after the reclaim in one entry", nil, []history.Entry{taken(3, 1, "a"), reclaimed(over)}, CheckExpiry, false},
+		{"a reclaim comes after the heartbeat in one entry", nil, []history.Entry{taken(3, 1, "a"), reclaimed(over, history.AuditLease{ID: 1})}, CheckExpiry, true},
 		{"nothing is in use and nobody holds anything", [][]history.Op{phase, answered(100*sec, 101*sec, 0, history.FStatus, 5, used(0))}, nil, CheckLeaks, false},
 		{"a seat is in use that nobody holds", [][]history.Op{phase, answered(100*sec, 101*sec, 0, history.FStatus, 5, used(1))}, nil, CheckLeaks, true},
 	} {

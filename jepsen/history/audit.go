@@ -55,6 +55,7 @@ type Lead struct {
 const (
 	KindCheckout      = "checkout"
 	KindRenew         = "renew"
+	KindRenewMany     = "renew_many"
 	KindCheckin       = "checkin"
 	KindExpire        = "expire"
 	KindExpireSession = "expire_session"
@@ -63,6 +64,8 @@ const (
 	KindRemove        = "remove_licence"
 	KindFence         = "fence"
 	KindTick          = "tick"
+	KindRestorePart   = "restore_part" // of a backup; it changes nothing
+	KindRestore       = "restore"
 )
 
 // Command is one command of an entry; which fields are set depends on Kind.
@@ -99,7 +102,34 @@ type Command struct {
 	Replace   bool         `edn:"replace,omitempty"`
 	LicenceID string       `edn:"licence-id,omitempty"` // remove_licence
 
+	Restore *AuditRestore `edn:"restore,omitempty"` // restore, restore_part
+	By      string        `edn:"by,omitempty"`      // kill, restore
+
+	Renewals []Renewal `edn:"renewals,omitempty"` // renew_many
+
 	Result CommandResult `edn:"result"`
+}
+
+// Renewal is one session of a renew_many and what came of it.
+type Renewal struct {
+	Session     string `edn:"session"`
+	Digest      string `edn:"digest,omitempty"`
+	Incarnation uint64 `edn:"incarnation,omitempty"`
+	Reason      string `edn:"reason,omitempty"` // why it was refused
+	Leases      int    `edn:"leases,omitempty"`
+	RemainingNS int64  `edn:"remaining-ns,omitempty"` // to the first deadline
+	News        bool   `edn:"news,omitempty"`         // something was lost and not told
+}
+
+// AuditRestore is the backup that a restore went back to: the state after the entry at
+// Index, with the chain hash Hash.
+type AuditRestore struct {
+	Sum       string `edn:"sum"`
+	Index     uint64 `edn:"index,omitempty"`
+	Hash      string `edn:"hash,omitempty"`
+	ClusterID string `edn:"cluster-id,omitempty"`
+	Offset    uint64 `edn:"offset,omitempty"`
+	Size      uint64 `edn:"size,omitempty"`
 }
 
 // CommandResult is what a command came to.

@@ -67,6 +67,36 @@ func (h *House) renew(c *history.Command) {
 	h.toldLost(c, s)
 }
 
+// renewMany is the heartbeat of many sessions, each judged by itself. It tells nothing of
+// what was lost, only whether there is something to tell.
+func (h *House) renewMany(c *history.Command) {
+	if !h.agree(c, "") {
+		return
+	}
+	for i := range c.Renewals {
+		x := &c.Renewals[i]
+		one := history.Command{Session: x.Session, Digest: x.Digest, Incarnation: x.Incarnation,
+			Result: history.CommandResult{Reason: x.Reason}}
+		s, reason := h.enter(&one)
+		if x.Reason != reason {
+			h.wrong("session %s answered %s, must be %s", x.Session, word(x.Reason), word(reason))
+		}
+		if x.Reason != "" || reason != "" {
+			continue
+		}
+		h.heartbeat(s)
+		remaining := s.life
+		for _, t := range s.tickets {
+			remaining = min(remaining, t.deadline()-h.Now)
+		}
+		news := slices.ContainsFunc(s.news, func(n news) bool { return !n.told })
+		if x.Leases != len(s.tickets) || x.RemainingNS != remaining || x.News != news {
+			h.wrong("session %s is told of %d leases for %d and news %v, must be %d, %d, %v",
+				x.Session, x.Leases, x.RemainingNS, x.News, len(s.tickets), remaining, news)
+		}
+	}
+}
+
 // toldLost checks the news of a heartbeat: everything that was not told yet, everything
 // the client wrongly believes in, and nothing that it holds.
 func (h *House) toldLost(c *history.Command, s *session) {

@@ -59,6 +59,8 @@ type House struct {
 	lifted      bool // tokens may be higher than the index says
 	dated       bool // some entitlement begins or ends
 
+	past []*history.Entry // all so far: a restore goes back to one of them
+
 	problems []Problem
 	at       uint64
 	command  int
@@ -95,6 +97,7 @@ func (h *House) Apply(e *history.Entry) []Problem {
 		h.current(e)
 	}
 	h.lastIndex, h.lastTerm, h.lastHash = e.Index, e.Term, e.Hash
+	h.past = append(h.past, e)
 	return h.problems
 }
 
@@ -189,6 +192,8 @@ func (h *House) carry(c *history.Command) {
 		h.checkout(c)
 	case history.KindRenew:
 		h.renew(c)
+	case history.KindRenewMany:
+		h.renewMany(c)
 	case history.KindCheckin:
 		h.checkin(c)
 	case history.KindExpire:
@@ -205,6 +210,9 @@ func (h *House) carry(c *history.Command) {
 		h.fence(c)
 	case history.KindTick:
 		h.agree(c, "")
+	case history.KindRestorePart: // it waits for its restore
+	case history.KindRestore:
+		h.restore(c)
 	default:
 		h.wrong("no such kind of command")
 	}

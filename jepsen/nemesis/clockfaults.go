@@ -15,7 +15,7 @@ import (
 
 func clockFamilies() []Family {
 	return []Family{
-		{Name: "clock-jump", For: processFor, Needs: bendable, begin: clockJump},
+		{Name: "clock-jump", For: processFor, Needs: bendable, begin: clockJump(-48*time.Hour, -time.Minute, 30*time.Second, time.Hour, 400*24*time.Hour)},
 		{Name: "clock-rate", For: 6 * time.Second, Needs: bendable, begin: clockRate},
 		{Name: "uptime-offset", For: time.Second, begin: uptimeOffset},
 	}
@@ -29,26 +29,27 @@ func bendable(*World) string {
 }
 
 // clockJump sets the wall clock of the leader's process forward or back.
-func clockJump(_ context.Context, a *attempt) (*active, error) {
-	x := a.leader()
-	if x == nil {
-		return nil, errNotNow
+func clockJump(jumps ...time.Duration) func(context.Context, *attempt) (*active, error) {
+	return func(_ context.Context, a *attempt) (*active, error) {
+		x := a.leader()
+		if x == nil {
+			return nil, errNotNow
+		}
+		jump := jumps[a.rng.IntN(len(jumps))]
+		one := []*node.Node{x}
+		f := &active{make: func(context.Context) error { return x.Bend(node.Clock{Jump: jump}) },
+			end: func(context.Context) (bool, string, error) {
+				shown, err := a.Probe.ServerTime(x)
+				off := time.Duration(shown-time.Now().Unix()) * time.Second
+				// Whole seconds, and the way of the answer.
+				bit := err == nil && (off-jump).Abs() <= 3*time.Second
+				if x.Running() {
+					err = x.Bend(node.Clock{})
+				}
+				return bit, fmt.Sprintf("%s shows a wall clock that is off by %v (%v were asked for)", x.Name, off, jump), err
+			}}
+		return f.on(one, nil), nil
 	}
-	jumps := []time.Duration{-48 * time.Hour, -time.Minute, 30 * time.Second, time.Hour, 400 * 24 * time.Hour}
-	jump := jumps[a.rng.IntN(len(jumps))]
-	one := []*node.Node{x}
-	f := &active{make: func(context.Context) error { return x.Bend(node.Clock{Jump: jump}) },
-		end: func(context.Context) (bool, string, error) {
-			shown, err := a.Probe.ServerTime(x)
-			off := time.Duration(shown-time.Now().Unix()) * time.Second
-			// Whole seconds, and the way of the answer.
-			bit := err == nil && (off-jump).Abs() <= 3*time.Second
-			if x.Running() {
-				err = x.Bend(node.Clock{})
-			}
-			return bit, fmt.Sprintf("%s shows a wall clock that is off by %v (%v were asked for)", x.Name, off, jump), err
-		}}
-	return f.on(one, nil), nil
 }
 
 // clockRate lets the leader's clocks run too fast or too slow, far beyond the margin

@@ -3,6 +3,7 @@
 package nemesis
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ func clusterFamilies() []Family {
 		{Name: "leader-flap", For: time.Second, Alone: true, begin: leaderFlap},
 		{Name: "membership", For: 2 * time.Second, begin: membership},
 		{Name: "empty-disk", For: 2 * time.Second, Alone: true, begin: emptyDisk},
+		{Name: "backup-restore", For: 30 * time.Second, Alone: true, begin: backupRestore},
 	}
 }
 
@@ -173,6 +175,36 @@ func emptyDisk(_ context.Context, a *attempt) (*active, error) {
 	return f.on(one, one), nil
 }
 
+// backupRestore makes a backup, lets the work go on, and restores it under the clients.
+func backupRestore(_ context.Context, a *attempt) (*active, error) {
+	var backup bytes.Buffer
+	f := &active{make: func(ctx context.Context) error {
+		c, err := a.admin()
+		if err != nil {
+			return err
+		}
+		defer c.Close(ctx)
+		return c.SaveSnapshot(ctx, &backup)
+	}, end: func(ctx context.Context) (bool, string, error) {
+		if backup.Len() == 0 {
+			return false, "no backup was made", nil
+		}
+		c, err := a.admin()
+		if err != nil {
+			return false, "", err
+		}
+		defer c.Close(ctx)
+		r, err := c.RestoreSnapshot(ctx, bytes.NewReader(backup.Bytes()), false)
+		if err != nil {
+			return false, fmt.Sprintf("a backup of %d bytes was not restored: %v", backup.Len(), err), nil
+		}
+		wait(ctx, time.Duration(r.CheckoutsWaitMs)*time.Millisecond) // the fence is part of it
+		return r.RaftIndex > r.BackupRaftIndex, fmt.Sprintf("the state of entry %d was restored at %d (%d sessions, %d leases); checkouts wait for %d ms",
+			r.BackupRaftIndex, r.RaftIndex, r.Sessions, r.Leases, r.CheckoutsWaitMs), nil
+	}}
+	return f, nil
+}
+
 // All are all families, those last that cannot be taken back.
 func All() []Family {
 	var all []Family
@@ -187,7 +219,7 @@ func Named(names ...string) ([]Family, error) {
 	var list []Family
 	for _, name := range names {
 		found := false
-		for _, f := range All() {
+		for _, f := range append(All(), Stories()...) {
 			if f.Name == name {
 				list, found = append(list, f), true
 			}

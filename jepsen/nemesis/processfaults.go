@@ -22,12 +22,12 @@ const (
 
 func processFamilies() []Family {
 	return []Family{
-		{Name: "kill", For: processFor, begin: kill},
+		{Name: "kill", For: processFor, begin: func(_ context.Context, a *attempt) (*active, error) { return a.kill(a.either()) }},
 		{Name: "pause", For: processFor, begin: func(_ context.Context, a *attempt) (*active, error) {
-			return a.standstill((*node.Node).Pause, (*node.Node).Resume)
+			return a.standstill(a.either(), (*node.Node).Pause, (*node.Node).Resume)
 		}},
 		{Name: "freeze", For: processFor, Needs: controller("freezer"), begin: func(_ context.Context, a *attempt) (*active, error) {
-			return a.standstill((*node.Node).Freeze, (*node.Node).Thaw)
+			return a.standstill(a.either(), (*node.Node).Freeze, (*node.Node).Thaw)
 		}},
 		{Name: "starve-cpu", For: processFor, Needs: controller("cpu"), begin: starveCPU},
 		{Name: "starve-memory", For: processFor, Needs: controller("memory"), begin: starveMemory},
@@ -51,8 +51,7 @@ func controller(name string) func(*World) string {
 }
 
 // kill ends the process and starts it again.
-func kill(_ context.Context, a *attempt) (*active, error) {
-	x := a.either()
+func (a *attempt) kill(x *node.Node) (*active, error) {
 	if x == nil {
 		return nil, errNotNow
 	}
@@ -68,8 +67,7 @@ func kill(_ context.Context, a *attempt) (*active, error) {
 }
 
 // standstill stops a process that does not notice, and lets it go on.
-func (a *attempt) standstill(stop, resume func(*node.Node) error) (*active, error) {
-	x := a.either()
+func (a *attempt) standstill(x *node.Node, stop, resume func(*node.Node) error) (*active, error) {
 	if x == nil {
 		return nil, errNotNow
 	}

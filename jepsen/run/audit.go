@@ -51,18 +51,24 @@ func whole(final, told *history.Audit) *history.Audit {
 	if !final.Entries[0].Snapshot {
 		return final
 	}
+	before := slices.DeleteFunc(once(told).Entries, func(e history.Entry) bool { return e.Index > begins })
+	return &history.Audit{Node: final.Node, Entries: append(before, final.Entries...)}
+}
+
+// once leaves out what a node told again after a restart. What it told otherwise than
+// before is kept, to be seen.
+func once(told *history.Audit) *history.Audit {
 	seen := map[uint64]string{}
-	var before []history.Entry
+	var list []history.Entry
 	for _, e := range told.Entries {
-		// After a restart entries are told again; told otherwise, both are kept to be seen.
-		if hash, again := seen[e.Index]; e.Snapshot || e.Index > begins || again && hash == e.Hash {
+		if hash, again := seen[e.Index]; e.Snapshot || again && hash == e.Hash {
 			continue
 		}
 		seen[e.Index] = e.Hash
-		before = append(before, e)
+		list = append(list, e)
 	}
-	slices.SortStableFunc(before, func(a, b history.Entry) int { return cmp.Compare(a.Index, b.Index) })
-	return &history.Audit{Node: final.Node, Entries: append(before, final.Entries...)}
+	slices.SortStableFunc(list, func(a, b history.Entry) int { return cmp.Compare(a.Index, b.Index) })
+	return &history.Audit{Node: told.Node, Entries: list}
 }
 
 // plainEntry brings one line into the history's form; nil for lines that are no entry.

@@ -1,44 +1,95 @@
 package run
 
-import "github.com/seatkeeper/seatkeeper/jepsen/workload"
+import (
+	"time"
+
+	"github.com/seatkeeper/seatkeeper/jepsen/workload"
+)
 
 // Mutant is a bug that is sown on purpose, and the checker that must see it.
 type Mutant struct {
-	// Guard is the rule that the server is built without (SEATKEEPER_BROKEN), Client
-	// the bug of the workload's own clients; one of them is set.
-	Guard, Client string
-	// Checkers are those that may see it: one is enough.
-	Checkers []string
-	// Faults are the families that bring it out.
-	Faults []string
-	What   string
+	Name string
+	// Broken are the rules that the servers do without (SEATKEEPER_BROKEN, see the guards
+	// of package lease), Client the bug of the workload's own clients; one of them is set.
+	Broken, Client string
+	// Checker is the one that must turn red, and be valid in the same scene without the bug.
+	Checker string
+	Scene   *Scene
+	What    string
 }
 
-// Mutants are the bugs that a run of the harness must find. Those that need hours, a
-// snapshot or a sleeping machine are shown by the simulator instead.
+// Scene is a short run that brings a bug out: who works, and what breaks.
+type Scene struct {
+	Name string
+	Crew workload.Crew
+	// Rate is how many operations a second one worker starts.
+	Rate float64
+	// Warm and After are load before the faults and after them.
+	Warm, After time.Duration
+	// Term, if set, is how long a lease lasts without a heartbeat, a third of it as grace.
+	Term time.Duration
+	// Faults are families, made one after the other; Last, if set, is how long each lasts.
+	Faults []string
+	Last   time.Duration
+	// SnapshotEntries, if set, is after how many entries servers make a snapshot.
+	SnapshotEntries int
+}
+
+// The scenes. Workers wait less than in a long run, so that seconds are enough.
+var (
+	// quiet breaks nothing: the bugs it is for show in ordinary work.
+	quiet = &Scene{Name: "quiet", Crew: workload.Crew{GRPC: 4, HTTP: 4, Reconnect: 2, Fenced: 2, Readers: 2}, Rate: 8, Warm: 8 * time.Second, Term: 3 * time.Second}
+	// staleReads: a leader that stood still wakes up among requests that wait for it.
+	staleReads = &Scene{Name: "stale-reads", Crew: workload.Crew{GRPC: 3, HTTP: 3, Readers: 16}, Rate: 15, Warm: 2 * time.Second, Term: 3 * time.Second, After: time.Second,
+		Faults: []string{"pause-leader", "pause-leader", "pause-leader", "pause-leader"}}
+	// lateBeats: most clients let their leases run out.
+	lateBeats = &Scene{Name: "late-beats", Crew: workload.Crew{GRPC: 3, Late: 8}, Rate: 4, Warm: 12 * time.Second, Term: 3 * time.Second}
+	// restarted: all nodes come back from snapshots, to clients that ask again.
+	restarted = &Scene{Name: "restarted", Crew: workload.Crew{GRPC: 6, HTTP: 3, Reconnect: 3, Readers: 2}, Rate: 10, Warm: 3 * time.Second, Term: 3 * time.Second, After: 5 * time.Second,
+		Faults: []string{"answers-lost-restart"}, SnapshotEntries: 8}
+	// asksAgain: requests come in and their answers do not get out.
+	asksAgain = &Scene{Name: "asks-again", Crew: workload.Crew{GRPC: 6, HTTP: 3, Reconnect: 3}, Rate: 8, Warm: 2 * time.Second, After: 4 * time.Second,
+		Faults: []string{"answers-lost", "answers-lost"}}
+	// clockAhead: the leader's wall clock is put forward by an hour.
+	clockAhead = &Scene{Name: "clock-ahead", Crew: workload.Crew{GRPC: 4, HTTP: 2, Readers: 2}, Rate: 8, Warm: 8 * time.Second, Term: 3 * time.Second, After: 2 * time.Second,
+		Faults: []string{"clock-ahead"}}
+	// newLeaders: leadership moves to a process that is young, and back.
+	newLeaders = &Scene{Name: "new-leaders", Crew: workload.Crew{GRPC: 4, HTTP: 2, Readers: 2}, Rate: 8, Warm: 8 * time.Second, Term: 3 * time.Second, After: 2 * time.Second,
+		Faults: []string{"leader-of-another-age"}}
+	// stalledDisk: the leader can commit nothing for longer than a step of cluster time, and
+	// not long enough to give up.
+	stalledDisk = &Scene{Name: "stalled-disk", Crew: workload.Crew{GRPC: 4, HTTP: 2, Readers: 2}, Rate: 8, Warm: 8 * time.Second, Term: 3 * time.Second, After: 3 * time.Second,
+		Faults: []string{"hung-disk", "hung-disk"}, Last: 3700 * time.Millisecond}
+	// powerCut: the power fails for all nodes at once.
+	powerCut = &Scene{Name: "power-cut", Crew: workload.Crew{GRPC: 4, HTTP: 4, Readers: 2}, Rate: 8, Warm: 3 * time.Second, Term: 3 * time.Second, After: 2 * time.Second,
+		Faults: []string{"power-all"}}
+	// lateAnswers: what clients heard last was old when they heard it.
+	lateAnswers = &Scene{Name: "late-answers", Crew: workload.Crew{GRPC: 9, HTTP: 3}, Rate: 8, Warm: 2 * time.Second, Term: 3 * time.Second, After: time.Second,
+		Faults: []string{"late-answers-cut", "late-answers-cut"}}
+	// newDisk: a node with an empty disk is asked for its vote by one that is behind.
+	newDisk = &Scene{Name: "new-disk", Crew: workload.Crew{GRPC: 4, HTTP: 4, Readers: 2}, Rate: 8, Warm: 2 * time.Second, Term: 3 * time.Second, After: 2 * time.Second,
+		Faults: []string{"empty-disk-votes"}}
+)
+
+// Mutants are the bugs that the harness must find.
 func Mutants() []Mutant {
 	return []Mutant{
-		{Guard: "capacity", Checkers: []string{"C3", "C1"}, Faults: []string{"kill"}, What: "one seat more than there are"},
-		{Guard: "token", Checkers: []string{"C4"}, Faults: []string{"kill"}, What: "fencing tokens do not grow"},
-		{Guard: "release", Checkers: []string{"C5", "C1"}, Faults: []string{"kill"}, What: "a check-in frees nothing"},
-		{Guard: "verify-read", Checkers: []string{"C12", "C2"}, Faults: []string{"partition-leader", "pause", "partition-leader", "pause"}, What: "reads without a leader check"},
-		{Guard: "expire-time", Checkers: []string{"C10", "C3", "C1"}, Faults: []string{"pause", "kill"}, What: "a lease is reclaimed before its time"},
-		{Guard: "expire-rev", Checkers: []string{"C10", "C3", "C1"}, Faults: []string{"client-cut", "client-cut", "client-cut"}, What: "a renewed lease is reclaimed"},
-		{Guard: "monotonic", Checkers: []string{"C11", "C10"}, Faults: []string{"clock-jump", "clock-jump", "clock-jump"}, What: "leader time from the wall clock"},
-		{Guard: "rebase", Checkers: []string{"C11", "C10", "C1"}, Faults: []string{"kill", "partition-leader", "kill"}, What: "a new leader's time does not go on from the committed one"},
-		{Guard: "lost-time", Checkers: []string{"C11", "C10", "C3"}, Faults: []string{"pause", "hung-disk", "pause"}, What: "time in which nobody could commit is caught up"},
-		{Guard: "seq", Checkers: []string{"C6", "C1"}, Faults: []string{"retry-storm", "loss", "retry-storm"}, What: "the same request has its effect again"},
-		{Guard: "reattach", Checkers: []string{"C6", "C1"}, Faults: []string{"retry-storm"}, What: "asking again for what is held takes another seat"},
-		{Guard: "incarnation", Checkers: []string{"C1", "C6"}, Faults: []string{"kill"}, What: "an older run of a client is not fenced"},
-		{Client: workload.BugReceipt, Checkers: []string{"C3"}, Faults: []string{"client-delay", "client-delay"}, What: "a client counts its deadline from the answer"},
-		{Client: workload.BugNewRequest, Checkers: []string{"C6"}, Faults: []string{"retry-storm", "loss", "client-cut"}, What: "a client asks again as somebody else"},
+		{Name: "capacity", Broken: "capacity", Checker: "C3", Scene: quiet, What: "one seat more is granted than there are"},
+		{Name: "stale-read", Broken: "verify-read", Checker: "C12", Scene: staleReads, What: "reads are answered without a leader check"},
+		{Name: "expire-unchecked", Broken: "epoch,term,expire-token,expire-rev,expire-time", Checker: "C10", Scene: lateBeats,
+			What: "leases are reclaimed unjudged: no look at term, revision or time, and a leader that is early"},
+		{Name: "clock-in-apply", Broken: "stamp", Checker: "C7", Scene: quiet, What: "Apply reads the clock of its own machine"},
+		{Name: "map-order", Broken: "order", Checker: "C7", Scene: quiet, What: "Apply goes through leases in a map's order"},
+		{Name: "dedupe-not-saved", Broken: "dedupe-saved", Checker: "C1", Scene: restarted, What: "snapshots lack what was answered last"},
+		{Name: "dedupe-by-connection", Broken: "seq,stale-seq,reattach", Checker: "C6", Scene: asksAgain, What: "on another connection a request asked again takes effect again"},
+		{Name: "token", Broken: "token", Checker: "C4", Scene: quiet, What: "fencing tokens come from a counter that does not last"},
+		{Name: "wall-clock", Broken: "monotonic", Checker: "C11", Scene: clockAhead, What: "the leader's time is its wall clock"},
+		{Name: "time-restarts", Broken: "rebase", Checker: "C11", Scene: newLeaders, What: "a new leader counts time from its own start"},
+		{Name: "time-caught-up", Broken: "lost-time", Checker: "C11", Scene: stalledDisk, What: "time in which nobody could commit is made up for"},
+		{Name: "no-sync", Broken: "sync", Checker: "C8", Scene: powerCut, What: "the log is acknowledged before it is on the disk"},
+		{Name: "forgets-check-in", Broken: "release", Checker: "C1", Scene: quiet, What: "a check-in frees nothing"},
+		{Name: "deadline-from-answer", Client: workload.BugReceipt, Checker: "C3", Scene: lateAnswers, What: "a client counts its deadline from the answer"},
+		{Name: "new-request-id", Client: workload.BugNewRequest, Checker: "C6", Scene: asksAgain, What: "a client asks again as somebody else"},
+		{Name: "empty-disk-votes", Broken: "identity", Checker: "C8", Scene: newDisk, What: "an emptied node passes for the one it was"},
 	}
-}
-
-// Name is what the mutant is called in tables.
-func (m Mutant) Name() string {
-	if m.Guard != "" {
-		return m.Guard
-	}
-	return "client-" + m.Client
 }

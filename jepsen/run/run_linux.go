@@ -42,6 +42,11 @@ type Config struct {
 	Bug string
 	// Idle leaves the workers out: a run in which nothing happens.
 	Idle bool
+	// Scene, if set, makes this a short run with workers and faults of its own.
+	Scene *Scene
+	// Only names the checkers that a scene is for; with Early it ends when one is red.
+	Only  []string
+	Early bool
 	// Log is told in words what happens.
 	Log func(format string, args ...any)
 }
@@ -109,7 +114,9 @@ func Execute(ctx context.Context, cfg Config) (err error) {
 	if err := w.found(ctx); err != nil {
 		return err
 	}
-	load, err := w.begin(ctx)
+	working, stopWork := context.WithCancel(ctx)
+	defer stopWork()
+	load, err := w.begin(working)
 	if err != nil {
 		return err
 	}
@@ -120,7 +127,11 @@ func Execute(ctx context.Context, cfg Config) (err error) {
 	defer stopWatching()
 	go w.probe.Watch(watching, w.rec.Now)
 
-	err = w.phases(ctx, nem, load)
+	if cfg.Scene != nil {
+		err = w.scene(ctx, nem, func() error { stopWork(); return load.Wait() })
+	} else {
+		err = w.phases(ctx, nem, load)
+	}
 	stopWatching()
 	return errors.Join(err, w.store(nem))
 }
@@ -134,8 +145,8 @@ func (w *world) found(ctx context.Context) error {
 	if err := w.probe.WaitHealthy(ctx, startWait, w.cluster.Nodes...); err != nil {
 		return err
 	}
-	files := map[string][]node.Pool{"": pools()}
-	for i := range tenants {
+	files := map[string][]node.Pool{"": w.pools()}
+	for i := range w.tenants() {
 		files[tenant(i)] = []node.Pool{{Feature: workload.CrowdFeature(tenant(i)), Count: 4, Lifespan: lifespan, Grace: grace}}
 	}
 	c, err := client.New(client.Config{Addresses: w.cluster.Addresses(), Dial: dialFrom(w.cluster.Group("spare"))})
@@ -171,6 +182,20 @@ func install(ctx context.Context, c *client.Client, signed []byte) error {
 	}
 }
 
+func (w *world) pools() []node.Pool {
+	if w.cfg.Scene != nil {
+		return w.cfg.Scene.pools()
+	}
+	return pools()
+}
+
+func (w *world) tenants() int {
+	if w.cfg.Scene != nil {
+		return 0
+	}
+	return tenants
+}
+
 func tenant(i int) string { return fmt.Sprintf("crowd-%d", i+1) }
 
 func dialFrom(g *node.Group) func(ctx context.Context, address string) (net.Conn, error) {
@@ -183,9 +208,12 @@ func dialFrom(g *node.Group) func(ctx context.Context, address string) (net.Conn
 func (w *world) begin(ctx context.Context) (*workload.Workers, error) {
 	cfg := workload.Config{Addresses: w.cluster.Addresses(), Seed: w.cfg.Seed, Rate: w.cfg.Rate, Pools: map[string]int{"cad": 5, "solver": 3, "mesh": 2},
 		Guarded: guarded, Bug: w.cfg.Bug, Dir: filepath.Join(w.cfg.Dir, "clients"),
-		SDK: 3, GRPC: 3, HTTP: 3, Reconnect: 2, Crash: 2, Fenced: 2, Readers: 2, Surge: 6}
-	if w.cfg.Idle {
-		cfg.SDK, cfg.GRPC, cfg.HTTP, cfg.Reconnect, cfg.Crash, cfg.Fenced, cfg.Readers, cfg.Surge = 0, 0, 0, 0, 0, 0, 0, 0
+		Crew: workload.Crew{SDK: 3, GRPC: 3, HTTP: 3, Reconnect: 2, Crash: 2, Fenced: 2, Readers: 2, Surge: 6}}
+	switch {
+	case w.cfg.Idle:
+		cfg.Crew = workload.Crew{}
+	case w.cfg.Scene != nil:
+		cfg.Crew = w.cfg.Scene.Crew
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
@@ -193,7 +221,7 @@ func (w *world) begin(ctx context.Context) (*workload.Workers, error) {
 	for _, n := range w.cluster.Nodes {
 		cfg.Names = append(cfg.Names, n.Name)
 	}
-	for i := range tenants {
+	for i := range w.tenants() {
 		cfg.Tenants = append(cfg.Tenants, tenant(i))
 	}
 	for _, g := range w.cluster.Groups[:3] {
@@ -232,7 +260,7 @@ func (w *world) describe(load workload.Config, concurrency int) {
 	for _, f := range w.cfg.Families {
 		w.test.Nemesis = append(w.test.Nemesis, f.Name)
 	}
-	for _, p := range pools() {
+	for _, p := range w.pools() {
 		w.test.Pools = append(w.test.Pools, checker.Pool{Tenant: "default", Feature: p.Feature, Version: "1.0", Total: p.Count,
 			LifespanNS: int64(p.Lifespan), GraceNS: int64(p.Grace)})
 	}
@@ -302,6 +330,9 @@ func (w *world) store(nem *nemesis.Nemesis) error {
 		events = append(events, c)
 	}
 	errs = append(errs, writeLines(w.cfg.Dir, nemesisFile, events))
+	if w.cfg.Scene != nil {
+		errs = append(errs, w.stopAll())
+	}
 	for _, n := range w.cluster.Nodes {
 		errs = append(errs, n.Stop())
 	}

@@ -102,9 +102,9 @@ func TestAFolderThatHoldsARunIsNotWrittenOver(t *testing.T) {
 func TestEveryMutantNamesAKnownChecker(t *testing.T) {
 	seen := map[string]bool{}
 	for _, m := range Mutants() {
-		if seen[m.Name()] || (m.Guard == "") == (m.Client == "") || len(m.Checkers) == 0 || len(m.Faults) == 0 {
+		if seen[m.Name] || (m.Broken == "") == (m.Client == "") || m.Checker == "" || m.Scene == nil || m.What == "" {
 			t.Errorf("mutant %+v", m)
 		}
-		seen[m.Name()] = true
+		seen[m.Name] = true
 	}
 }

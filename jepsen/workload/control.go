@@ -66,8 +66,7 @@ type Config struct {
 	Seed   uint64
 	// Rate is how many operations a second one worker starts, on average.
 	Rate float64
-	// How many workers of each kind there are.
-	SDK, GRPC, HTTP, Reconnect, Crash, Fenced, Readers, Surge int
+	Crew
 	// Pools are the features of the seats workload, with how often each is asked for.
 	Pools map[string]int
 	// Guarded is the feature of the fenced resource.
@@ -81,6 +80,16 @@ type Config struct {
 	Dir string
 }
 
+// Crew is how many workers of each kind there are. Late is for scenes that need it.
+type Crew struct {
+	SDK, GRPC, HTTP, Reconnect, Crash, Fenced, Readers, Surge, Late int
+}
+
+// Workers is how many these are.
+func (c Crew) Workers() int {
+	return c.SDK + c.GRPC + c.HTTP + c.Reconnect + c.Crash + c.Fenced + c.Readers + c.Surge + c.Late
+}
+
 // The bugs that clients can be given.
 const (
 	// BugReceipt counts a lease's time from the answer, not from the request.
@@ -92,11 +101,6 @@ const (
 // CrowdFeature is what the crowd asks for in a tenant: every pool of a run has a name of
 // its own.
 func CrowdFeature(tenant string) string { return tenant + "-seat" }
-
-// Workers is how many workers a config makes.
-func (c Config) Workers() int {
-	return c.SDK + c.GRPC + c.HTTP + c.Reconnect + c.Crash + c.Fenced + c.Readers + c.Surge
-}
 
 // worker is what all kinds have.
 type worker struct {
@@ -140,6 +144,7 @@ func Start(ctx context.Context, cfg Config, rec *Recorder) (*Workers, error) {
 		{"fenced", "grpc", cfg.Fenced, func(ctx context.Context, x *worker) error { return runFenced(ctx, x, w.Resource) }},
 		{"reader", "http", cfg.Readers, runReader},
 		{"surge", "grpc", cfg.Surge, runSurge},
+		{"late", "grpc", cfg.Late, runLate},
 	}
 	for _, k := range kinds {
 		for i := range k.count {

@@ -103,8 +103,12 @@ func (h *holder) sweep() {
 	}
 }
 
-// confirm takes in a lease of an answer to what was sent at sent.
+// confirm takes in a lease of an answer to what was sent at sent. One that is being given
+// back is nobody's any more, whether the cluster knows that already or not.
 func (h *holder) confirm(sent client.Instant, l *pb.Lease) {
+	if h.returning(l.Id) {
+		return
+	}
 	if h.bug == BugReceipt {
 		sent = client.SystemClock()
 	}
@@ -122,6 +126,15 @@ func (h *holder) confirm(sent client.Instant, l *pb.Lease) {
 	if left := x.belief.Remaining(now); left > 0 {
 		h.voice.fact(history.FBelieve, h.id, &history.Believe{Lease: x.lease, At: h.voice.r.Now(), Until: at + int64(left)})
 	}
+}
+
+// returning says whether a check-in without an answer may have been about the lease.
+func (h *holder) returning(id uint64) bool {
+	if h.again == nil || h.again.checkin == nil {
+		return false
+	}
+	refs := h.again.checkin.Refs
+	return len(refs) == 0 || slices.ContainsFunc(refs, func(r *pb.LeaseRef) bool { return r.Id == id })
 }
 
 func leaseOf(l *pb.Lease) history.Lease {

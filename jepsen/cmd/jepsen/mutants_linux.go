@@ -54,7 +54,7 @@ func (c *cli) mutants(ctx context.Context) int {
 	}
 	var table bytes.Buffer
 	printTable(&table, rows)
-	fmt.Fprintf(&table, "%d bugs, %.0f s\n", len(list), time.Since(began).Seconds())
+	fmt.Fprintf(&table, "%d bugs, %.0f s, seed %d\n", len(list), time.Since(began).Seconds(), c.seed)
 	fmt.Fprintf(c.out, "\n%s", table.String())
 	path := filepath.Join(c.store, began.UTC().Format("20060102T150405")+"-mutants.txt")
 	if err := os.WriteFile(path, table.Bytes(), 0o644); err != nil {
@@ -83,7 +83,7 @@ func (c *cli) try(ctx context.Context, name string, s *run.Scene, m run.Mutant, 
 		if err != nil {
 			return nil, err
 		}
-		cfg.Seed, cfg.Bug = c.seed+uint64(n), m.Client
+		cfg.Seed, cfg.Bug, cfg.Early = c.seed+uint64(n), m.Client, m.Name != ""
 		if m.Broken != "" {
 			cfg.Env = []string{"SEATKEEPER_BROKEN=" + m.Broken}
 		}
@@ -115,44 +115,50 @@ func (c *cli) control(ctx context.Context, s *run.Scene, list []run.Mutant) (row
 	}
 	t, err := c.try(ctx, "none-"+s.Name, s, run.Mutant{}, names...)
 	for _, name := range names {
-		r := row(run.Mutant{Name: "(none)", What: "nothing: " + s.Name, Checker: name, Scene: s}, t, err)
-		switch {
-		case r.code != checker.ExitValid:
-		case t.Of(name).Result == checker.Valid && t.Unsure == "":
-			r.verdict = "valid"
-		case t.Of(name).Result == checker.Invalid:
-			r.verdict, r.code = "RED WITHOUT A BUG", checker.ExitNotConclusive
-		default:
-			r.verdict, r.code = "not conclusive", checker.ExitNotConclusive
-		}
-		rows = append(rows, r)
+		rows = append(rows, controlRow(run.Mutant{Name: "(none)", What: "nothing: " + s.Name, Checker: name, Scene: s}, t, err))
 	}
 	return c.tell(rows...)
+}
+
+// controlRow judges a scene without a bug: the checker must find it valid.
+func controlRow(m run.Mutant, t *run.Trial, err error) mutantRow {
+	r := row(m, t, err)
+	switch {
+	case err != nil:
+	case t.Of(m.Checker).Result == checker.Invalid:
+		r.verdict = "RED WITHOUT A BUG"
+	case t.Of(m.Checker).Result == checker.Valid && t.Unsure == "":
+		r.verdict, r.code = "valid", checker.ExitValid
+	}
+	return r
 }
 
 // mutant plays the scene of a bug.
 func (c *cli) mutant(ctx context.Context, m run.Mutant) mutantRow {
 	t, err := c.try(ctx, m.Name, m.Scene, m, m.Checker)
+	return c.tell(sownRow(m, t, err))[0]
+}
+
+// sownRow judges the scene of a bug: the checker must find it invalid.
+func sownRow(m run.Mutant, t *run.Trial, err error) mutantRow {
 	r := row(m, t, err)
 	switch {
-	case r.code != checker.ExitValid:
+	case err != nil:
 	case t.Of(m.Checker).Result == checker.Invalid:
-		r.verdict = "red"
+		r.verdict, r.code = "red", checker.ExitValid
 	case t.Of(m.Checker).Result == checker.Valid && t.Unsure == "":
 		r.verdict, r.code = "NOT SEEN", checker.ExitInvalid
-	default:
-		r.verdict, r.code = "not conclusive", checker.ExitNotConclusive
 	}
-	c.tell(r)
 	return r
 }
 
-// row is what is known whatever the verdict.
+// row is what is known whatever the verdict; there is none yet.
 func row(m run.Mutant, t *run.Trial, err error) mutantRow {
-	r := mutantRow{bug: m.Name, what: m.What, faults: strings.Join(slices.Compact(slices.Clone(m.Scene.Faults)), ", "), checker: m.Checker}
+	r := mutantRow{bug: m.Name, what: m.What, faults: strings.Join(slices.Compact(slices.Clone(m.Scene.Faults)), ", "), checker: m.Checker,
+		verdict: "not conclusive", code: checker.ExitNotConclusive}
 	r.faults = cmp.Or(r.faults, "none")
 	if err != nil {
-		r.verdict, r.evidence, r.code = "not conclusive", err.Error(), checker.ExitNotConclusive
+		r.evidence = err.Error()
 		return r
 	}
 	v := t.Of(m.Checker)
