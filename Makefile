@@ -78,7 +78,7 @@ SHORT := kill,partition-leader,pause,power-one-torn,power-all,full-disk,clock-ju
 
 .PHONY: jepsen-short
 jepsen-short: jepsen-build ## the harness with a few faults, where it can run (root); else says why not
-	@if bin/jepsen-harness can; then bin/jepsen-harness run -nodes $(NODES) $(if $(SEED),-seed $(SEED)) -faults $(SHORT); \
+	@if bin/jepsen-harness can; then bin/jepsen-harness run -nodes $(NODES) -rate 8 $(if $(SEED),-seed $(SEED)) -faults $(SHORT); \
 	else echo 'THE HARNESS WAS NOT RUN'; fi
 
 .PHONY: jepsen-long
@@ -88,7 +88,7 @@ jepsen-long: jepsen-build ## mix faults for HOURS=n on NODES=n with SEED=s (root
 .PHONY: jepsen-mutants
 jepsen-mutants: jepsen-build ## each sown bug must turn its checker red (root), MUTANTS=a,b chooses
 	@CGO_ENABLED=0 go build -trimpath -tags mutants -o bin/seatkeeper-mutants ./cmd/seatkeeper
-	@bin/jepsen-harness mutants -binary bin/seatkeeper-mutants $(if $(MUTANTS),-mutants $(MUTANTS))
+	@bin/jepsen-harness mutants -binary bin/seatkeeper-mutants $(if $(SEED),-seed $(SEED)) $(if $(MUTANTS),-mutants $(MUTANTS))
 
 .PHONY: jepsen-replay
 jepsen-replay: jepsen-build ## judge a stored run again, RUN=folder
@@ -97,6 +97,16 @@ jepsen-replay: jepsen-build ## judge a stored run again, RUN=folder
 .PHONY: jepsen-clean
 jepsen-clean: jepsen-build ## take away what a crashed run left on this machine (root)
 	@bin/jepsen-harness clean
+
+.PHONY: peers-build
+peers-build:
+	@cd jepsen/peers && CGO_ENABLED=0 go build -trimpath -o $(CURDIR)/bin/peers .
+
+.PHONY: bench
+bench: build peers-build ## measure beside etcd and Redis in turn, write BENCHMARKS.md; QUICK=1 only tries it (needs redis-server)
+	@command -v redis-server >/dev/null || { echo 'redis-server is missing: apt-get install redis-server' >&2; exit 1; }
+	@bin/peers compare -seatkeeper bin/seatkeeper -keep bin/bench.json \
+	  $(if $(QUICK),-quick -out bin/bench-quick.md -plots bin/bench-quick,-out BENCHMARKS.md -plots docs/bench)
 
 .PHONY: check
 check: fmt vet staticcheck gen-check cross arrows guards test ## all checks: format, vet, staticcheck, generated code, platforms, arrows, race, short simulation

@@ -118,7 +118,7 @@ defaults ("seatkeeper config show" says which). Exit codes: 0 ok, 1 error, 2 usa
 	grouped("seats", a.runCommand(), a.checkoutCommand(), a.checkinCommand(), a.renewCommand(),
 		a.previewCommand(), a.verifyCommand())
 	grouped("look", a.statusCommand(), a.leasesCommand(), a.killCommand(), a.usageCommand(),
-		a.licenseCommand(), a.membersCommand(), a.operatorCommand())
+		a.licenseCommand(), a.membersCommand(), a.operatorCommand(), a.snapshotCommand(), a.benchCommand())
 	root.AddCommand(a.versionCommand(), a.demoCommand(), a.debugCommand())
 	return root
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/seatkeeper/seatkeeper/bench/load"
 	"github.com/seatkeeper/seatkeeper/lease/license"
 )
 
@@ -52,6 +53,7 @@ type devNode struct {
 	Config string
 
 	binary string
+	cpus   []int // that the process may use; empty: all
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process has ended
 }
@@ -345,7 +347,7 @@ func (n *devNode) start() error {
 		// process: the thread must stay for as long as the child.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := cmd.Start()
+		err := startOn(n.cpus, cmd)
 		started <- err
 		if err == nil {
 			_ = cmd.Wait()
@@ -357,6 +359,20 @@ func (n *devNode) start() error {
 	}
 	n.cmd, n.exited = cmd, exited
 	return nil
+}
+
+// startOn starts a process that may use only some CPUs. The calling goroutine is
+// locked to its thread, from which the process inherits them.
+func startOn(cpus []int, cmd *exec.Cmd) error {
+	if len(cpus) == 0 {
+		return cmd.Start()
+	}
+	undo, err := load.PinThread(cpus)
+	if err != nil {
+		return err
+	}
+	defer undo()
+	return cmd.Start()
 }
 
 // withoutSettings drops our own variables, so that a developer's shell does not

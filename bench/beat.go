@@ -1,0 +1,190 @@
+package bench
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/seatkeeper/seatkeeper/bench/load"
+	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
+)
+
+// messages makes the heartbeats of one client, its sessions in turn. It is used by one
+// goroutine.
+type messages struct {
+	w        *Wire
+	i        int
+	sessions []*holder
+	per      int
+	batched  bool
+	next     int
+	ready    map[int]*pb.RenewBatchRequest // by the first session: they never change
+}
+
+// one renews the next session.
+func (m *messages) one() *pb.RenewRequest {
+	h := m.sessions[m.next]
+	m.next = (m.next + 1) % len(m.sessions)
+	return &pb.RenewRequest{SessionId: h.id, SessionSecret: h.secret, Incarnation: h.incarnation, Tenant: h.tenant}
+}
+
+// batch renews the next sessions, at most as many as there are.
+func (m *messages) batch() *pb.RenewBatchRequest {
+	from := m.next
+	to := min(from+m.per, len(m.sessions))
+	m.next = to % len(m.sessions)
+	if r := m.ready[from]; r != nil {
+		return r
+	}
+	r := &pb.RenewBatchRequest{Tenant: m.sessions[from].tenant}
+	for _, h := range m.sessions[from:to] {
+		id, err := hex.DecodeString(h.id)
+		if err != nil {
+			panic(err) // we minted it
+		}
+		r.SessionIds = append(r.SessionIds, id...)
+		r.SessionSecrets = append(r.SessionSecrets, h.secret...)
+	}
+	if m.ready == nil {
+		m.ready = map[int]*pb.RenewBatchRequest{}
+	}
+	m.ready[from] = r
+	return r
+}
+
+// judged counts the results of a batch.
+func judged(m *load.Meter, r *pb.RenewBatchResponse) {
+	renewed := 0
+	for _, result := range r.Results {
+		if result == pb.RenewResult_RENEW_RESULT_RENEWED {
+			renewed++
+		} else {
+			m.Error(result.String())
+		}
+	}
+	m.Units(renewed)
+}
+
+// beater renews by one call each.
+type beater struct{ *messages }
+
+func (b *beater) Do(ctx context.Context, _ *load.Meter) error {
+	cc, err := b.w.conn(b.i)
+	if err != nil {
+		return load.Fatal(err)
+	}
+	call, cancel := b.w.target.call(ctx)
+	defer cancel()
+	_, err = pb.NewSeatsClient(cc).Renew(call, b.one())
+	return b.w.reasoned(ctx, err)
+}
+
+func (b *beater) Close(context.Context) {}
+
+// batchBeater renews many by one call.
+type batchBeater struct{ *messages }
+
+func (b *batchBeater) Do(ctx context.Context, m *load.Meter) error {
+	cc, err := b.w.conn(b.i)
+	if err != nil {
+		return load.Fatal(err)
+	}
+	call, cancel := b.w.target.call(ctx)
+	defer cancel()
+	answer, err := pb.NewSeatsClient(cc).RenewBatch(call, b.batch())
+	if err != nil {
+		return b.w.reasoned(ctx, err)
+	}
+	judged(m, answer)
+	return nil
+}
+
+func (b *batchBeater) Close(context.Context) {}
+
+// streamBeater has a stream with several messages on their way. An operation is one
+// answer; answers may come in any order.
+type streamBeater struct {
+	*messages
+	window int
+	stream grpc.BidiStreamingClient[pb.HeartbeatRequest, pb.HeartbeatResponse]
+	cancel context.CancelFunc
+	number uint64
+	sent   map[uint64]time.Time
+}
+
+// openStream opens the stream of one client; it outlives ctx.
+func openStream(ctx context.Context, m *messages, window int) (*streamBeater, error) {
+	s := &streamBeater{messages: m, window: window}
+	return s, s.open(ctx)
+}
+
+func (s *streamBeater) open(ctx context.Context) error {
+	cc, err := s.w.conn(s.i)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(s.w.target.signed(context.WithoutCancel(ctx)))
+	stream, err := pb.NewSeatsClient(cc).Heartbeats(ctx)
+	if err != nil {
+		cancel()
+		return err
+	}
+	s.stream, s.cancel, s.sent = stream, cancel, map[uint64]time.Time{}
+	return nil
+}
+
+func (s *streamBeater) Do(ctx context.Context, m *load.Meter) error {
+	// What ends the step ends the stream too, or an answer that never comes would
+	// keep us here.
+	defer context.AfterFunc(ctx, s.cancel)()
+	for len(s.sent) < s.window {
+		s.number++
+		s.sent[s.number] = time.Now()
+		if err := s.stream.Send(s.message()); err != nil {
+			break // Recv says why
+		}
+	}
+	answer, err := s.stream.Recv()
+	if err != nil {
+		return s.broken(ctx, err)
+	}
+	if s.window > 1 {
+		m.Sent(s.sent[answer.Number])
+	}
+	delete(s.sent, answer.Number)
+	switch of := answer.Of.(type) {
+	case *pb.HeartbeatResponse_Batch:
+		judged(m, of.Batch)
+	case *pb.HeartbeatResponse_Problem:
+		return &load.Reasoned{Reason: of.Problem.Reason, Pause: time.Duration(of.Problem.RetryAfterMs) * time.Millisecond, Err: errors.New(of.Problem.Message)}
+	}
+	return nil
+}
+
+func (s *streamBeater) message() *pb.HeartbeatRequest {
+	r := &pb.HeartbeatRequest{Number: s.number}
+	if s.batched {
+		r.Of = &pb.HeartbeatRequest_Batch{Batch: s.batch()}
+	} else {
+		r.Of = &pb.HeartbeatRequest_Renew{Renew: s.one()}
+	}
+	return r
+}
+
+// broken opens the stream again, at the new leader if there is one.
+func (s *streamBeater) broken(ctx context.Context, err error) error {
+	s.cancel()
+	reasoned := s.w.reasoned(ctx, err)
+	if ctx.Err() != nil {
+		return reasoned
+	}
+	if err := s.open(ctx); err != nil {
+		return load.Fatal(err)
+	}
+	return reasoned
+}
+
+func (s *streamBeater) Close(context.Context) { s.cancel() }

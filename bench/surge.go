@@ -1,0 +1,276 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seatkeeper/seatkeeper/bench/load"
+	"github.com/seatkeeper/seatkeeper/rpc/client"
+)
+
+// Surge measures what a quiet tenant feels of one that misbehaves.
+type Surge struct {
+	// Quiet clients send QuietRate cycles a second in all, in an open loop.
+	Quiet     int
+	QuietRate float64
+	// Aggressive clients of the other tenant check out and in as fast as they get
+	// answers, each on a connection of its own.
+	Aggressive       int
+	Warmup, Duration time.Duration
+	// Aggressors runs them, if it can in a process of its own: their load must queue
+	// for the CPU, not for our goroutines. It calls working when they begin.
+	Aggressors func(ctx context.Context, a Aggression, working func()) (*load.Report, error)
+}
+
+// Styles of aggressive clients.
+const (
+	StylePolite = "polite" // the SDK: waits as long as a refusal says, with jitter
+	StyleRude   = "rude"   // sends again at once, whatever the refusal says
+)
+
+// Aggression is the load of the misbehaving tenant.
+type Aggression struct {
+	Tenant           string
+	Clients          int
+	Style            string
+	Warmup, Duration time.Duration
+	// Working, if not nil, is called when they begin.
+	Working func()
+}
+
+// Rows and values of a surge.
+const (
+	RowQuietAlone = "quiet tenant alone"
+	RowSixty      = "one tenant, 60 in flight"
+
+	sixty = 60
+	// lead is how much longer the aggressors work than the quiet tenant is measured,
+	// so that it is never measured without them.
+	lead = 500 * time.Millisecond
+)
+
+// RowQuiet names the row of the quiet tenant beside aggressors of a style.
+func RowQuiet(style string) string { return "quiet tenant beside " + style + " ones" }
+
+// RowAggressors names the row of the aggressors themselves.
+func RowAggressors(style string) string { return style + " aggressors" }
+
+// ServedClients names the value that says how many aggressors got a seat at least once.
+func ServedClients(style string) string { return style + " aggressors that were served" }
+
+// Refusals names the value that says how many requests the servers refused because
+// they were overloaded; the SDK hides them from the aggressors' own row.
+func Refusals(style string) string { return "requests refused as overloaded, " + style + " aggressors" }
+
+// QuietRatio names the value that compares the quiet tenant's p99 with that alone.
+func QuietRatio(style string) string { return "quiet tenant's p99 beside " + style + " ones / alone" }
+
+// Run measures. The target needs two tenants: the first is the quiet one.
+func (s Surge) Run(ctx context.Context, t *Target, r *load.Report) error {
+	if err := t.validate(s.Quiet); err != nil {
+		return err
+	}
+	if len(t.Tenants) < 2 {
+		return errors.New("surge needs two tenants: name them with --tenants")
+	}
+	quiet, loud := *t, t.Tenants[1]
+	quiet.Tenants = t.Tenants[:1]
+	alone, err := s.quiet(ctx, &quiet, RowQuietAlone)
+	if err != nil {
+		return err
+	}
+	r.Rows = append(r.Rows, alone...)
+	for _, style := range []string{StylePolite, StyleRude} {
+		if err := s.beside(ctx, &quiet, r, style, loud, alone[0]); err != nil {
+			return err
+		}
+	}
+	rows, err := quiet.sixtyInFlight(ctx, s.Warmup, s.Duration)
+	if err != nil {
+		return err
+	}
+	r.Rows = append(r.Rows, rows...)
+	r.Notes = append(r.Notes,
+		fmt.Sprintf("the quiet tenant's %d clients send %g cycles a second in an open loop: latency counts from the moment a cycle should have begun", s.Quiet, s.QuietRate),
+		fmt.Sprintf("%d aggressors check out and in as fast as they get answers, each on its own connection, in a process of their own", s.Aggressive),
+		"polite ones are the SDK (they wait as long as a refusal says), rude ones send again at once")
+	return nil
+}
+
+// quiet runs the quiet tenant for one step.
+func (s Surge) quiet(ctx context.Context, t *Target, name string) ([]load.Row, error) {
+	w, err := t.Dial(ctx, s.Quiet)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	return t.step(ctx, load.Step{Name: name, Clients: s.Quiet, Warmup: s.Warmup, Duration: s.Duration, Rate: s.QuietRate},
+		func(_ context.Context, i int) (load.Worker, error) {
+			return &cycler{h: w.newHolder(i, 1, t.Feature)}, nil
+		})
+}
+
+// beside runs the quiet tenant while the other one misbehaves.
+func (s Surge) beside(ctx context.Context, quiet *Target, r *load.Report, style, loud string, alone load.Row) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type answer struct {
+		report *load.Report
+		err    error
+	}
+	refused, err := quiet.refusals(ctx)
+	if err != nil {
+		return err
+	}
+	came, working := make(chan answer, 1), make(chan struct{})
+	go func() {
+		report, err := s.Aggressors(ctx, Aggression{Tenant: loud, Clients: s.Aggressive, Style: style,
+			Warmup: s.Warmup, Duration: s.Warmup + s.Duration + 2*lead}, sync.OnceFunc(func() { close(working) }))
+		came <- answer{report, err}
+		if err != nil {
+			cancel()
+		}
+	}()
+	select {
+	case <-working:
+	case <-ctx.Done():
+	}
+	pause(ctx, s.Warmup+lead)
+	rows, err := s.quiet(ctx, quiet, RowQuiet(style))
+	got := <-came
+	if got.err != nil {
+		return fmt.Errorf("%s aggressors: %w", style, got.err)
+	}
+	if err != nil {
+		return err
+	}
+	r.Rows = append(r.Rows, rows...)
+	r.Rows = append(r.Rows, got.report.Rows...)
+	r.Values = append(r.Values, got.report.Values...)
+	after, err := quiet.refusals(ctx)
+	if err != nil {
+		return err
+	}
+	r.Add(Refusals(style), after-refused, "requests")
+	if alone.Latency.P99 > 0 {
+		r.Add(QuietRatio(style), rows[0].Latency.P99/alone.Latency.P99, "")
+	}
+	return nil
+}
+
+// refusals is how many requests all nodes refused as overloaded until now.
+func (t *Target) refusals(ctx context.Context) (float64, error) {
+	n := 0.0
+	for _, a := range t.Addresses {
+		s, err := t.scrape(ctx, a)
+		if err != nil {
+			return 0, err
+		}
+		for name, v := range s {
+			if strings.HasPrefix(name, metricRefused) && strings.Contains(name, `reason="`+overloaded+`"`) {
+				n += v
+			}
+		}
+	}
+	return n, nil
+}
+
+// sixtyInFlight is as much as one tenant may have at once: how long does each take.
+func (t *Target) sixtyInFlight(ctx context.Context, warmup, d time.Duration) ([]load.Row, error) {
+	w, err := t.Dial(ctx, connsFor(sixty))
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	return t.step(ctx, load.Step{Name: RowSixty, Clients: sixty, Warmup: warmup, Duration: d},
+		func(_ context.Context, i int) (load.Worker, error) {
+			return &cycler{h: w.newHolder(i, 1, t.Feature)}, nil
+		})
+}
+
+// Run is the aggressors' side of a surge.
+func (a Aggression) Run(ctx context.Context, t *Target, r *load.Report) error {
+	own := *t
+	own.Tenants = []string{a.Tenant}
+	if err := own.validate(a.Clients); err != nil {
+		return err
+	}
+	var served atomic.Int64
+	step := load.Step{Name: RowAggressors(a.Style), Clients: a.Clients, Warmup: a.Warmup, Duration: a.Duration}
+	var makeWorker load.Maker
+	switch a.Style {
+	case StyleRude:
+		w, err := own.Dial(ctx, a.Clients)
+		if err != nil {
+			return err
+		}
+		defer w.Close()
+		makeWorker = func(_ context.Context, i int) (load.Worker, error) {
+			return &aggressor{Worker: &rude{w.newHolder(i, 1, t.Feature)}, served: &served}, nil
+		}
+	case StylePolite:
+		clients, err := own.sdkClients(a.Clients, 1)
+		if err != nil {
+			return err
+		}
+		defer clients.close(ctx)
+		makeWorker = func(ctx context.Context, i int) (load.Worker, error) {
+			s, err := clients.session(ctx, i, 1)
+			return &aggressor{Worker: &sdkCycler{s, client.Item{Feature: t.Feature}}, served: &served}, err
+		}
+	default:
+		return fmt.Errorf("style %q: use %s or %s", a.Style, StylePolite, StyleRude)
+	}
+	if a.Working != nil {
+		a.Working()
+	}
+	rows, err := own.step(ctx, step, makeWorker)
+	if err != nil {
+		return err
+	}
+	r.Rows = append(r.Rows, rows...)
+	r.Add(ServedClients(a.Style), float64(served.Load()), "clients")
+	return nil
+}
+
+// aggressor counts whether it was ever served.
+type aggressor struct {
+	load.Worker
+	served *atomic.Int64
+	yes    bool
+}
+
+func (a *aggressor) Do(ctx context.Context, m *load.Meter) error {
+	err := a.Worker.Do(ctx, m)
+	if err == nil && !a.yes {
+		a.yes = true
+		a.served.Add(1)
+	}
+	return err
+}
+
+// rude takes no hint: what is refused is sent again at once.
+type rude struct{ h *holder }
+
+func (c *rude) Do(ctx context.Context, m *load.Meter) error {
+	if len(c.h.held) == 0 {
+		if err := c.h.checkout(ctx); err != nil {
+			return hurried(err)
+		}
+	}
+	return hurried(c.h.checkin(ctx, false))
+}
+
+func hurried(err error) error {
+	if r, ok := err.(*load.Reasoned); ok {
+		r.Pause = 0
+	}
+	return err
+}
+
+func (c *rude) Close(ctx context.Context) { c.h.leave(ctx) }
