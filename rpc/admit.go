@@ -3,153 +3,351 @@ package rpc
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
 
-// class says what a method is worth under load.
+// class says what a method is worth under load; a higher one goes first.
 type class uint8
 
 const (
-	// asking methods want something new; they are refused first.
-	asking class = iota
+	// reading methods look at more than one lease: previews and lists.
+	reading class = iota
+	// asking methods want something new.
+	asking
 	// keeping methods hold or free what was given before, or let an operator see and
 	// act: refusing a heartbeat costs a lease, refusing a check-in costs a seat.
 	keeping
+	classes
 )
 
-// keepingFactor is how many more keeping requests than asking ones a tenant may have
-// in flight: a fleet's heartbeats come in bursts.
-const keepingFactor = 4
+var classNames = [classes]string{"read", "ask", "keep"}
 
-// askingShare is the part of the room for all tenants that asking requests may fill;
-// the rest stays free for keeping ones.
-const askingShare = 0.75
-
-var askingMethods = map[string]bool{
-	pb.Seats_Checkout_FullMethodName:      true,
-	pb.Seats_Preview_FullMethodName:       true,
-	pb.Cluster_Leases_FullMethodName:      true,
-	pb.Cluster_Usage_FullMethodName:       true,
-	pb.Cluster_LicenseList_FullMethodName: true,
+var methodClasses = map[string]class{
+	pb.Seats_Checkout_FullMethodName:      asking,
+	pb.Seats_Preview_FullMethodName:       reading,
+	pb.Cluster_Leases_FullMethodName:      reading,
+	pb.Cluster_Usage_FullMethodName:       reading,
+	pb.Cluster_LicenseList_FullMethodName: reading,
 }
 
 func classOf(method string) class {
-	if askingMethods[method] {
-		return asking
+	if c, ok := methodClasses[method]; ok {
+		return c
 	}
 	return keeping
 }
 
-// admission bounds the requests in flight, per tenant and class and altogether. Work
-// per request is O(1), memory O(requests in flight).
+const (
+	// askingShare is the part of the room for all tenants that asking and reading may
+	// fill; the rest stays free for keeping.
+	askingShare = 0.75
+	// queueFactor is how many requests may wait for each that is worked on: two rounds
+	// pass well within the wait. Keeping ones may be four rounds, and wait ten times as
+	// long: a fleet's heartbeats come in bursts, and to be late is better than to be lost.
+	queueFactor     = 2
+	keepQueueFactor = 4
+	keepWaitFactor  = 10
+	// readTurn lets one waiting read go before the checkouts every so many turns, so that
+	// it does not wait for ever.
+	readTurn = 8
+	// activeFor is how long a tenant counts as active after its last request.
+	activeFor = time.Second
+	// maxActive bounds the tenants that are remembered as active; for "is there another"
+	// two would do.
+	maxActive = 256
+)
+
+// admission bounds the requests in flight: per tenant, per client in it, and altogether.
+// What finds no room waits in a line, where the clients of a tenant take turns. Work per
+// request is O(1) but for a full line, which is looked through; memory is O(requests in
+// flight).
 type admission struct {
-	perTenant, total int
-	wait             time.Duration
-	all              atomic.Int64
+	limits  admitLimits
+	metrics *metrics
 
 	mu      sync.Mutex
-	tenants map[tenantClass]*gate
+	all     int // inside and waiting
+	tenants map[string]*room
+	// active has the tenants seen in this span of activeFor and in the one before.
+	active, before map[string]struct{}
+	since          time.Time
+	penalties      penalties
 }
 
-type tenantClass struct {
+type admitLimits struct {
+	perTenant int // worked on at once, keeping ones counted apart
+	shared    int // the same while another tenant is active too
+	perClient int // of one client, worked on and waiting
+	total     int // all tenants, worked on and waiting
+	wait      time.Duration
+}
+
+// client is who within a tenant asks: the session, else the principal, else the address.
+type client struct{ name, host string }
+
+// room is what one tenant has. It lives while somebody is in it.
+type room struct {
 	tenant string
-	class  class
+	users  int // inside and waiting
+	inside [2]int
+	lines  [classes]line
+	turns  int            // given to asking or reading
+	of     map[client]int // inside and waiting, by client; keeping ones are not counted
 }
 
-// gate is the room of one tenant for one class. It lives while somebody uses it.
-type gate struct {
-	slots chan struct{}
-	users int // requests inside or waiting; guarded by admission.mu
+// side is where a class is counted: what keeps has room of its own, so that checkouts
+// that hang hold up no heartbeat.
+func (c class) side() int {
+	if c == keeping {
+		return 1
+	}
+	return 0
 }
 
-func newAdmission(perTenant, total int, wait time.Duration) *admission {
-	return &admission{perTenant: perTenant, total: total, wait: wait, tenants: make(map[tenantClass]*gate)}
+func newAdmission(limits admitLimits, m *metrics) *admission {
+	return &admission{limits: limits, metrics: m, tenants: make(map[string]*room),
+		active: make(map[string]struct{}), before: make(map[string]struct{})}
 }
 
 // ticket is the right to be worked on. It may be given back and asked for again.
 type ticket struct {
-	a    *admission
-	key  tenantClass
-	gate *gate // nil: not inside
+	a      *admission
+	tenant string
+	class  class
+	client client
+	// refused is how often this client was refused since it was last let in.
+	refused int
+	again   bool  // was inside before: it waits for seats, and is neither held nor punished
+	room    *room // nil: not inside
 }
 
-// enter waits a moment for room. It fails with "overloaded".
+// enter waits a moment for room. It fails with "overloaded". A client that was refused
+// and comes back sooner than it was asked to is held until then.
 func (t *ticket) enter(ctx context.Context) error {
 	a := t.a
-	room := int64(a.total)
-	if t.key.class == asking {
-		room = int64(float64(a.total) * askingShare)
+	if err := a.hold(ctx, t); err != nil {
+		return err
 	}
-	if a.all.Add(1) > room {
-		a.all.Add(-1)
-		return overloaded("this node has all the requests in flight that it takes")
+	w, limit := a.admit(t)
+	if limit != "" {
+		return a.refuse(t, limit)
 	}
-	g := a.join(t.key)
-	if g == nil {
-		a.all.Add(-1)
-		return overloaded("tenant " + t.key.tenant + " has too many requests waiting")
-	}
-	select {
-	case g.slots <- struct{}{}:
-		t.gate = g
+	if w == nil {
 		return nil
-	default:
 	}
-	timer := time.NewTimer(a.wait)
+	patience := a.limits.wait
+	if t.class == keeping {
+		patience *= keepWaitFactor
+	}
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	var err error
 	select {
-	case g.slots <- struct{}{}:
-		t.gate = g
-		return nil
+	case <-w.turn:
 	case <-timer.C:
-		err = overloaded("tenant " + t.key.tenant + " has too many requests in flight")
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	a.part(t.key, g)
-	a.all.Add(-1)
+	switch a.outcome(t, w) {
+	case admitted:
+		return nil
+	case pushedOut:
+		return a.refuse(t, "client")
+	}
+	if err == nil {
+		err = a.refuse(t, "tenant")
+	}
 	return err
+}
+
+// admit gives room at once (nil, ""), a place in the line, or the limit that is reached.
+func (a *admission) admit(t *ticket) (w *waiter, limit string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	space := a.limits.total
+	if t.class != keeping {
+		space = int(float64(space) * askingShare)
+	}
+	if a.all >= space {
+		return nil, "node"
+	}
+	a.see(t.tenant)
+	r := a.tenants[t.tenant]
+	if r == nil {
+		r = &room{tenant: t.tenant, of: make(map[client]int)}
+		a.tenants[t.tenant] = r
+	}
+	if t.class != keeping && r.of[t.client] >= a.limits.perClient {
+		a.tidy(r)
+		return nil, "client"
+	}
+	side := t.class.side()
+	if r.inside[side] < a.allowed() && r.waiting(side) == 0 {
+		r.inside[side]++
+		a.count(r, t, 1)
+		a.forgive(t)
+		t.room = r
+		return nil, ""
+	}
+	most := queueFactor * a.limits.perTenant
+	if side == 1 {
+		most = keepQueueFactor * a.limits.perTenant
+	}
+	if r.waiting(side) >= most && !a.makePlace(r, t) {
+		a.tidy(r)
+		return nil, "tenant"
+	}
+	w = &waiter{ticket: t, turn: make(chan struct{})}
+	r.lines[t.class].push(t.client, w)
+	a.metrics.lined[t.class].Inc()
+	a.count(r, t, 1)
+	a.next(r)
+	return w, ""
+}
+
+func (r *room) waiting(side int) int {
+	if side == 1 {
+		return r.lines[keeping].n
+	}
+	return r.lines[asking].n + r.lines[reading].n
+}
+
+// makePlace lets a newcomer into a full line in the place of somebody who can better do
+// without: the newest request of the client that has most there, a read, or a client that
+// was refused less often. So nobody is refused for ever while others come and go.
+func (a *admission) makePlace(r *room, t *ticket) bool {
+	l := &r.lines[t.class]
+	w := l.lastOfLongest(len(l.waiters(t.client)) + 2)
+	if w == nil && t.class == asking {
+		w = r.lines[reading].lastOfLongest(1)
+	}
+	if w == nil {
+		w = l.leastRefused(t.refused)
+	}
+	if w == nil {
+		return false
+	}
+	w.state = pushedOut
+	a.drop(r, w)
+	close(w.turn)
+	return true
+}
+
+// allowed is how many of a side a tenant may have inside now.
+func (a *admission) allowed() int {
+	if len(a.active) > 1 || len(a.before) > 1 || len(a.active) == 1 && len(a.before) == 1 && !same(a.active, a.before) {
+		return a.limits.shared
+	}
+	return a.limits.perTenant
+}
+
+func same(a, b map[string]struct{}) bool {
+	for k := range a {
+		_, ok := b[k]
+		return ok
+	}
+	return false
+}
+
+// see notes that a tenant is active.
+func (a *admission) see(tenant string) {
+	if now := time.Now(); now.Sub(a.since) >= activeFor {
+		old := a.before
+		a.before, a.active = a.active, old
+		if now.Sub(a.since) >= 2*activeFor {
+			clear(a.before)
+		}
+		clear(a.active)
+		a.since = now
+		a.metrics.tenants.Set(float64(len(a.before)))
+	}
+	if len(a.active) < maxActive {
+		a.active[tenant] = struct{}{}
+	}
+}
+
+// count adds n requests of the ticket's client to the room and the node.
+func (a *admission) count(r *room, t *ticket, n int) {
+	a.all += n
+	r.users += n
+	if t.class != keeping {
+		if r.of[t.client] += n; r.of[t.client] == 0 {
+			delete(r.of, t.client)
+		}
+	}
+	a.tidy(r)
+}
+
+// tidy forgets a room that nobody is in.
+func (a *admission) tidy(r *room) {
+	if r.users == 0 {
+		delete(a.tenants, r.tenant)
+	}
+}
+
+// next lets in who is next while there is room.
+func (a *admission) next(r *room) {
+	for side := range r.inside {
+		for r.inside[side] < a.allowed() && r.waiting(side) > 0 {
+			c := keeping
+			if side == 0 {
+				r.turns++
+				c = asking
+				if r.lines[asking].n == 0 || r.lines[reading].n > 0 && r.turns%readTurn == 0 {
+					c = reading
+				}
+			}
+			w := r.lines[c].pop()
+			a.metrics.lined[c].Dec()
+			r.inside[side]++
+			w.state = admitted
+			w.ticket.room = r
+			a.forgive(w.ticket)
+			close(w.turn)
+		}
+	}
+}
+
+// outcome says how the wait ended, and takes out who still waits.
+func (a *admission) outcome(t *ticket, w *waiter) waitState {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if w.state == inLine {
+		a.drop(a.tenants[t.tenant], w)
+	}
+	return w.state
+}
+
+// drop takes a waiter out of its line.
+func (a *admission) drop(r *room, w *waiter) {
+	t := w.ticket
+	r.lines[t.class].remove(t.client, w)
+	a.metrics.lined[t.class].Dec()
+	a.count(r, t, -1)
 }
 
 // leave gives the ticket back; a second call does nothing.
 func (t *ticket) leave() {
-	if t.gate == nil {
+	if t.room == nil {
 		return
 	}
-	<-t.gate.slots
-	t.a.part(t.key, t.gate)
-	t.a.all.Add(-1)
-	t.gate = nil
-}
-
-// join finds or makes the gate, nil when as many wait at it as are let in.
-func (a *admission) join(key tenantClass) *gate {
+	a, r := t.a, t.room
+	t.room, t.again = nil, true
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	g := a.tenants[key]
-	if g == nil {
-		room := a.perTenant
-		if key.class == keeping {
-			room *= keepingFactor
-		}
-		g = &gate{slots: make(chan struct{}, room)}
-		a.tenants[key] = g
-	}
-	if g.users >= 2*cap(g.slots) {
-		return nil
-	}
-	g.users++
-	return g
+	r.inside[t.class.side()]--
+	a.next(r)
+	a.count(r, t, -1)
 }
 
-func (a *admission) part(key tenantClass, g *gate) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if g.users--; g.users == 0 {
-		delete(a.tenants, key)
+// refuse is the answer to a ticket that found no room.
+func (a *admission) refuse(t *ticket, limit string) error {
+	err := overloadedBy(limit, t.tenant)
+	a.metrics.turnedAway.WithLabelValues(classNames[t.class], limit).Inc()
+	if t.class != keeping && !t.again {
+		a.punish(t, err.RetryAfter)
 	}
+	return err
 }

@@ -28,10 +28,20 @@ func (s *Server) authenticate(ctx context.Context, method string, req any) (call
 
 func remoteIP(ctx context.Context) string {
 	p, ok := peer.FromContext(ctx)
-	if !ok || p.Addr == nil {
+	if !ok {
 		return ""
 	}
-	host, _, err := net.SplitHostPort(p.Addr.String())
+	if conn, ok := p.Addr.(*connAddr); ok {
+		return conn.ip
+	}
+	return ipOf(p.Addr)
+}
+
+func ipOf(a net.Addr) string {
+	if a == nil {
+		return ""
+	}
+	host, _, err := net.SplitHostPort(a.String())
 	if err != nil {
 		return ""
 	}
@@ -40,11 +50,4 @@ func remoteIP(ctx context.Context) string {
 		return ""
 	}
 	return addr.Unmap().WithZone("").String()
-}
-
-type callerKey struct{}
-
-func callerOf(ctx context.Context) caller {
-	c, _ := ctx.Value(callerKey{}).(caller)
-	return c
 }

@@ -16,6 +16,16 @@ import (
 const (
 	// DefaultInFlight requests per tenant are worked on at once.
 	DefaultInFlight = 60
+	// DefaultInFlightShared is the same while another tenant is active too. One that fills
+	// all its places keeps everybody's batches long and the processors busy; with fewer
+	// it still fills them, and another's request waits a third as long.
+	DefaultInFlightShared = 16
+	// DefaultClientInFlight requests of one client (session, principal or address) are
+	// worked on or wait at once: half of what its tenant has.
+	DefaultClientInFlight = 30
+	// DefaultConnInFlight requests that ask or read are in flight on one connection, those
+	// that wait for seats too. The rest of its streams stays free for renewals.
+	DefaultConnInFlight = 1024
 	// DefaultMaxInFlight bounds all tenants together, so that many invented tenant
 	// names do not get round the limit per tenant.
 	DefaultMaxInFlight = 4096
@@ -29,6 +39,9 @@ const (
 	// DefaultWaiters is the most requests that wait for seats at once: each of them
 	// asks again whenever a seat comes free.
 	DefaultWaiters = 1000
+	// DefaultStreams is the most heartbeat streams at once, one for each agent: beside its
+	// connection one costs some 30 KiB while nothing happens on it.
+	DefaultStreams = 2048
 
 	// MaxWait is the longest wait for seats in one request; a longer wait_ms is held
 	// to it, and the client may ask again.
@@ -56,6 +69,7 @@ const (
 	grpcMinPing      = 5 * time.Second // clients that ping faster are cut off
 	handshakeTimeout = 10 * time.Second
 	readBuffer       = 4 << 10 // per gRPC connection: thousands may be silent
+	streamWorkers    = 128     // goroutines kept for calls: what two full tenants have in flight
 	peerStatusBound  = 500 * time.Millisecond
 	peerDialBound    = time.Second
 	killChunk        = 1000                  // leases in one Kill command: well below an entry's limit
@@ -72,10 +86,14 @@ type Config struct {
 	TrustedKeys []string
 
 	InFlight       int           // requests at once per tenant
+	InFlightShared int           // the same while another tenant is active
+	ClientInFlight int           // requests at once per client of a tenant
+	ConnInFlight   int           // requests at once per connection
 	MaxInFlight    int           // requests at once, all tenants
 	AdmitWait      time.Duration // wait for a ticket
 	Connections    int           // open connections
 	Waiters        int           // requests waiting for seats
+	Streams        int           // heartbeat streams
 	RequestTimeout time.Duration // one request, without its wait for seats
 
 	// Registerer takes the metrics of the API, Gatherer feeds /metrics. Both nil: a
@@ -104,9 +122,13 @@ func (c *Config) Validate() error {
 		or    int
 	}{
 		{"InFlight", &c.InFlight, DefaultInFlight},
+		{"InFlightShared", &c.InFlightShared, DefaultInFlightShared},
+		{"ClientInFlight", &c.ClientInFlight, DefaultClientInFlight},
+		{"ConnInFlight", &c.ConnInFlight, DefaultConnInFlight},
 		{"MaxInFlight", &c.MaxInFlight, DefaultMaxInFlight},
 		{"Connections", &c.Connections, DefaultConnections},
 		{"Waiters", &c.Waiters, DefaultWaiters},
+		{"Streams", &c.Streams, DefaultStreams},
 	} {
 		if *f.value < 0 {
 			return fmt.Errorf("rpc: %s is %d, want 1 or more", f.name, *f.value)
@@ -115,6 +137,7 @@ func (c *Config) Validate() error {
 			*f.value = f.or
 		}
 	}
+	c.InFlightShared = min(c.InFlightShared, c.InFlight)
 	for _, f := range []struct {
 		name  string
 		value *time.Duration

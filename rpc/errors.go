@@ -85,8 +85,25 @@ func invalid(message string) error {
 	return &lease.Refusal{Reason: lease.Invalid, Message: message, Final: true}
 }
 
-func overloaded(message string) error {
+func overloaded(message string) error { return overloadedFor(message) }
+
+func overloadedFor(message string) *lease.Refusal {
 	return &lease.Refusal{Reason: lease.Overloaded, Message: message, RetryAfter: retryOverload()}
+}
+
+// overloadedBy says which limit was reached.
+func overloadedBy(limit, tenant string) *lease.Refusal {
+	switch limit {
+	case "node":
+		return overloadedFor("this node has all the requests in flight that it takes")
+	case "connection":
+		return overloadedFor("this connection has too many requests in flight")
+	case "client":
+		return overloadedFor("this client has too many requests in flight")
+	case "held":
+		return overloadedFor("wait as long as you are asked to before you try again")
+	}
+	return overloadedFor("tenant " + tenant + " has too many requests in flight")
 }
 
 // statusOf turns any error of a handler into the status that leaves the node.

@@ -43,6 +43,11 @@ type fakeNode struct {
 	moved    string // argument of TransferLeadership
 	removed  string // argument of RemovePeer
 	proposed []lease.Command
+	together []int // how many commands came with each ProposeMany
+
+	holdMany chan struct{} // ProposeMany waits until it is closed
+	heldMany int           // calls of ProposeMany
+	failEach error         // what becomes of each of its commands
 
 	staleReads int
 }
@@ -113,6 +118,24 @@ func (n *fakeNode) Propose(ctx context.Context, cmd lease.Command) (cluster.Appl
 		n.released = make(chan struct{})
 	}
 	return cluster.Applied{Index: n.index, Term: 1, Now: n.book.Now(), Reply: reply}, nil
+}
+
+func (n *fakeNode) ProposeMany(ctx context.Context, cmds []lease.Command) ([]cluster.Proposed, error) {
+	n.mu.Lock()
+	hold, failEach := n.holdMany, n.failEach
+	n.heldMany++
+	n.together = append(n.together, len(cmds))
+	n.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
+	out := make([]cluster.Proposed, len(cmds))
+	for i, cmd := range cmds {
+		if out[i].Err = failEach; failEach == nil {
+			out[i].Applied, out[i].Err = n.Propose(ctx, cmd)
+		}
+	}
+	return out, nil
 }
 
 func (n *fakeNode) Read(_ context.Context, fn func(*lease.Book)) (fsm.Status, error) {

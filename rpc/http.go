@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +16,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/seatkeeper/seatkeeper/lease"
@@ -50,6 +47,7 @@ func (s *Server) newHandler(conn grpc.ClientConnInterface) (http.Handler, error)
 	mux.Handle("/readyz", readOnly(http.HandlerFunc(s.readyz)))
 	mux.Handle("/v1/sys/health", readOnly(http.HandlerFunc(s.sysHealth)))
 	mux.Handle("/metrics", readOnly(promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{})))
+	mux.Handle("/v1/snapshot", saveOnly(s.operator.serveHTTP))
 	mux.Handle("/", api)
 	return bounded(mux), nil
 }
@@ -64,7 +62,7 @@ func passedHeader(name string) (string, bool) {
 }
 
 // bounded reads the body of each request within its size and time before anything
-// else sees it, bounds the writing of the answer, and notes the peer's address.
+// else sees it, and bounds the writing of the answer.
 func bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn := http.NewResponseController(w)
@@ -80,11 +78,7 @@ func bounded(next http.Handler) http.Handler {
 		_ = conn.SetReadDeadline(time.Time{})
 		_ = conn.SetWriteDeadline(time.Time{})
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		ctx := r.Context()
-		if addr, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-			ctx = peer.NewContext(ctx, &peer.Peer{Addr: net.TCPAddrFromAddrPort(addr)})
-		}
-		next.ServeHTTP(&deadlineWriter{ResponseWriter: w, conn: conn}, r.WithContext(ctx))
+		next.ServeHTTP(&deadlineWriter{ResponseWriter: w, conn: conn}, r)
 	})
 }
 

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 
 	"github.com/seatkeeper/seatkeeper/cluster"
 	"github.com/seatkeeper/seatkeeper/lease"
@@ -30,10 +32,7 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 		// A bug in answering one request must not cost all others their leader. What is
 		// replicated is judged elsewhere, and a panic there does end the process.
 		if bug := recover(); bug != nil {
-			s.metrics.bugs.Inc()
-			s.cfg.Logger.Error("a request met a bug", "method", info.FullMethod, "error", bug, "stack", string(debug.Stack()))
-			st := refused(&lease.Refusal{Reason: UnknownOutcome, Message: "the node met a bug in this request; its log has the details"})
-			resp, err = nil, st.Err()
+			resp, err = nil, s.bug(info.FullMethod, bug, debug.Stack())
 		}
 	}()
 	serve := s.serve
@@ -52,6 +51,36 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 	return nil, st.Err()
 }
 
+// bug notes a panic and returns the answer of the request that met it.
+func (s *Server) bug(method string, bug any, stack []byte) error {
+	s.metrics.bugs.Inc()
+	s.cfg.Logger.Error("a request met a bug", "method", method, "error", bug, "stack", string(stack))
+	return refused(&lease.Refusal{Reason: UnknownOutcome, Message: "the node met a bug in this request; its log has the details"}).Err()
+}
+
+// interceptStream is what every stream passes. The operator's authenticate and count
+// themselves, because JSON callers reach them by another way.
+func (s *Server) interceptStream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	defer func() {
+		if bug := recover(); bug != nil {
+			err = s.bug(info.FullMethod, bug, debug.Stack())
+		}
+	}()
+	if info.FullMethod != pb.Seats_Heartbeats_FullMethodName {
+		return next(service, stream)
+	}
+	if _, err = s.authenticate(stream.Context(), info.FullMethod, nil); err == nil {
+		err = next(service, stream)
+	}
+	var st *status.Status
+	if err != nil {
+		st = statusOf(err, s.cfg.Node.ID(), s.cfg.Node.Leader)
+		err = st.Err()
+	}
+	s.metrics.ended(info.FullMethod, st) // its time is not that of a request: it lasts for days
+	return err
+}
+
 // serve authenticates, admits, bounds and, where asked to, forwards one call.
 func (s *Server) serve(ctx context.Context, req any, method string, next grpc.UnaryHandler) (any, error) {
 	who, err := s.authenticate(ctx, method, req)
@@ -64,14 +93,21 @@ func (s *Server) serve(ctx context.Context, req any, method string, next grpc.Un
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout+waitOf(req))
 	defer cancel()
-	t := &ticket{a: s.admission, key: tenantClass{tenant, classOf(method)}}
+	a := &asker{Context: ctx, caller: who}
+	a.ticket = ticket{a: s.admission, tenant: tenant, class: classOf(method), client: clientOf(req, who)}
+	t := &a.ticket
+	if conn := connOf(ctx); conn != nil {
+		if n := conn.inFlight.Add(1); n > int64(s.cfg.ConnInFlight) && t.class != keeping {
+			conn.inFlight.Add(-1)
+			return nil, s.admission.refuse(t, "connection")
+		}
+		defer conn.inFlight.Add(-1)
+	}
 	if err := t.enter(ctx); err != nil {
 		return nil, err
 	}
 	defer t.leave()
-	ctx = context.WithValue(ctx, callerKey{}, who)
-	ctx = context.WithValue(ctx, ticketKey{}, t)
-	resp, err := next(ctx, req)
+	resp, err := next(a, req)
 	var notLeader *cluster.NotLeaderError
 	if errors.As(err, &notLeader) && asksForward(ctx) && !hopped(ctx) {
 		t.leave() // the leader has its own door
@@ -80,11 +116,61 @@ func (s *Server) serve(ctx context.Context, req any, method string, next grpc.Un
 	return resp, err
 }
 
-type ticketKey struct{}
+// asker is the context of a call that was let in: who calls, and the ticket.
+type asker struct {
+	context.Context
+	caller caller
+	ticket ticket
+}
+
+type (
+	askerKey  struct{}
+	callerKey struct{}
+)
+
+// Value finds the asker itself and leaves the rest to the context around.
+func (a *asker) Value(key any) any {
+	switch key.(type) {
+	case askerKey:
+		return a
+	case callerKey:
+		return a.caller
+	}
+	return a.Context.Value(key)
+}
 
 func ticketOf(ctx context.Context) *ticket {
-	t, _ := ctx.Value(ticketKey{}).(*ticket)
-	return t
+	if a, ok := ctx.Value(askerKey{}).(*asker); ok {
+		return &a.ticket
+	}
+	return nil
+}
+
+func callerOf(ctx context.Context) caller {
+	c, _ := ctx.Value(callerKey{}).(caller)
+	return c
+}
+
+func connOf(ctx context.Context) *connAddr {
+	if p, ok := peer.FromContext(ctx); ok {
+		conn, _ := p.Addr.(*connAddr)
+		return conn
+	}
+	return nil
+}
+
+// clientOf says who within the tenant asks.
+func clientOf(req any, who caller) client {
+	if r, ok := req.(interface{ GetSessionId() string }); ok && r.GetSessionId() != "" {
+		return client{name: r.GetSessionId()}
+	}
+	if r, ok := req.(interface {
+		GetUser() string
+		GetHost() string
+	}); ok && (r.GetUser() != "" || r.GetHost() != "") {
+		return client{r.GetUser(), r.GetHost()}
+	}
+	return client{host: who.IP}
 }
 
 func tenantOf(req any) (string, error) {

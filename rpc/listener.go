@@ -1,12 +1,15 @@
 package rpc
 
 import (
+	"context"
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/soheilhy/cmux"
+	"google.golang.org/grpc/peer"
 )
 
 // acceptPause is the rest after a failed accept (no file descriptor left), so that
@@ -55,7 +58,7 @@ func (l *capListener) track(c net.Conn) *capConn {
 	if l.closed || len(l.open) >= l.max {
 		return nil
 	}
-	conn := &capConn{Conn: c, l: l}
+	conn := &capConn{Conn: c, l: l, addr: &connAddr{Addr: c.RemoteAddr(), ip: ipOf(c.RemoteAddr())}}
 	l.open[conn] = struct{}{}
 	l.metrics.connections.Set(float64(len(l.open)))
 	return conn
@@ -104,7 +107,24 @@ func (c halfClosingConn) CloseWrite() error {
 
 type capConn struct {
 	net.Conn
-	l *capListener
+	l    *capListener
+	addr *connAddr
+}
+
+// RemoteAddr is how what is known of a connection reaches the calls on it: both doors
+// pass it on.
+func (c *capConn) RemoteAddr() net.Addr { return c.addr }
+
+// connAddr is the address at the other end, and what is in flight from there.
+type connAddr struct {
+	net.Addr
+	ip       string // "" where it is none
+	inFlight atomic.Int64
+}
+
+// withConn gives the calls of an HTTP/1 connection its address.
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return peer.NewContext(ctx, &peer.Peer{Addr: c.RemoteAddr()})
 }
 
 func (c *capConn) Close() error {

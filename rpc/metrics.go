@@ -1,13 +1,16 @@
 package rpc
 
 import (
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
 type metrics struct {
+	methods            sync.Map // of *methodMetrics by name
 	requests           *prometheus.CounterVec
 	refused            *prometheus.CounterVec
 	seconds            *prometheus.HistogramVec
@@ -16,6 +19,13 @@ type metrics struct {
 	connections        prometheus.Gauge
 	connectionsRefused prometheus.Counter
 	bugs               prometheus.Counter
+	renewed            prometheus.Counter
+	streams            prometheus.Gauge
+	slowStreams        prometheus.Counter
+	turnedAway         *prometheus.CounterVec
+	lined              [classes]prometheus.Gauge
+	held               prometheus.Gauge
+	tenants            prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -38,9 +48,27 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "connections_refused_total", Help: "Connections closed at once because too many were open."}),
 		bugs: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
 			Name: "bugs_total", Help: "API calls that met a bug of the server; the log has each."}),
+		renewed: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
+			Name: "heartbeats_total", Help: "Sessions whose heartbeat was replicated, one by one, streamed or in batches."}),
+		streams: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub,
+			Name: "heartbeat_streams", Help: "Open heartbeat streams."}),
+		slowStreams: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
+			Name: "heartbeat_streams_slow_total", Help: "Heartbeat streams ended because their answers were not read."}),
+		turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
+			Name: "overloaded_total", Help: "API calls refused for want of room, by class (keep, ask, read) and by the limit reached (tenant, client, connection, node, held)."},
+			[]string{"class", "limit"}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub,
+			Name: "held", Help: "API calls held back because their client came again sooner than it was asked to."}),
+		tenants: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub,
+			Name: "active_tenants", Help: "Tenants that asked within the last second or two; with more than one, each has less in flight."}),
+	}
+	lined := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub,
+		Name: "queued", Help: "API calls waiting for room, by class."}, []string{"class"})
+	for c, name := range classNames {
+		m.lined[c] = lined.WithLabelValues(name)
 	}
 	for _, c := range []prometheus.Collector{m.requests, m.refused, m.seconds, m.inFlight, m.waiting,
-		m.connections, m.connectionsRefused, m.bugs} {
+		m.connections, m.connectionsRefused, m.bugs, m.renewed, m.streams, m.slowStreams, m.turnedAway, lined, m.held, m.tenants} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -48,14 +76,37 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
+// methodMetrics are the metrics of one method that are looked up once: by name it costs
+// more than the rest of the interceptor.
+type methodMetrics struct {
+	done    prometheus.Counter
+	seconds prometheus.Observer
+}
+
+// of finds the metrics of a method. There are as many as the API has methods.
+func (m *metrics) of(method string) *methodMetrics {
+	if x, ok := m.methods.Load(method); ok {
+		return x.(*methodMetrics)
+	}
+	x, _ := m.methods.LoadOrStore(method, &methodMetrics{
+		done: m.requests.WithLabelValues(method, codeName(codes.OK)), seconds: m.seconds.WithLabelValues(method)})
+	return x.(*methodMetrics)
+}
+
 // answered notes one call; st is nil when it succeeded. method is one of the served
 // methods and a reason one of the table, so the labels are bounded.
 func (m *metrics) answered(method string, st *status.Status, took time.Duration) {
-	m.requests.WithLabelValues(method, codeName(st.Code())).Inc()
-	m.seconds.WithLabelValues(method).Observe(took.Seconds())
+	m.of(method).seconds.Observe(took.Seconds())
+	m.ended(method, st)
+}
+
+// ended notes how a call or a stream ended.
+func (m *metrics) ended(method string, st *status.Status) {
 	if st == nil {
+		m.of(method).done.Inc()
 		return
 	}
+	m.requests.WithLabelValues(method, codeName(st.Code())).Inc()
 	if p, _ := details(st); p != nil {
 		m.refused.WithLabelValues(p.Reason).Inc()
 	}

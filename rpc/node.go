@@ -10,11 +10,15 @@ import (
 
 // Node is what the API needs of the cluster node it serves.
 type Node interface {
+	backups
 	// Propose replicates one command and returns what it came to. Its errors keep
 	// the outcomes apart: *cluster.NotLeaderError, cluster.ErrNotApplied,
 	// cluster.ErrOverloaded and cluster.ErrStopped were not applied;
 	// cluster.ErrUnknown may have been.
 	Propose(ctx context.Context, cmd lease.Command) (cluster.Applied, error)
+	// ProposeMany replicates commands next to each other and returns what came of each,
+	// in order. Its own error, one of Propose's, means that none was applied.
+	ProposeMany(ctx context.Context, cmds []lease.Command) ([]cluster.Proposed, error)
 	// Read calls fn with the ledger and returns once it is certain that the view
 	// reflects every write acknowledged before Read began; until then what fn saw
 	// must not be used. Elsewhere than on the leader: *cluster.NotLeaderError. fn may

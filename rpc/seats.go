@@ -20,7 +20,7 @@ type seats struct {
 }
 
 // digest is what is kept of a session's secret.
-func digest(secret string) lease.SecretDigest {
+func digest[T string | []byte](secret T) lease.SecretDigest {
 	sum := sha256.Sum256([]byte(secret))
 	return lease.SecretDigest(sum[:16])
 }
@@ -168,8 +168,11 @@ func isNoSeats(err error) bool {
 // propose has the command replicated within the time of one request, and returns a
 // refusal by the rules as an error.
 func (s *Server) propose(ctx context.Context, cmd lease.Command) (cluster.Applied, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
-	defer cancel()
+	if end, ok := ctx.Deadline(); !ok || time.Until(end) > s.cfg.RequestTimeout { // its time includes a wait for seats
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.cfg.RequestTimeout)
+		defer cancel()
+	}
 	applied, err := s.cfg.Node.Propose(ctx, cmd)
 	if err != nil {
 		return applied, err
@@ -181,25 +184,35 @@ func (s *Server) propose(ctx context.Context, cmd lease.Command) (cluster.Applie
 }
 
 func (h *seats) Renew(ctx context.Context, r *pb.RenewRequest) (*pb.RenewResponse, error) {
+	cmd, err := renewOf(r)
+	if err != nil {
+		return nil, err
+	}
+	applied, err := h.s.propose(ctx, cmd)
+	if err != nil {
+		return nil, err
+	}
+	h.s.metrics.renewed.Inc()
+	return renewPB(applied), nil
+}
+
+func renewOf(r *pb.RenewRequest) (lease.Renew, error) {
 	session, err := sessionRef(r.GetSessionId(), r.GetSessionSecret(), r.GetIncarnation(), 0)
 	if err != nil {
-		return nil, err
+		return lease.Renew{}, err
 	}
 	held, err := refsOf(nil, r.GetHeld())
-	if err != nil {
-		return nil, err
-	}
-	applied, err := h.s.propose(ctx, lease.Renew{Session: session, Held: held})
-	if err != nil {
-		return nil, err
-	}
+	return lease.Renew{Session: session, Held: held}, err
+}
+
+func renewPB(a cluster.Applied) *pb.RenewResponse {
 	return &pb.RenewResponse{
-		Session:   sessionPB(applied.Reply.Session),
-		Leases:    leasesPB(applied.Reply.Leases),
-		Lost:      lostPB(applied.Reply.Lost),
-		RaftIndex: applied.Index,
-		Term:      applied.Term,
-	}, nil
+		Session:   sessionPB(a.Reply.Session),
+		Leases:    leasesPB(a.Reply.Leases),
+		Lost:      lostPB(a.Reply.Lost),
+		RaftIndex: a.Index,
+		Term:      a.Term,
+	}
 }
 
 func (h *seats) Checkin(ctx context.Context, r *pb.CheckinRequest) (*pb.CheckinResponse, error) {

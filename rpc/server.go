@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/soheilhy/cmux"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -27,8 +28,11 @@ type Server struct {
 	admission *admission
 	peers     *peerConns
 	waiters   chan struct{} // one slot per request that waits for seats
+	streams   atomic.Int64  // heartbeat streams
+	streamed  *semaphore.Weighted
 	grpc      *grpc.Server
 	http      *http.Server
+	operator  *operatorService
 	trusted   atomic.Pointer[[]string] // vendors' verifier keys
 
 	stopOnce sync.Once
@@ -49,15 +53,19 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg:       cfg,
-		metrics:   m,
-		admission: newAdmission(cfg.InFlight, cfg.MaxInFlight, cfg.AdmitWait),
-		peers:     newPeerConns(),
-		waiters:   make(chan struct{}, cfg.Waiters),
-		stopping:  make(chan struct{}),
+		cfg:     cfg,
+		metrics: m,
+		admission: newAdmission(admitLimits{perTenant: cfg.InFlight, shared: cfg.InFlightShared,
+			perClient: cfg.ClientInFlight, total: cfg.MaxInFlight, wait: cfg.AdmitWait}, m),
+		peers:    newPeerConns(),
+		waiters:  make(chan struct{}, cfg.Waiters),
+		streamed: semaphore.NewWeighted(streamedAtOnce),
+		stopping: make(chan struct{}),
 	}
 	s.SetTrustedKeys(cfg.TrustedKeys)
 	s.grpc = s.newGRPC()
+	s.operator = newOperatorService(s)
+	pb.RegisterOperatorServer(s.grpc, s.operator) // its calls are streams
 	local := newInProcess(s.intercept)
 	for _, r := range []grpc.ServiceRegistrar{s.grpc, local} {
 		pb.RegisterSeatsServer(r, &seats{s: s})
@@ -72,6 +80,7 @@ func New(cfg Config) (*Server, error) {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    MaxHeader,
+		ConnContext:       withConn,
 		ErrorLog:          log.New(httpLog{cfg.Logger}, "", 0),
 	}
 	return s, nil
@@ -95,11 +104,15 @@ func (s *Server) SetTrustedKeys(keys []string) { s.trusted.Store(&keys) }
 func (s *Server) newGRPC() *grpc.Server {
 	g := grpc.NewServer(
 		grpc.UnaryInterceptor(s.intercept),
+		grpc.StreamInterceptor(s.interceptStream),
 		grpc.MaxRecvMsgSize(MaxBody),
 		grpc.MaxHeaderListSize(MaxHeader),
 		grpc.MaxConcurrentStreams(MaxStreams),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.ReadBufferSize(readBuffer),
+		// A goroutine for each call begins with a small stack and copies it twice on the
+		// way down to the ledger; these keep theirs. Calls beyond them get one of their own.
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionIdle: grpcIdleTimeout, Time: grpcPing, Timeout: grpcPingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{

@@ -29,7 +29,7 @@ func TestWaitGetsTheSeatWhenItIsReleased(t *testing.T) {
 		done <- result{got, err}
 	}()
 	eventually(t, "bob waits", func() bool { return waiting(a) })
-	eventually(t, "a sleeper holds no ticket", func() bool { return a.admission.all.Load() == 0 })
+	eventually(t, "a sleeper holds no ticket", func() bool { return a.admission.inFlight() == 0 })
 
 	// A release of something else wakes bob, but makes no log entry for his "no".
 	before := a.node.commands()

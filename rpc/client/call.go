@@ -255,7 +255,7 @@ func (c *Client) Invoke(ctx context.Context, method string, args, reply any, opt
 	return err
 }
 
-// NewStream is refused: the API has no streams.
+// NewStream is refused: a stream belongs to one node and cannot be retried on another.
 func (c *Client) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 	return nil, errors.New("seatkeeper client: streams are not supported")
 }

@@ -1,0 +1,122 @@
+package rpc
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// maxHeld bounds the requests that are held back on this node; each is a stream and a
+	// goroutine, some 10 KiB.
+	maxHeld = 2048
+	// maxPenalties bounds the clients that are remembered as refused.
+	maxPenalties = 8192
+	// early is how much sooner than asked a client may come back without being held: its
+	// timer may be a little fast.
+	early = 20 * time.Millisecond
+	// remembered is how long after its time a refused client is known.
+	remembered = 10 * time.Second
+)
+
+// penalties remembers who was refused, how often, and when it may come back. Refusing is
+// what costs under a surge: a client that comes back at once is refused thousands of times
+// in a second. It is held instead until the time it was given, so that ignoring Retry-After
+// brings no more than heeding it. Who was refused goes before those who were not: see
+// makePlace.
+type penalties struct {
+	of    map[penalized]penalty
+	held  int
+	swept time.Time
+}
+
+type penalized struct {
+	tenant string
+	client client
+}
+
+type penalty struct {
+	until time.Time
+	times int // refused since it was last let in
+}
+
+// punish notes when a refused client may come back.
+func (a *admission) punish(t *ticket, after time.Duration) {
+	now := time.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p := &a.penalties
+	if p.of == nil {
+		p.of = make(map[penalized]penalty)
+	}
+	if len(p.of) >= maxPenalties || now.Sub(p.swept) > remembered {
+		p.sweep(now)
+	}
+	who := penalized{t.tenant, t.client}
+	if old, found := p.of[who]; found || len(p.of) < maxPenalties {
+		p.of[who] = penalty{now.Add(after), old.times + 1}
+	}
+}
+
+func (p *penalties) sweep(now time.Time) {
+	p.swept = now
+	for who, x := range p.of {
+		if now.Sub(x.until) > remembered {
+			delete(p.of, who)
+		}
+	}
+}
+
+// hold keeps a request of a client that came back too soon until it may. It fails when
+// as many are held already as may be, or ctx ends.
+func (a *admission) hold(ctx context.Context, t *ticket) error {
+	if t.class == keeping || t.again {
+		return nil
+	}
+	wait := a.sentence(t)
+	if wait == 0 {
+		return nil
+	}
+	if !a.holdMore(1) {
+		return a.refuse(t, "held")
+	}
+	defer a.holdMore(-1)
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// sentence is how long a client has to be held; the ticket learns how often it was refused.
+func (a *admission) sentence(t *ticket) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	x := a.penalties.of[penalized{t.tenant, t.client}]
+	t.refused = x.times
+	if wait := time.Until(x.until); x.times > 0 && wait > early {
+		return wait
+	}
+	return 0
+}
+
+// forgive forgets that a client was refused: it is inside now.
+func (a *admission) forgive(t *ticket) {
+	if t.refused > 0 {
+		delete(a.penalties.of, penalized{t.tenant, t.client})
+		t.refused = 0
+	}
+}
+
+func (a *admission) holdMore(n int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.penalties.held+n > maxHeld {
+		return false
+	}
+	a.penalties.held += n
+	a.metrics.held.Set(float64(a.penalties.held))
+	return true
+}
