@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"github.com/seatkeeper/seatkeeper/cluster"
 	"github.com/seatkeeper/seatkeeper/lease"
 	"github.com/seatkeeper/seatkeeper/lease/license"
+	"github.com/seatkeeper/seatkeeper/rpc"
 )
 
 // Config is the whole config file: what a server needs, and under client what the
@@ -65,6 +67,14 @@ type Audit struct {
 // Limits bound what clients may ask of one node.
 type Limits struct {
 	InFlightPerTenant int `yaml:"in_flight_per_tenant"`
+	// InFlightShared is the same while another tenant is active too.
+	InFlightShared        int `yaml:"in_flight_shared"`
+	InFlightPerClient     int `yaml:"in_flight_per_client"`
+	InFlightPerConnection int `yaml:"in_flight_per_connection"`
+	InFlight              int `yaml:"in_flight"`
+	Connections           int `yaml:"connections"`
+	Waiting               int `yaml:"waiting"`
+	HeartbeatStreams      int `yaml:"heartbeat_streams"`
 }
 
 // Snapshots say when a node writes its state down to shorten its log.
@@ -113,9 +123,13 @@ func defaultConfig() Config {
 		Gossip:          Gossip{Bind: loopback(gossipPort)},
 		BootstrapExpect: 1,
 		Log:             Log{Level: "info", Format: "text"},
-		Limits:          Limits{InFlightPerTenant: 60},
-		Snapshots:       Snapshots{Entries: cluster.DefaultSnapshotThreshold},
-		Client:          Client{Addr: loopback(apiPort), Tenant: lease.DefaultTenant, Format: "table"},
+		Limits: Limits{
+			InFlightPerTenant: rpc.DefaultInFlight, InFlightShared: rpc.DefaultInFlightShared, InFlightPerClient: rpc.DefaultClientInFlight,
+			InFlightPerConnection: rpc.DefaultConnInFlight, InFlight: rpc.DefaultMaxInFlight, Connections: rpc.DefaultConnections,
+			Waiting: rpc.DefaultWaiters, HeartbeatStreams: rpc.DefaultStreams,
+		},
+		Snapshots: Snapshots{Entries: cluster.DefaultSnapshotThreshold},
+		Client:    Client{Addr: loopback(apiPort), Tenant: lease.DefaultTenant, Format: "table"},
 	}
 }
 
@@ -182,8 +196,10 @@ func (c *Config) Validate() []problem {
 	if !slices.Contains(logFormats, c.Log.Format) {
 		bad("log.format", "%q: use one of %s", c.Log.Format, strings.Join(logFormats, ", "))
 	}
-	if c.Limits.InFlightPerTenant < 1 {
-		bad("limits.in_flight_per_tenant", "%d: must be at least 1", c.Limits.InFlightPerTenant)
+	for _, f := range fieldsOf("limits.", reflect.ValueOf(c.Limits)) {
+		if n := f.value.Int(); n < 1 {
+			bad(f.key, "%d: must be at least 1", n)
+		}
 	}
 	if n := c.Snapshots.Entries; n < minSnapshotEntries || n > maxSnapshotEntries {
 		bad("snapshots.entries", "%d: use %d to %d", n, minSnapshotEntries, maxSnapshotEntries)

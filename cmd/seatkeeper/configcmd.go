@@ -198,9 +198,20 @@ log:
 # There is no TLS yet, so a server that other hosts can reach starts only with true.
 insecure: {{.Insecure}}
 
+# What clients may ask of this node at once. More waits a moment and is then answered
+# 429 with Retry-After; heartbeats and returns have as much room again of their own.
 limits:
-  # Requests one tenant may have in flight at this node; more are answered 429.
   in_flight_per_tenant: {{.Limits.InFlightPerTenant}}
+  # The same while another tenant is active too.
+  in_flight_shared: {{.Limits.InFlightShared}}
+  in_flight_per_client: {{.Limits.InFlightPerClient}}
+  in_flight_per_connection: {{.Limits.InFlightPerConnection}}
+  # All tenants together.
+  in_flight: {{.Limits.InFlight}}
+  connections: {{.Limits.Connections}}
+  # Checkouts that wait for a seat (wait_ms).
+  waiting: {{.Limits.Waiting}}
+  heartbeat_streams: {{.Limits.HeartbeatStreams}}
 
 # Log entries between two snapshots of the state; a restart replays fewer than these.
 snapshots:

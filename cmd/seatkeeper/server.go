@@ -79,8 +79,12 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 	if err != nil {
 		return startError(err)
 	}
+	limits := l.Limits
 	api, err := rpc.New(rpc.Config{
-		Node: node, Version: buildVersion(), TrustedKeys: l.TrustedKeys, InFlight: l.Limits.InFlightPerTenant,
+		Node: node, Version: buildVersion(), TrustedKeys: l.TrustedKeys,
+		InFlight: limits.InFlightPerTenant, InFlightShared: limits.InFlightShared, ClientInFlight: limits.InFlightPerClient,
+		ConnInFlight: limits.InFlightPerConnection, MaxInFlight: limits.InFlight, Connections: limits.Connections,
+		Waiters: limits.Waiting, Streams: limits.HeartbeatStreams,
 		Registerer: registry, Gatherer: registry, Logger: log.Named("api"),
 	})
 	if err != nil {
