@@ -142,12 +142,24 @@ func (l *linear) whole(p *Pool, ops []timed, until int64) int {
 		switch {
 		case verdict == Invalid, verdict == Unknown && !inOrder:
 			l.j.guilty("pool %s: operations %d to %d of the patched history cannot be put in order", p.Feature, at, at+len(part)-1)
-		case verdict == Unknown:
+		case verdict == Unknown && !inTime(part):
 			l.j.missing("pool %s: the search of operations %d to %d was given up", p.Feature, at, at+len(part)-1)
 		}
 		state = next
 	}
 	return n
+}
+
+// inTime says whether the order of the steps contradicts no real time: then, if it is
+// legal too, it is itself what the search looks for.
+func inTime(ops []timed) bool {
+	var latest int64
+	for _, o := range ops {
+		if latest = max(latest, o.call); o.ret < latest {
+			return false
+		}
+	}
+	return true
 }
 
 // patch makes the steps of each pool out of the log, with the intervals of the answers
@@ -170,6 +182,10 @@ func (l *linear) patch() map[string][]timed {
 		}
 		here := r.acks[first:next]
 		used := make([]bool, len(here))
+		before := map[string]int{} // feature to how many steps it had before this entry
+		for _, x := range r.log.ended[e.Index] {
+			before[where[x.ID]] = len(out[where[x.ID]])
+		}
 		for i := range e.Commands {
 			c := &e.Commands[i]
 			t := timed{op: -1}
@@ -183,7 +199,7 @@ func (l *linear) patch() map[string][]timed {
 			}
 			r.logged(out, where, e, c, t)
 		}
-		r.reclaimed(out, where, e)
+		r.reclaimed(out, where, e, before)
 		for _, a := range here {
 			if a.read && a.index == e.Index {
 				l.look(out, a)
@@ -259,8 +275,9 @@ func (r *Run) logged(out map[string][]timed, where map[uint64]string, e *history
 }
 
 // reclaimed adds the leases that ended in the entry without a command that says so. They
-// made room for a checkout, so they go before what the entry did to their pool.
-func (r *Run) reclaimed(out map[string][]timed, where map[uint64]string, e *history.Entry) {
+// made room for a checkout, or a restore took them, so they go before what the entry did
+// to their pool.
+func (r *Run) reclaimed(out map[string][]timed, where map[uint64]string, e *history.Entry, before map[string]int) {
 	for _, x := range r.log.ended[e.Index] {
 		id := x.ID
 		feature, ok := where[id]
@@ -268,13 +285,8 @@ func (r *Run) reclaimed(out map[string][]timed, where map[uint64]string, e *hist
 			continue
 		}
 		delete(where, id)
-		list := out[feature]
-		at := len(list)
 		call, ret := r.span(e.Index)
-		for at > 0 && at > len(list)-len(e.Commands) && list[at-1].kind != stepLook {
-			at--
-		}
-		out[feature] = slices.Insert(list, at, timed{step: step{kind: stepRelease, leases: []uint64{id}}, call: call, ret: ret, op: -1})
+		out[feature] = slices.Insert(out[feature], before[feature], timed{step: step{kind: stepRelease, leases: []uint64{id}}, call: call, ret: ret, op: -1})
 	}
 }
 

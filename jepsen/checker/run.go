@@ -197,6 +197,12 @@ func sortedAudits(audits []*history.Audit) []*history.Audit {
 	return list
 }
 
+// between says whether some node tells of an entry after one index and before another.
+func (l *Log) between(after, before uint64) bool {
+	at, _ := slices.BinarySearchFunc(l.Entries, after+1, func(e *history.Entry, i uint64) int { return cmp.Compare(e.Index, i) })
+	return at < len(l.Entries) && l.Entries[at].Index < before
+}
+
 // now is cluster time after the entry at index; ok is false if it is not there.
 func (l *Log) now(index uint64) (ns int64, ok bool) {
 	if e := l.at[index]; e != nil {

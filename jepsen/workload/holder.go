@@ -43,6 +43,8 @@ type asked struct {
 	checkout *pb.CheckoutRequest
 	checkin  *pb.CheckinRequest
 	request  string
+	// unsure: an earlier try may have been heard.
+	unsure bool
 }
 
 func newHolder(a api, w *worker, tenant string) *holder {
@@ -207,9 +209,14 @@ func (h *holder) after(a *asked, err error) {
 	}
 	switch typ, _, _ := judge(err); typ {
 	case history.Info:
+		a.unsure = true
 		h.again = a
 		return
 	case history.Fail:
+		if a.unsure { // this try was not heard, one before may have been
+			h.again = a
+			return
+		}
 		h.seq-- // nobody saw the number
 		return
 	}

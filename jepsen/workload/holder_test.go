@@ -3,9 +3,11 @@ package workload
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/seatkeeper/seatkeeper/jepsen/history"
+	"github.com/seatkeeper/seatkeeper/rpc/client"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
 
@@ -57,5 +59,39 @@ func TestALeaseThatIsBeingReturnedIsNotBelievedInAgain(t *testing.T) {
 		if believes != 1 || lost != 1 {
 			t.Errorf("check-in of %v: believed %d times, lost %d times", ids, believes, lost)
 		}
+	}
+}
+
+// deafThenNobody is a service whose first answer is lost and which then refuses to listen.
+type deafThenNobody struct {
+	api
+	asked []uint64
+}
+
+func (s *deafThenNobody) Checkout(_ context.Context, r *pb.CheckoutRequest) (*pb.CheckoutResponse, error) {
+	switch s.asked = append(s.asked, r.Seq); len(s.asked) {
+	case 1:
+		return nil, context.DeadlineExceeded
+	case 2:
+		return nil, &client.Error{Reason: client.NotLeader}
+	}
+	return &pb.CheckoutResponse{}, nil
+}
+
+// A number that may have been heard once is not given to another request because a later
+// try was certainly not heard.
+func TestANumberInDoubtStaysWithItsRequest(t *testing.T) {
+	service := &deafThenNobody{}
+	recorded(t, 5, func(r *Recorder) {
+		w := &worker{cfg: &Config{}, voice: r.voice("a", "grpc"), rng: rand.New(rand.NewPCG(1, 1))}
+		h := newHolder(service, w, "")
+		_, _ = h.checkout(t.Context(), "a/1", 0, history.Item{Feature: "cad", Count: 1})
+		for h.again != nil && len(service.asked) < 10 {
+			_, _ = h.askAgain(t.Context())
+		}
+		_, _ = h.checkout(t.Context(), "a/2", 0, history.Item{Feature: "cad", Count: 1})
+	})
+	if want := []uint64{1, 1, 1, 2}; !slices.Equal(service.asked, want) {
+		t.Errorf("numbers %v, want %v", service.asked, want)
 	}
 }
