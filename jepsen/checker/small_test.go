@@ -31,6 +31,20 @@ func TestSmallRuns(t *testing.T) {
 		}
 		return x
 	}
+	lasting := func(x []history.Op) []history.Op { // so that it cannot have run out
+		x[0].Value.(*history.Checkout).Leases[0].RemainingMS = 60_000
+		return x
+	}
+	closed := func(at int64, result history.Result) []history.Op {
+		x := answered(at, at+1, 0, history.FCheckin, 0, &history.Checkin{Close: true, Result: result})
+		x[0].Client, x[1].Client = "c", "c"
+		return x
+	}
+	ends := func(index, id uint64) history.Entry {
+		gone := []history.AuditEnded{{ID: id, Feature: "cad", Reason: "normal"}}
+		return history.Entry{Index: index, Term: 1, HasEnded: true, Ended: gone,
+			Commands: []history.Command{{Kind: history.KindCheckin, Result: history.CommandResult{Released: gone}}}}
+	}
 	kill := func(index, id uint64) history.Entry {
 		gone := []history.AuditEnded{{ID: id, Feature: "cad", Reason: "removed_by_admin"}}
 		return history.Entry{Index: index, Term: 1, HasEnded: true, Ended: gone,
@@ -90,6 +104,10 @@ func TestSmallRuns(t *testing.T) {
 		{"leases that ended together end before what is seen after them", [][]history.Op{asked(0, 3, 1), asked(10, 4, 2), looks(0)},
 			[]history.Entry{grant(3, 1, 3), grant(4, 2, 4), {Index: 5, Term: 1, HasEnded: true, Commands: []history.Command{{Kind: history.KindTick}},
 				Ended: []history.AuditEnded{{ID: 1, Feature: "cad"}, {ID: 2, Feature: "cad"}}}}, linearInLog, false},
+		{"a session is closed by a try whose answer was lost", [][]history.Op{lasting(asked(0, 3, 1)), closed(10, "session_unknown"), answered(20, 25, 1, history.FStatus, 5, used(0))},
+			[]history.Entry{grant(3, 1, 3), ends(4, 1)}, linearInLog, false},
+		{"a session was never closed and its seat is free", [][]history.Op{lasting(asked(0, 3, 1)), answered(20, 25, 1, history.FStatus, 5, used(0))},
+			[]history.Entry{grant(3, 1, 3), ends(4, 1)}, linearInLog, true},
 		{"a lease that did not end is seen as free", [][]history.Op{asked(0, 3, 1), asked(10, 4, 2), looks(0)},
 			[]history.Entry{grant(3, 1, 3), grant(4, 2, 4), {Index: 5, Term: 1, HasEnded: true, Commands: []history.Command{{Kind: history.KindTick}},
 				Ended: []history.AuditEnded{{ID: 1, Feature: "cad"}}}}, linearInLog, true},

@@ -200,8 +200,10 @@ func (r *Run) stepsOf(p *Pool, pair history.Pair, op *history.Op, session string
 				ids = append(ids, y.ID)
 			}
 		}
-		if !pair.OK() || x.Replayed {
-			// A repeated answer tells of an effect that came before it was asked for.
+		if !pair.OK() || x.Replayed || x.Result.Refused() {
+			// A repeated answer tells of an effect that came before it was asked for. A
+			// refusal may be the answer to a second try: "no such session" is what a session
+			// hears that its first try has closed.
 			return []step{{kind: stepRelease, session: session, leases: nil, reason: ownLease}}
 		}
 		if len(ids) > 0 {

@@ -281,7 +281,7 @@ func (n *Nemesis) Mixed(ctx context.Context, families []Family, atOnce int) erro
 	slots := make(chan struct{}, atOnce)
 	var mu sync.Mutex
 	var errs []error
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !endsWithin(ctx, shortest) {
 		f := families[n.rng.IntN(len(families))]
 		seed, pause := n.rng.Uint64(), time.Duration(500+n.rng.IntN(3000))*time.Millisecond
 		last := f.For/2 + time.Duration(n.rng.Int64N(int64(f.For)))
@@ -318,6 +318,14 @@ func (n *Nemesis) Mixed(ctx context.Context, families []Family, atOnce int) erro
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// shortest is how long a fault lasts at least: in less, nobody may be at work.
+const shortest = 2 * time.Second
+
+func endsWithin(ctx context.Context, d time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) < d
 }
 
 // Heal takes off whatever may still be on, whoever put it there, and starts every node.
