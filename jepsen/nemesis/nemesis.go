@@ -230,6 +230,18 @@ func (n *Nemesis) Once(ctx context.Context, families []Family) error {
 	return errors.Join(errs...)
 }
 
+// Harmless are those of the families that were made and never had an effect.
+func (n *Nemesis) Harmless(families []Family) []Family {
+	made, bit := map[string]bool{}, map[string]bool{}
+	for _, e := range n.Events() {
+		if e.F == history.FStop {
+			made[e.Fault.Family] = true
+			bit[e.Fault.Family] = bit[e.Fault.Family] || e.Fault.Bit
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(families), func(f Family) bool { return !made[f.Name] || bit[f.Name] })
+}
+
 func (f *Family) missing(w *World) string {
 	if f.Needs == nil {
 		return ""

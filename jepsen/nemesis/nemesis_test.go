@@ -143,3 +143,17 @@ func TestARepairTouchesOnlyWhatTheDamageLeft(t *testing.T) {
 		t.Errorf("after the repair %q, want %q", got, want)
 	}
 }
+
+func TestAFamilyThatNeverBitIsKnown(t *testing.T) {
+	stop := func(family string, bit bool) Event {
+		return Event{F: history.FStop, Fault: &history.Fault{Family: family, Bit: bit}}
+	}
+	n := &Nemesis{events: []Event{stop("a", false), stop("b", false), stop("b", true), stop("c", true), stop("c", false), {F: "note", Note: "x"}}}
+	var names []string
+	for _, f := range n.Harmless([]Family{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "never made"}}) {
+		names = append(names, f.Name)
+	}
+	if !slices.Equal(names, []string{"a"}) {
+		t.Errorf("families without effect: %v", names)
+	}
+}

@@ -277,6 +277,7 @@ func (w *world) phases(ctx context.Context, nem *nemesis.Nemesis, load *workload
 		within, cancel := context.WithTimeout(ctx, w.cfg.Mixed)
 		errs = append(errs, nem.Mixed(within, w.cfg.Families, w.cfg.AtOnce))
 		cancel()
+		errs = append(errs, nem.Once(ctx, nem.Harmless(w.cfg.Families))) // chance was against them
 	} else {
 		errs = append(errs, nem.Once(ctx, w.cfg.Families))
 	}
