@@ -1,6 +1,7 @@
 package checker
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/seatkeeper/seatkeeper/jepsen/history"
@@ -130,5 +131,39 @@ func TestSmallRuns(t *testing.T) {
 				t.Errorf("%s: %s %v", v.Name, v.Result, v.Evidence)
 			}
 		})
+	}
+}
+
+// A check-in that is answered late may have freed its seat before the window that its
+// answer is in.
+func TestAReleaseMayComeBeforeItsWindow(t *testing.T) {
+	op := func(at, done int64, p history.Process, f history.F, session string, v any) []history.Op {
+		x := history.Op{Time: at, Process: p, Type: history.Invoke, F: f, Session: session, Value: v}
+		y := x
+		y.Time, y.Type, y.RaftIndex = done, history.OK, uint64(done)
+		return []history.Op{x, y}
+	}
+	granted := func(id uint64) *history.Checkout {
+		return &history.Checkout{Items: []history.Item{{Feature: "cad", Count: 1}}, Result: history.Granted,
+			Leases: []history.Lease{{ID: id, Token: id, Feature: "cad", Count: 1, Seats: []int{1}, RemainingMS: 60_000}}}
+	}
+	back := op(10, 100, 0, history.FCheckin, "a", &history.Checkin{Result: history.Done, Released: []history.Ended{{ID: 1, Feature: "cad"}}})
+	for used, want := range map[int]Result{1: Valid, 2: Invalid} {
+		look := &history.Status{Result: history.Done, Pools: []history.PoolUse{{Feature: "cad", Total: 3, InUse: used}}}
+		ops := slices.Concat(op(0, 3, 0, history.FCheckout, "a", granted(1)), back[:1], op(20, 30, 1, history.FCheckout, "b", granted(2)),
+			op(90, 95, 2, history.FStatus, "", look), back[1:])
+		for i := range ops {
+			ops[i].Index = int64(i)
+		}
+		r, err := NewRun(miniTest(), ops, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := r.view(&r.Pools[0], forever)
+		from, list := v.window(3, 1)
+		l := &linear{r: r, j: newJury("C2", "")}
+		if got := l.search(&r.Pools[0], from, list, ""); got != want {
+			t.Errorf("%d in use: %s, want %s", used, got, want)
+		}
 	}
 }

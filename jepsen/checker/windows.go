@@ -254,6 +254,8 @@ func (v *view) window(at, size int) (poolState, []timed) {
 			continue // it began before the window, and may tell of what was before it
 		}
 		if o.kind != stepRelease || len(o.leases) > 0 {
+			// A release may have had its effect before the window, and its seats be others'.
+			o.optional = o.optional || o.kind == stepRelease
 			add(o)
 		}
 	}
