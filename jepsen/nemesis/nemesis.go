@@ -293,7 +293,7 @@ func (n *Nemesis) Mixed(ctx context.Context, families []Family, atOnce int) erro
 	slots := make(chan struct{}, atOnce)
 	var mu sync.Mutex
 	var errs []error
-	for ctx.Err() == nil && !endsWithin(ctx, shortest) {
+	for ctx.Err() == nil {
 		f := families[n.rng.IntN(len(families))]
 		seed, pause := n.rng.Uint64(), time.Duration(500+n.rng.IntN(3000))*time.Millisecond
 		last := f.For/2 + time.Duration(n.rng.Int64N(int64(f.For)))
@@ -310,6 +310,9 @@ func (n *Nemesis) Mixed(ctx context.Context, families []Family, atOnce int) erro
 					<-slots
 				}
 			}()
+			if endsWithin(ctx, shortest) {
+				return
+			}
 			end, err := n.begin(ctx, f, rand.New(rand.NewPCG(seed, 0)))
 			if err != nil {
 				mu.Lock()
