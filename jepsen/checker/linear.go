@@ -1,6 +1,7 @@
 package checker
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -182,12 +183,21 @@ func (l *linear) patch() map[string][]timed {
 		}
 		here := r.acks[first:next]
 		used := make([]bool, len(here))
-		before := map[string]int{} // feature to how many steps it had before this entry
+		// How many steps a lease's feature had before this entry, or before the restore in it
+		// that took the lease.
+		before := map[uint64]int{}
 		for _, x := range r.log.ended[e.Index] {
-			before[where[x.ID]] = len(out[where[x.ID]])
+			before[x.ID] = len(out[where[x.ID]])
 		}
 		for i := range e.Commands {
 			c := &e.Commands[i]
+			if c.Kind == history.KindRestore {
+				for _, x := range r.log.ended[e.Index] {
+					if x.Reason != missed {
+						before[x.ID] = len(out[where[x.ID]])
+					}
+				}
+			}
 			t := timed{op: -1}
 			t.call, t.ret = r.span(e.Index)
 			for n, a := range here {
@@ -277,8 +287,11 @@ func (r *Run) logged(out map[string][]timed, where map[uint64]string, e *history
 // reclaimed adds the leases that ended in the entry without a command that says so. They
 // made room for a checkout, or a restore took them, so they go before what the entry did
 // to their pool.
-func (r *Run) reclaimed(out map[string][]timed, where map[uint64]string, e *history.Entry, before map[string]int) {
-	for _, x := range r.log.ended[e.Index] {
+func (r *Run) reclaimed(out map[string][]timed, where map[uint64]string, e *history.Entry, before map[uint64]int) {
+	ended := slices.Clone(r.log.ended[e.Index])
+	// The last place first: then none moves another.
+	slices.SortStableFunc(ended, func(a, b history.AuditEnded) int { return cmp.Compare(before[b.ID], before[a.ID]) })
+	for _, x := range ended {
 		id := x.ID
 		feature, ok := where[id]
 		if !ok {
@@ -286,7 +299,7 @@ func (r *Run) reclaimed(out map[string][]timed, where map[uint64]string, e *hist
 		}
 		delete(where, id)
 		call, ret := r.span(e.Index)
-		out[feature] = slices.Insert(out[feature], before[feature], timed{step: step{kind: stepRelease, leases: []uint64{id}}, call: call, ret: ret, op: -1})
+		out[feature] = slices.Insert(out[feature], before[id], timed{step: step{kind: stepRelease, leases: []uint64{id}}, call: call, ret: ret, op: -1})
 	}
 }
 
