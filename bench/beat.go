@@ -109,7 +109,7 @@ func (b *batchBeater) Close(context.Context) {}
 type streamBeater struct {
 	*messages
 	window int
-	stream grpc.BidiStreamingClient[pb.HeartbeatRequest, pb.HeartbeatResponse]
+	stream grpc.BidiStreamingClient[pb.HeartbeatsRequest, pb.HeartbeatsResponse]
 	cancel context.CancelFunc
 	number uint64
 	sent   map[uint64]time.Time
@@ -156,20 +156,20 @@ func (s *streamBeater) Do(ctx context.Context, m *load.Meter) error {
 	}
 	delete(s.sent, answer.Number)
 	switch of := answer.Of.(type) {
-	case *pb.HeartbeatResponse_Batch:
+	case *pb.HeartbeatsResponse_Batch:
 		judged(m, of.Batch)
-	case *pb.HeartbeatResponse_Problem:
+	case *pb.HeartbeatsResponse_Problem:
 		return &load.Reasoned{Reason: of.Problem.Reason, Pause: time.Duration(of.Problem.RetryAfterMs) * time.Millisecond, Err: errors.New(of.Problem.Message)}
 	}
 	return nil
 }
 
-func (s *streamBeater) message() *pb.HeartbeatRequest {
-	r := &pb.HeartbeatRequest{Number: s.number}
+func (s *streamBeater) message() *pb.HeartbeatsRequest {
+	r := &pb.HeartbeatsRequest{Number: s.number}
 	if s.batched {
-		r.Of = &pb.HeartbeatRequest_Batch{Batch: s.batch()}
+		r.Of = &pb.HeartbeatsRequest_Batch{Batch: s.batch()}
 	} else {
-		r.Of = &pb.HeartbeatRequest_Renew{Renew: s.one()}
+		r.Of = &pb.HeartbeatsRequest_Renew{Renew: s.one()}
 	}
 	return r
 }

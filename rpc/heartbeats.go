@@ -107,7 +107,7 @@ func renewResult(r *lease.Renewed) pb.RenewResult {
 
 // Heartbeats serves one stream. The handler only watches; one goroutine receives, one
 // proposes and answers. Both end when the handler returns, because that ends the stream.
-func (h *seats) Heartbeats(stream grpc.BidiStreamingServer[pb.HeartbeatRequest, pb.HeartbeatResponse]) error {
+func (h *seats) Heartbeats(stream grpc.BidiStreamingServer[pb.HeartbeatsRequest, pb.HeartbeatsResponse]) error {
 	s := h.s
 	if !s.cfg.Node.Leading() {
 		return &cluster.NotLeaderError{}
@@ -131,7 +131,7 @@ func (h *seats) Heartbeats(stream grpc.BidiStreamingServer[pb.HeartbeatRequest, 
 type beats struct {
 	s      *Server
 	ctx    context.Context
-	stream grpc.BidiStreamingServer[pb.HeartbeatRequest, pb.HeartbeatResponse]
+	stream grpc.BidiStreamingServer[pb.HeartbeatsRequest, pb.HeartbeatsResponse]
 	ended  chan error // why; nil is a client that has said all
 
 	touched atomic.Int64 // when the last request came
@@ -221,9 +221,9 @@ func (b *beats) receive() error {
 		b.touched.Store(time.Now().UnixNano())
 		x := beat{number: r.GetNumber(), size: 1}
 		switch of := r.GetOf().(type) {
-		case *pb.HeartbeatRequest_Renew:
+		case *pb.HeartbeatsRequest_Renew:
 			x.cmd, x.err = renewOf(of.Renew)
-		case *pb.HeartbeatRequest_Batch:
+		case *pb.HeartbeatsRequest_Batch:
 			var many lease.RenewMany
 			many, x.err = renewManyOf(of.Batch)
 			x.cmd, x.size = many, max(1, len(many.Sessions))
@@ -302,7 +302,7 @@ func (b *beats) serve(list []beat) error {
 	var over error
 	for i := range list {
 		x := &list[i]
-		r := &pb.HeartbeatResponse{Number: x.number}
+		r := &pb.HeartbeatsResponse{Number: x.number}
 		err := x.err
 		var applied cluster.Applied
 		if err == nil {
@@ -318,11 +318,11 @@ func (b *beats) serve(list []beat) error {
 				over = err
 			}
 			st := statusOf(err, b.s.cfg.Node.ID(), b.s.cfg.Node.Leader)
-			r.Of = &pb.HeartbeatResponse_Problem{Problem: problemOf(st)}
+			r.Of = &pb.HeartbeatsResponse_Problem{Problem: problemOf(st)}
 		case x.size > 1 || applied.Reply.Renewed != nil:
-			r.Of = &pb.HeartbeatResponse_Batch{Batch: renewBatchPB(applied)}
+			r.Of = &pb.HeartbeatsResponse_Batch{Batch: renewBatchPB(applied)}
 		default:
-			r.Of = &pb.HeartbeatResponse_Renewed{Renewed: renewPB(applied)}
+			r.Of = &pb.HeartbeatsResponse_Renewed{Renewed: renewPB(applied)}
 		}
 		if err := b.stream.Send(r); err != nil {
 			return err

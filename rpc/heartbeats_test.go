@@ -18,7 +18,7 @@ import (
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
 
-type beatStream = grpc.BidiStreamingClient[pb.HeartbeatRequest, pb.HeartbeatResponse]
+type beatStream = grpc.BidiStreamingClient[pb.HeartbeatsRequest, pb.HeartbeatsResponse]
 
 func (a *api) beats(t *testing.T) beatStream {
 	t.Helper()
@@ -31,14 +31,14 @@ func (a *api) beats(t *testing.T) beatStream {
 	return s
 }
 
-func send(t *testing.T, s beatStream, r *pb.HeartbeatRequest) {
+func send(t *testing.T, s beatStream, r *pb.HeartbeatsRequest) {
 	t.Helper()
 	if err := s.Send(r); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func recv(t *testing.T, s beatStream) *pb.HeartbeatResponse {
+func recv(t *testing.T, s beatStream) *pb.HeartbeatsResponse {
 	t.Helper()
 	r, err := s.Recv()
 	if err != nil {
@@ -47,8 +47,8 @@ func recv(t *testing.T, s beatStream) *pb.HeartbeatResponse {
 	return r
 }
 
-func single(n uint64, id, secret string) *pb.HeartbeatRequest {
-	return &pb.HeartbeatRequest{Number: n, Of: &pb.HeartbeatRequest_Renew{Renew: &pb.RenewRequest{SessionId: id, SessionSecret: secret}}}
+func single(n uint64, id, secret string) *pb.HeartbeatsRequest {
+	return &pb.HeartbeatsRequest{Number: n, Of: &pb.HeartbeatsRequest_Renew{Renew: &pb.RenewRequest{SessionId: id, SessionSecret: secret}}}
 }
 
 // pack makes a batch of sessions whose secrets have one length.
@@ -73,8 +73,8 @@ func TestStreamedHeartbeatsAreAnsweredByNumber(t *testing.T) {
 	s := a.beats(t)
 	send(t, s, single(7, id, secret))
 	send(t, s, single(9, id, "wrong"))
-	send(t, s, &pb.HeartbeatRequest{Number: 11})
-	send(t, s, &pb.HeartbeatRequest{Number: 13, Of: &pb.HeartbeatRequest_Batch{Batch: pack(t, [2]string{id2, secret2})}})
+	send(t, s, &pb.HeartbeatsRequest{Number: 11})
+	send(t, s, &pb.HeartbeatsRequest{Number: 13, Of: &pb.HeartbeatsRequest_Batch{Batch: pack(t, [2]string{id2, secret2})}})
 	send(t, s, single(15, "nonsense", secret))
 	if err := s.CloseSend(); err != nil {
 		t.Fatal(err)

@@ -28,30 +28,33 @@ const (
 type RenewResult int32
 
 const (
-	RenewResult_RENEW_RESULT_RENEWED RenewResult = 0
+	RenewResult_RENEW_RESULT_UNSPECIFIED RenewResult = 0
+	RenewResult_RENEW_RESULT_RENEWED     RenewResult = 1
 	// Renewed, and leases ended without the holder's doing: Renew tells which.
-	RenewResult_RENEW_RESULT_RENEWED_WITH_NEWS RenewResult = 1
+	RenewResult_RENEW_RESULT_RENEWED_WITH_NEWS RenewResult = 2
 	// As the reasons of the same names.
-	RenewResult_RENEW_RESULT_SESSION_UNKNOWN RenewResult = 2
-	RenewResult_RENEW_RESULT_FORBIDDEN       RenewResult = 3
-	RenewResult_RENEW_RESULT_FENCED          RenewResult = 4
+	RenewResult_RENEW_RESULT_SESSION_UNKNOWN RenewResult = 3
+	RenewResult_RENEW_RESULT_FORBIDDEN       RenewResult = 4
+	RenewResult_RENEW_RESULT_FENCED          RenewResult = 5
 )
 
 // Enum value maps for RenewResult.
 var (
 	RenewResult_name = map[int32]string{
-		0: "RENEW_RESULT_RENEWED",
-		1: "RENEW_RESULT_RENEWED_WITH_NEWS",
-		2: "RENEW_RESULT_SESSION_UNKNOWN",
-		3: "RENEW_RESULT_FORBIDDEN",
-		4: "RENEW_RESULT_FENCED",
+		0: "RENEW_RESULT_UNSPECIFIED",
+		1: "RENEW_RESULT_RENEWED",
+		2: "RENEW_RESULT_RENEWED_WITH_NEWS",
+		3: "RENEW_RESULT_SESSION_UNKNOWN",
+		4: "RENEW_RESULT_FORBIDDEN",
+		5: "RENEW_RESULT_FENCED",
 	}
 	RenewResult_value = map[string]int32{
-		"RENEW_RESULT_RENEWED":           0,
-		"RENEW_RESULT_RENEWED_WITH_NEWS": 1,
-		"RENEW_RESULT_SESSION_UNKNOWN":   2,
-		"RENEW_RESULT_FORBIDDEN":         3,
-		"RENEW_RESULT_FENCED":            4,
+		"RENEW_RESULT_UNSPECIFIED":       0,
+		"RENEW_RESULT_RENEWED":           1,
+		"RENEW_RESULT_RENEWED_WITH_NEWS": 2,
+		"RENEW_RESULT_SESSION_UNKNOWN":   3,
+		"RENEW_RESULT_FORBIDDEN":         4,
+		"RENEW_RESULT_FENCED":            5,
 	}
 )
 
@@ -1008,33 +1011,33 @@ func (x *RenewBatchResponse) GetTerm() uint64 {
 	return 0
 }
 
-type HeartbeatRequest struct {
+type HeartbeatsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Chosen by the client; the answer carries it.
 	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	// Types that are valid to be assigned to Of:
 	//
-	//	*HeartbeatRequest_Renew
-	//	*HeartbeatRequest_Batch
-	Of            isHeartbeatRequest_Of `protobuf_oneof:"of"`
+	//	*HeartbeatsRequest_Renew
+	//	*HeartbeatsRequest_Batch
+	Of            isHeartbeatsRequest_Of `protobuf_oneof:"of"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *HeartbeatRequest) Reset() {
-	*x = HeartbeatRequest{}
+func (x *HeartbeatsRequest) Reset() {
+	*x = HeartbeatsRequest{}
 	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *HeartbeatRequest) String() string {
+func (x *HeartbeatsRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*HeartbeatRequest) ProtoMessage() {}
+func (*HeartbeatsRequest) ProtoMessage() {}
 
-func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
+func (x *HeartbeatsRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1046,86 +1049,86 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
-func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use HeartbeatsRequest.ProtoReflect.Descriptor instead.
+func (*HeartbeatsRequest) Descriptor() ([]byte, []int) {
 	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{11}
 }
 
-func (x *HeartbeatRequest) GetNumber() uint64 {
+func (x *HeartbeatsRequest) GetNumber() uint64 {
 	if x != nil {
 		return x.Number
 	}
 	return 0
 }
 
-func (x *HeartbeatRequest) GetOf() isHeartbeatRequest_Of {
+func (x *HeartbeatsRequest) GetOf() isHeartbeatsRequest_Of {
 	if x != nil {
 		return x.Of
 	}
 	return nil
 }
 
-func (x *HeartbeatRequest) GetRenew() *RenewRequest {
+func (x *HeartbeatsRequest) GetRenew() *RenewRequest {
 	if x != nil {
-		if x, ok := x.Of.(*HeartbeatRequest_Renew); ok {
+		if x, ok := x.Of.(*HeartbeatsRequest_Renew); ok {
 			return x.Renew
 		}
 	}
 	return nil
 }
 
-func (x *HeartbeatRequest) GetBatch() *RenewBatchRequest {
+func (x *HeartbeatsRequest) GetBatch() *RenewBatchRequest {
 	if x != nil {
-		if x, ok := x.Of.(*HeartbeatRequest_Batch); ok {
+		if x, ok := x.Of.(*HeartbeatsRequest_Batch); ok {
 			return x.Batch
 		}
 	}
 	return nil
 }
 
-type isHeartbeatRequest_Of interface {
-	isHeartbeatRequest_Of()
+type isHeartbeatsRequest_Of interface {
+	isHeartbeatsRequest_Of()
 }
 
-type HeartbeatRequest_Renew struct {
+type HeartbeatsRequest_Renew struct {
 	Renew *RenewRequest `protobuf:"bytes,2,opt,name=renew,proto3,oneof"`
 }
 
-type HeartbeatRequest_Batch struct {
+type HeartbeatsRequest_Batch struct {
 	Batch *RenewBatchRequest `protobuf:"bytes,3,opt,name=batch,proto3,oneof"`
 }
 
-func (*HeartbeatRequest_Renew) isHeartbeatRequest_Of() {}
+func (*HeartbeatsRequest_Renew) isHeartbeatsRequest_Of() {}
 
-func (*HeartbeatRequest_Batch) isHeartbeatRequest_Of() {}
+func (*HeartbeatsRequest_Batch) isHeartbeatsRequest_Of() {}
 
-type HeartbeatResponse struct {
+type HeartbeatsResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	// Types that are valid to be assigned to Of:
 	//
-	//	*HeartbeatResponse_Renewed
-	//	*HeartbeatResponse_Batch
-	//	*HeartbeatResponse_Problem
-	Of            isHeartbeatResponse_Of `protobuf_oneof:"of"`
+	//	*HeartbeatsResponse_Renewed
+	//	*HeartbeatsResponse_Batch
+	//	*HeartbeatsResponse_Problem
+	Of            isHeartbeatsResponse_Of `protobuf_oneof:"of"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *HeartbeatResponse) Reset() {
-	*x = HeartbeatResponse{}
+func (x *HeartbeatsResponse) Reset() {
+	*x = HeartbeatsResponse{}
 	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *HeartbeatResponse) String() string {
+func (x *HeartbeatsResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*HeartbeatResponse) ProtoMessage() {}
+func (*HeartbeatsResponse) ProtoMessage() {}
 
-func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
+func (x *HeartbeatsResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1137,74 +1140,74 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
-func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use HeartbeatsResponse.ProtoReflect.Descriptor instead.
+func (*HeartbeatsResponse) Descriptor() ([]byte, []int) {
 	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{12}
 }
 
-func (x *HeartbeatResponse) GetNumber() uint64 {
+func (x *HeartbeatsResponse) GetNumber() uint64 {
 	if x != nil {
 		return x.Number
 	}
 	return 0
 }
 
-func (x *HeartbeatResponse) GetOf() isHeartbeatResponse_Of {
+func (x *HeartbeatsResponse) GetOf() isHeartbeatsResponse_Of {
 	if x != nil {
 		return x.Of
 	}
 	return nil
 }
 
-func (x *HeartbeatResponse) GetRenewed() *RenewResponse {
+func (x *HeartbeatsResponse) GetRenewed() *RenewResponse {
 	if x != nil {
-		if x, ok := x.Of.(*HeartbeatResponse_Renewed); ok {
+		if x, ok := x.Of.(*HeartbeatsResponse_Renewed); ok {
 			return x.Renewed
 		}
 	}
 	return nil
 }
 
-func (x *HeartbeatResponse) GetBatch() *RenewBatchResponse {
+func (x *HeartbeatsResponse) GetBatch() *RenewBatchResponse {
 	if x != nil {
-		if x, ok := x.Of.(*HeartbeatResponse_Batch); ok {
+		if x, ok := x.Of.(*HeartbeatsResponse_Batch); ok {
 			return x.Batch
 		}
 	}
 	return nil
 }
 
-func (x *HeartbeatResponse) GetProblem() *Problem {
+func (x *HeartbeatsResponse) GetProblem() *Problem {
 	if x != nil {
-		if x, ok := x.Of.(*HeartbeatResponse_Problem); ok {
+		if x, ok := x.Of.(*HeartbeatsResponse_Problem); ok {
 			return x.Problem
 		}
 	}
 	return nil
 }
 
-type isHeartbeatResponse_Of interface {
-	isHeartbeatResponse_Of()
+type isHeartbeatsResponse_Of interface {
+	isHeartbeatsResponse_Of()
 }
 
-type HeartbeatResponse_Renewed struct {
+type HeartbeatsResponse_Renewed struct {
 	Renewed *RenewResponse `protobuf:"bytes,2,opt,name=renewed,proto3,oneof"`
 }
 
-type HeartbeatResponse_Batch struct {
+type HeartbeatsResponse_Batch struct {
 	Batch *RenewBatchResponse `protobuf:"bytes,3,opt,name=batch,proto3,oneof"`
 }
 
-type HeartbeatResponse_Problem struct {
+type HeartbeatsResponse_Problem struct {
 	// Why this one was refused, or that its outcome is unknown.
 	Problem *Problem `protobuf:"bytes,4,opt,name=problem,proto3,oneof"`
 }
 
-func (*HeartbeatResponse_Renewed) isHeartbeatResponse_Of() {}
+func (*HeartbeatsResponse_Renewed) isHeartbeatsResponse_Of() {}
 
-func (*HeartbeatResponse_Batch) isHeartbeatResponse_Of() {}
+func (*HeartbeatsResponse_Batch) isHeartbeatsResponse_Of() {}
 
-func (*HeartbeatResponse_Problem) isHeartbeatResponse_Of() {}
+func (*HeartbeatsResponse_Problem) isHeartbeatsResponse_Of() {}
 
 type CheckinRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4269,13 +4272,13 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\bgrace_ms\x18\x03 \x03(\rR\agraceMs\x12\x1d\n" +
 	"\n" +
 	"raft_index\x18\x04 \x01(\x04R\traftIndex\x12\x12\n" +
-	"\x04term\x18\x05 \x01(\x04R\x04term\"\x9f\x01\n" +
-	"\x10HeartbeatRequest\x12\x16\n" +
+	"\x04term\x18\x05 \x01(\x04R\x04term\"\xa0\x01\n" +
+	"\x11HeartbeatsRequest\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x123\n" +
 	"\x05renew\x18\x02 \x01(\v2\x1b.seatkeeper.v1.RenewRequestH\x00R\x05renew\x128\n" +
 	"\x05batch\x18\x03 \x01(\v2 .seatkeeper.v1.RenewBatchRequestH\x00R\x05batchB\x04\n" +
-	"\x02of\"\xda\x01\n" +
-	"\x11HeartbeatResponse\x12\x16\n" +
+	"\x02of\"\xdb\x01\n" +
+	"\x12HeartbeatsResponse\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x128\n" +
 	"\arenewed\x18\x02 \x01(\v2\x1c.seatkeeper.v1.RenewResponseH\x00R\arenewed\x129\n" +
 	"\x05batch\x18\x03 \x01(\v2!.seatkeeper.v1.RenewBatchResponseH\x00R\x05batch\x122\n" +
@@ -4543,20 +4546,21 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05final\x18\x02 \x01(\bR\x05final\x12$\n" +
 	"\x0eretry_after_ms\x18\x03 \x01(\rR\fretryAfterMs\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage*\xa2\x01\n" +
-	"\vRenewResult\x12\x18\n" +
-	"\x14RENEW_RESULT_RENEWED\x10\x00\x12\"\n" +
-	"\x1eRENEW_RESULT_RENEWED_WITH_NEWS\x10\x01\x12 \n" +
-	"\x1cRENEW_RESULT_SESSION_UNKNOWN\x10\x02\x12\x1a\n" +
-	"\x16RENEW_RESULT_FORBIDDEN\x10\x03\x12\x17\n" +
-	"\x13RENEW_RESULT_FENCED\x10\x042\x9b\x04\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage*\xc0\x01\n" +
+	"\vRenewResult\x12\x1c\n" +
+	"\x18RENEW_RESULT_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14RENEW_RESULT_RENEWED\x10\x01\x12\"\n" +
+	"\x1eRENEW_RESULT_RENEWED_WITH_NEWS\x10\x02\x12 \n" +
+	"\x1cRENEW_RESULT_SESSION_UNKNOWN\x10\x03\x12\x1a\n" +
+	"\x16RENEW_RESULT_FORBIDDEN\x10\x04\x12\x17\n" +
+	"\x13RENEW_RESULT_FENCED\x10\x052\x9d\x04\n" +
 	"\x05Seats\x12K\n" +
 	"\bCheckout\x12\x1e.seatkeeper.v1.CheckoutRequest\x1a\x1f.seatkeeper.v1.CheckoutResponse\x12B\n" +
 	"\x05Renew\x12\x1b.seatkeeper.v1.RenewRequest\x1a\x1c.seatkeeper.v1.RenewResponse\x12Q\n" +
 	"\n" +
-	"RenewBatch\x12 .seatkeeper.v1.RenewBatchRequest\x1a!.seatkeeper.v1.RenewBatchResponse\x12S\n" +
+	"RenewBatch\x12 .seatkeeper.v1.RenewBatchRequest\x1a!.seatkeeper.v1.RenewBatchResponse\x12U\n" +
 	"\n" +
-	"Heartbeats\x12\x1f.seatkeeper.v1.HeartbeatRequest\x1a .seatkeeper.v1.HeartbeatResponse(\x010\x01\x12H\n" +
+	"Heartbeats\x12 .seatkeeper.v1.HeartbeatsRequest\x1a!.seatkeeper.v1.HeartbeatsResponse(\x010\x01\x12H\n" +
 	"\aCheckin\x12\x1d.seatkeeper.v1.CheckinRequest\x1a\x1e.seatkeeper.v1.CheckinResponse\x12H\n" +
 	"\aPreview\x12\x1d.seatkeeper.v1.PreviewRequest\x1a\x1e.seatkeeper.v1.PreviewResponse\x12E\n" +
 	"\x06Verify\x12\x1c.seatkeeper.v1.VerifyRequest\x1a\x1d.seatkeeper.v1.VerifyResponse2\x94\a\n" +
@@ -4601,8 +4605,8 @@ var file_seatkeeper_v1_seatkeeper_proto_goTypes = []any{
 	(*RenewResponse)(nil),              // 9: seatkeeper.v1.RenewResponse
 	(*RenewBatchRequest)(nil),          // 10: seatkeeper.v1.RenewBatchRequest
 	(*RenewBatchResponse)(nil),         // 11: seatkeeper.v1.RenewBatchResponse
-	(*HeartbeatRequest)(nil),           // 12: seatkeeper.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),          // 13: seatkeeper.v1.HeartbeatResponse
+	(*HeartbeatsRequest)(nil),          // 12: seatkeeper.v1.HeartbeatsRequest
+	(*HeartbeatsResponse)(nil),         // 13: seatkeeper.v1.HeartbeatsResponse
 	(*CheckinRequest)(nil),             // 14: seatkeeper.v1.CheckinRequest
 	(*CheckinResponse)(nil),            // 15: seatkeeper.v1.CheckinResponse
 	(*ReleasedLease)(nil),              // 16: seatkeeper.v1.ReleasedLease
@@ -4652,11 +4656,11 @@ var file_seatkeeper_v1_seatkeeper_proto_depIdxs = []int32{
 	4,  // 5: seatkeeper.v1.RenewResponse.leases:type_name -> seatkeeper.v1.Lease
 	5,  // 6: seatkeeper.v1.RenewResponse.lost:type_name -> seatkeeper.v1.LostLease
 	0,  // 7: seatkeeper.v1.RenewBatchResponse.results:type_name -> seatkeeper.v1.RenewResult
-	8,  // 8: seatkeeper.v1.HeartbeatRequest.renew:type_name -> seatkeeper.v1.RenewRequest
-	10, // 9: seatkeeper.v1.HeartbeatRequest.batch:type_name -> seatkeeper.v1.RenewBatchRequest
-	9,  // 10: seatkeeper.v1.HeartbeatResponse.renewed:type_name -> seatkeeper.v1.RenewResponse
-	11, // 11: seatkeeper.v1.HeartbeatResponse.batch:type_name -> seatkeeper.v1.RenewBatchResponse
-	52, // 12: seatkeeper.v1.HeartbeatResponse.problem:type_name -> seatkeeper.v1.Problem
+	8,  // 8: seatkeeper.v1.HeartbeatsRequest.renew:type_name -> seatkeeper.v1.RenewRequest
+	10, // 9: seatkeeper.v1.HeartbeatsRequest.batch:type_name -> seatkeeper.v1.RenewBatchRequest
+	9,  // 10: seatkeeper.v1.HeartbeatsResponse.renewed:type_name -> seatkeeper.v1.RenewResponse
+	11, // 11: seatkeeper.v1.HeartbeatsResponse.batch:type_name -> seatkeeper.v1.RenewBatchResponse
+	52, // 12: seatkeeper.v1.HeartbeatsResponse.problem:type_name -> seatkeeper.v1.Problem
 	7,  // 13: seatkeeper.v1.CheckinRequest.refs:type_name -> seatkeeper.v1.LeaseRef
 	16, // 14: seatkeeper.v1.CheckinResponse.released:type_name -> seatkeeper.v1.ReleasedLease
 	1,  // 15: seatkeeper.v1.PreviewRequest.items:type_name -> seatkeeper.v1.Item
@@ -4674,7 +4678,7 @@ var file_seatkeeper_v1_seatkeeper_proto_depIdxs = []int32{
 	2,  // 27: seatkeeper.v1.Seats.Checkout:input_type -> seatkeeper.v1.CheckoutRequest
 	8,  // 28: seatkeeper.v1.Seats.Renew:input_type -> seatkeeper.v1.RenewRequest
 	10, // 29: seatkeeper.v1.Seats.RenewBatch:input_type -> seatkeeper.v1.RenewBatchRequest
-	12, // 30: seatkeeper.v1.Seats.Heartbeats:input_type -> seatkeeper.v1.HeartbeatRequest
+	12, // 30: seatkeeper.v1.Seats.Heartbeats:input_type -> seatkeeper.v1.HeartbeatsRequest
 	14, // 31: seatkeeper.v1.Seats.Checkin:input_type -> seatkeeper.v1.CheckinRequest
 	17, // 32: seatkeeper.v1.Seats.Preview:input_type -> seatkeeper.v1.PreviewRequest
 	20, // 33: seatkeeper.v1.Seats.Verify:input_type -> seatkeeper.v1.VerifyRequest
@@ -4692,7 +4696,7 @@ var file_seatkeeper_v1_seatkeeper_proto_depIdxs = []int32{
 	6,  // 45: seatkeeper.v1.Seats.Checkout:output_type -> seatkeeper.v1.CheckoutResponse
 	9,  // 46: seatkeeper.v1.Seats.Renew:output_type -> seatkeeper.v1.RenewResponse
 	11, // 47: seatkeeper.v1.Seats.RenewBatch:output_type -> seatkeeper.v1.RenewBatchResponse
-	13, // 48: seatkeeper.v1.Seats.Heartbeats:output_type -> seatkeeper.v1.HeartbeatResponse
+	13, // 48: seatkeeper.v1.Seats.Heartbeats:output_type -> seatkeeper.v1.HeartbeatsResponse
 	15, // 49: seatkeeper.v1.Seats.Checkin:output_type -> seatkeeper.v1.CheckinResponse
 	18, // 50: seatkeeper.v1.Seats.Preview:output_type -> seatkeeper.v1.PreviewResponse
 	21, // 51: seatkeeper.v1.Seats.Verify:output_type -> seatkeeper.v1.VerifyResponse
@@ -4721,13 +4725,13 @@ func file_seatkeeper_v1_seatkeeper_proto_init() {
 	}
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[1].OneofWrappers = []any{}
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[11].OneofWrappers = []any{
-		(*HeartbeatRequest_Renew)(nil),
-		(*HeartbeatRequest_Batch)(nil),
+		(*HeartbeatsRequest_Renew)(nil),
+		(*HeartbeatsRequest_Batch)(nil),
 	}
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[12].OneofWrappers = []any{
-		(*HeartbeatResponse_Renewed)(nil),
-		(*HeartbeatResponse_Batch)(nil),
-		(*HeartbeatResponse_Problem)(nil),
+		(*HeartbeatsResponse_Renewed)(nil),
+		(*HeartbeatsResponse_Batch)(nil),
+		(*HeartbeatsResponse_Problem)(nil),
 	}
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}

@@ -49,7 +49,7 @@ type SeatsClient interface {
 	// answer with the number of its request. It ends with UNAVAILABLE and a NotLeader
 	// detail when this node does not lead (any more), and without error when it was idle
 	// for ten minutes. gRPC only.
-	Heartbeats(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HeartbeatRequest, HeartbeatResponse], error)
+	Heartbeats(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HeartbeatsRequest, HeartbeatsResponse], error)
 	// Checkin gives leases back; with no lease ids, all of them.
 	Checkin(ctx context.Context, in *CheckinRequest, opts ...grpc.CallOption) (*CheckinResponse, error)
 	// Preview says what a checkout would get, and why not, without taking anything.
@@ -96,18 +96,18 @@ func (c *seatsClient) RenewBatch(ctx context.Context, in *RenewBatchRequest, opt
 	return out, nil
 }
 
-func (c *seatsClient) Heartbeats(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HeartbeatRequest, HeartbeatResponse], error) {
+func (c *seatsClient) Heartbeats(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HeartbeatsRequest, HeartbeatsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Seats_ServiceDesc.Streams[0], Seats_Heartbeats_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	x := &grpc.GenericClientStream[HeartbeatRequest, HeartbeatResponse]{ClientStream: stream}
+	x := &grpc.GenericClientStream[HeartbeatsRequest, HeartbeatsResponse]{ClientStream: stream}
 	return x, nil
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Seats_HeartbeatsClient = grpc.BidiStreamingClient[HeartbeatRequest, HeartbeatResponse]
+type Seats_HeartbeatsClient = grpc.BidiStreamingClient[HeartbeatsRequest, HeartbeatsResponse]
 
 func (c *seatsClient) Checkin(ctx context.Context, in *CheckinRequest, opts ...grpc.CallOption) (*CheckinResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -156,7 +156,7 @@ type SeatsServer interface {
 	// answer with the number of its request. It ends with UNAVAILABLE and a NotLeader
 	// detail when this node does not lead (any more), and without error when it was idle
 	// for ten minutes. gRPC only.
-	Heartbeats(grpc.BidiStreamingServer[HeartbeatRequest, HeartbeatResponse]) error
+	Heartbeats(grpc.BidiStreamingServer[HeartbeatsRequest, HeartbeatsResponse]) error
 	// Checkin gives leases back; with no lease ids, all of them.
 	Checkin(context.Context, *CheckinRequest) (*CheckinResponse, error)
 	// Preview says what a checkout would get, and why not, without taking anything.
@@ -182,7 +182,7 @@ func (UnimplementedSeatsServer) Renew(context.Context, *RenewRequest) (*RenewRes
 func (UnimplementedSeatsServer) RenewBatch(context.Context, *RenewBatchRequest) (*RenewBatchResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RenewBatch not implemented")
 }
-func (UnimplementedSeatsServer) Heartbeats(grpc.BidiStreamingServer[HeartbeatRequest, HeartbeatResponse]) error {
+func (UnimplementedSeatsServer) Heartbeats(grpc.BidiStreamingServer[HeartbeatsRequest, HeartbeatsResponse]) error {
 	return status.Error(codes.Unimplemented, "method Heartbeats not implemented")
 }
 func (UnimplementedSeatsServer) Checkin(context.Context, *CheckinRequest) (*CheckinResponse, error) {
@@ -270,11 +270,11 @@ func _Seats_RenewBatch_Handler(srv interface{}, ctx context.Context, dec func(in
 }
 
 func _Seats_Heartbeats_Handler(srv interface{}, stream grpc.ServerStream) error {
-	return srv.(SeatsServer).Heartbeats(&grpc.GenericServerStream[HeartbeatRequest, HeartbeatResponse]{ServerStream: stream})
+	return srv.(SeatsServer).Heartbeats(&grpc.GenericServerStream[HeartbeatsRequest, HeartbeatsResponse]{ServerStream: stream})
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Seats_HeartbeatsServer = grpc.BidiStreamingServer[HeartbeatRequest, HeartbeatResponse]
+type Seats_HeartbeatsServer = grpc.BidiStreamingServer[HeartbeatsRequest, HeartbeatsResponse]
 
 func _Seats_Checkin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CheckinRequest)
