@@ -1,6 +1,7 @@
 package run
 
 import (
+	"slices"
 	"time"
 
 	"github.com/seatkeeper/seatkeeper/jepsen/workload"
@@ -40,8 +41,8 @@ var (
 	// quiet breaks nothing: the bugs it is for show in ordinary work.
 	quiet = &Scene{Name: "quiet", Crew: workload.Crew{GRPC: 4, HTTP: 4, Reconnect: 2, Fenced: 2, Readers: 2}, Rate: 8, Warm: 8 * time.Second, Term: 3 * time.Second}
 	// staleReads: a leader that stood still wakes up among requests that wait for it.
-	staleReads = &Scene{Name: "stale-reads", Crew: workload.Crew{GRPC: 3, HTTP: 3, Readers: 16}, Rate: 15, Warm: 2 * time.Second, Term: 3 * time.Second, After: time.Second,
-		Faults: []string{"pause-leader", "pause-leader", "pause-leader", "pause-leader"}}
+	staleReads = &Scene{Name: "stale-reads", Crew: workload.Crew{GRPC: 3, HTTP: 3, Readers: 32}, Rate: 15, Warm: 2 * time.Second, Term: 3 * time.Second, After: time.Second,
+		Faults: slices.Repeat([]string{"pause-leader"}, 10), Last: 900 * time.Millisecond}
 	// lateBeats: most clients let their leases run out.
 	lateBeats = &Scene{Name: "late-beats", Crew: workload.Crew{GRPC: 3, Late: 8}, Rate: 4, Warm: 12 * time.Second, Term: 3 * time.Second}
 	// restarted: all nodes come back from snapshots, to clients that ask again.
