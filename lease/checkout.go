@@ -195,7 +195,7 @@ func (b *Book) plan(slot uint32, s *sessionRow, c *Checkout) ([]plan, *Refusal) 
 	plans := make([]plan, 0, len(c.Items))
 	fresh := 0
 	for _, it := range c.Items {
-		p := b.planItem(c.Tenant, s, principal, it)
+		p := b.planItem(c, s, principal, it)
 		for i := range plans {
 			if p.refusal == nil && plans[i].pool == p.pool {
 				p.refusal = refuse(Invalid, "feature %s is named twice; add the counts up", it.Feature)
@@ -220,7 +220,7 @@ func (b *Book) plan(slot uint32, s *sessionRow, c *Checkout) ([]plan, *Refusal) 
 
 // planItem chooses a pool: the one the session holds already, else the first that fits
 // and has seats.
-func (b *Book) planItem(tenant string, s *sessionRow, who Principal, it Item) plan {
+func (b *Book) planItem(c *Checkout, s *sessionRow, who Principal, it Item) plan {
 	p := plan{item: it}
 	if s != nil {
 		if held := b.heldBy(s, it); held != 0 && !Broken(GuardReattach) {
@@ -232,7 +232,7 @@ func (b *Book) planItem(tenant string, s *sessionRow, who Principal, it Item) pl
 			return p
 		}
 	}
-	pools, refusal := b.fitting(tenant, it)
+	pools, refusal := b.fitting(c.Tenant, it)
 	if refusal != nil {
 		p.refusal = refusal
 		return p
@@ -250,7 +250,7 @@ func (b *Book) planItem(tenant string, s *sessionRow, who Principal, it Item) pl
 				p.seats = max(0, it.Count-len(b.seats(p.group)))
 			}
 		}
-		if p.seats <= b.free(i) {
+		if p.seats <= b.room(i, who, c) {
 			return p
 		}
 	}

@@ -106,15 +106,6 @@ func (b *Book) dropUnusedPools() {
 	}
 }
 
-// free is how many seats of the pool a checkout may still charge.
-func (b *Book) free(i uint32) int {
-	total := b.state[i].total
-	if Broken(GuardCapacity) {
-		total++
-	}
-	return max(0, total-int(b.pools.at(i).Charged))
-}
-
 // shareKey is a masked principal in a pool.
 type shareKey struct {
 	pool                        uint32

@@ -156,11 +156,11 @@ func (b *Book) Preview(c Checkout) (items []PreviewItem, ok bool) {
 	}
 	ok = true
 	for _, it := range c.Items {
-		p := b.planItem(c.Tenant, s, principal, it)
+		p := b.planItem(&c, s, principal, it)
 		x := PreviewItem{Item: it, Refusal: p.refusal}
 		if pools, refusal := b.fitting(c.Tenant, it); refusal == nil {
 			for _, i := range pools {
-				x.Free += b.free(i)
+				x.Free += b.room(i, principal, &c)
 			}
 		}
 		ok = ok && p.refusal == nil
