@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -224,12 +223,8 @@ func fromCommand(pb *logv1.Command) lease.Command {
 
 func toLicence(l *lease.Licence) *logv1.Licence {
 	x := &logv1.Licence{Id: l.ID, Vendor: l.Vendor, Tenant: l.Tenant, Cluster: l.Cluster, Issued: int64(l.Issued), Text: l.Text}
-	for _, e := range l.Entitlements {
-		x.Entitlements = append(x.Entitlements, &logv1.Entitlement{
-			Feature: e.Feature, Version: e.Version, Count: int64(e.Count), Start: int64(e.Start), Expiry: int64(e.Expiry), Serial: e.Serial,
-			Lifespan: int64(e.Profile.Lifespan), Grace: int64(e.Profile.Grace),
-			ShareBy: uint32(e.Share.By), ShareMaxSessions: int64(e.Share.MaxSessions),
-		})
+	for i := range l.Entitlements {
+		x.Entitlements = append(x.Entitlements, toEntitlement(&l.Entitlements[i]))
 	}
 	return x
 }
@@ -237,11 +232,7 @@ func toLicence(l *lease.Licence) *logv1.Licence {
 func fromLicence(x *logv1.Licence) lease.Licence {
 	l := lease.Licence{ID: x.GetId(), Vendor: x.GetVendor(), Tenant: x.GetTenant(), Cluster: x.GetCluster(), Issued: lease.Calendar(x.GetIssued()), Text: x.GetText()}
 	for _, e := range x.GetEntitlements() {
-		l.Entitlements = append(l.Entitlements, lease.Entitlement{
-			Feature: e.Feature, Version: e.Version, Count: int(e.Count), Start: lease.Calendar(e.Start), Expiry: lease.Calendar(e.Expiry), Serial: e.Serial,
-			Profile: lease.Profile{Lifespan: time.Duration(e.Lifespan), Grace: time.Duration(e.Grace)},
-			Share:   lease.ShareRule{By: lease.Mask(e.ShareBy), MaxSessions: int(e.ShareMaxSessions)},
-		})
+		l.Entitlements = append(l.Entitlements, fromEntitlement(e))
 	}
 	return l
 }

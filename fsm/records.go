@@ -41,6 +41,7 @@ func poolRecord(slot uint32, p *lease.PoolRecord) *logv1.SnapshotRecord {
 		Lifespan: int64(p.Profile.Lifespan), Grace: int64(p.Profile.Grace),
 		ShareBy: uint32(p.Share.By), ShareMaxSessions: int64(p.Share.MaxSessions),
 		Charged: p.Charged, Grants: p.Grants, Releases: p.Releases, SeatMillis: p.SeatMillis,
+		Terms: toTerms(&p.Terms),
 	}}}
 }
 
@@ -50,6 +51,7 @@ func fromPool(x *logv1.PoolRecord) lease.PoolRecord {
 		Profile: lease.Profile{Lifespan: time.Duration(x.Lifespan), Grace: time.Duration(x.Grace)},
 		Share:   lease.ShareRule{By: lease.Mask(x.ShareBy), MaxSessions: int(x.ShareMaxSessions)},
 		Charged: x.Charged, Grants: x.Grants, Releases: x.Releases, SeatMillis: x.SeatMillis,
+		Terms: fromTerms(x.Terms),
 	}
 }
 

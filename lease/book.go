@@ -41,6 +41,9 @@ type poolState struct {
 	expired bool     // has entitlements, all past
 	early   bool     // has entitlements, none started
 	seats   numbers
+	// overdraft is how many seats above total a policy may allow: the sum of what the
+	// entitlements valid now say.
+	overdraft int
 }
 
 // licensed says whether an installed licence has the pool, valid now or not.

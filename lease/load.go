@@ -158,10 +158,11 @@ func (l *Loader) checkLicences() {
 		tenant, vendor, feature, version string
 		profile                          Profile
 		share                            ShareRule
+		terms                            Terms
 	}
 	pools := map[key]bool{}
 	(&Frozen{l.b.tables}).Pools(func(i uint32, p *PoolRecord) bool {
-		k := key{p.Tenant, p.Vendor, p.Feature, p.Version, p.Profile, p.Share}
+		k := key{p.Tenant, p.Vendor, p.Feature, p.Version, p.Profile, p.Share, p.Terms}
 		if pools[k] {
 			l.fail("pool %d is there twice", i)
 		}
@@ -173,7 +174,7 @@ func (l *Loader) checkLicences() {
 			l.fail("licence %q is out of order", x.ID)
 		}
 		for _, e := range x.Entitlements {
-			if !pools[key{x.Tenant, x.Vendor, e.Feature, e.Version, e.Profile, e.Share}] {
+			if !pools[key{x.Tenant, x.Vendor, e.Feature, e.Version, e.Profile, e.Share, e.Terms}] {
 				l.fail("feature %q of licence %q has no pool", e.Feature, x.ID)
 			}
 		}

@@ -12,14 +12,14 @@ import (
 func comparePools(p, q *PoolRecord) int {
 	return cmp.Or(CompareVersions(p.Version, q.Version), cmp.Compare(p.Vendor, q.Vendor), cmp.Compare(p.Version, q.Version),
 		cmp.Compare(p.Profile.Lifespan, q.Profile.Lifespan), cmp.Compare(p.Profile.Grace, q.Profile.Grace),
-		cmp.Compare(p.Share.By, q.Share.By), cmp.Compare(p.Share.MaxSessions, q.Share.MaxSessions))
+		cmp.Compare(p.Share.By, q.Share.By), cmp.Compare(p.Share.MaxSessions, q.Share.MaxSessions), compareTerms(&p.Terms, &q.Terms))
 }
 
 // poolOf finds the pool whose key agrees with the entitlement; 0 if there is none.
 func (b *Book) poolOf(x *Licence, e *Entitlement) uint32 {
 	for _, i := range b.poolsByFeature[featureKey{x.Tenant, e.Feature}] {
 		p := b.pools.at(i)
-		if p.Vendor == x.Vendor && p.Version == e.Version && p.Profile == e.Profile && p.Share == e.Share {
+		if p.Vendor == x.Vendor && p.Version == e.Version && p.Profile == e.Profile && p.Share == e.Share && p.Terms == e.Terms {
 			return i
 		}
 	}
@@ -32,7 +32,7 @@ func (b *Book) ensurePool(x *Licence, e *Entitlement) {
 	}
 	i := b.poolSlots.take()
 	p := b.pools.mut(b.gen, i)
-	*p = PoolRecord{Tenant: x.Tenant, Vendor: x.Vendor, Feature: e.Feature, Version: e.Version, Profile: e.Profile, Share: e.Share}
+	*p = PoolRecord{Tenant: x.Tenant, Vendor: x.Vendor, Feature: e.Feature, Version: e.Version, Profile: e.Profile, Share: e.Share, Terms: e.Terms}
 	b.indexPool(i, p)
 }
 
@@ -69,6 +69,7 @@ func (b *Book) recount() {
 					st.expiry = e.Expiry
 				}
 				st.total = min(st.total+e.Count, MaxSeats)
+				st.overdraft = min(st.overdraft+e.Overdraft, MaxSeats)
 			}
 		}
 	}

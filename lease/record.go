@@ -95,9 +95,10 @@ type PoolRecord struct {
 	Tenant, Vendor, Feature, Version string // Feature empty: the slot is free
 	Profile                          Profile
 	Share                            ShareRule
-	Seats                            vec[SeatRecord]
-	Charged                          uint32
-	Grants, Releases                 uint64
+	Terms
+	Seats            vec[SeatRecord]
+	Charged          uint32
+	Grants, Releases uint64
 	// SeatMillis is the sum of seats × milliseconds of cluster time over all ended leases.
 	SeatMillis uint64
 }

@@ -136,6 +136,22 @@ type Entitlement struct {
 	Serial  string
 	Profile Profile
 	Share   ShareRule
+	Terms
+	// Overdraft is how many seats a policy may allow above Count, flagged. Like counts they
+	// add up in a pool.
+	Overdraft int
+	// GraceDays is how many days of 24 hours after Expiry the feature stays usable, with
+	// an alarm.
+	GraceDays int
+	// Issued is when the line was issued, for Supersedes; 0: with the licence.
+	Issued Calendar
+	// Supersedes names features of the same tenant and vendor whose lines issued before
+	// this one count no more, from the Start of this one on.
+	Supersedes []string
+	// Zone is how far, in minutes, the days of Start and Expiry are ahead of UTC. The dates
+	// here are instants already; it is kept to write them as they were read.
+	Zone    int
+	Package Package
 }
 
 // Licence is a verified licence file: what InstallLicence puts into the Book.

@@ -1537,6 +1537,14 @@ type Entitlement struct {
 	Grace            int64                  `protobuf:"varint,8,opt,name=grace,proto3" json:"grace,omitempty"`
 	ShareBy          uint32                 `protobuf:"varint,9,opt,name=share_by,json=shareBy,proto3" json:"share_by,omitempty"`
 	ShareMaxSessions int64                  `protobuf:"varint,10,opt,name=share_max_sessions,json=shareMaxSessions,proto3" json:"share_max_sessions,omitempty"`
+	Terms            *Terms                 `protobuf:"bytes,40,opt,name=terms,proto3" json:"terms,omitempty"`
+	Overdraft        int64                  `protobuf:"varint,41,opt,name=overdraft,proto3" json:"overdraft,omitempty"`
+	GraceDays        int64                  `protobuf:"varint,42,opt,name=grace_days,json=graceDays,proto3" json:"grace_days,omitempty"`
+	Issued           int64                  `protobuf:"varint,43,opt,name=issued,proto3" json:"issued,omitempty"`
+	Supersedes       []string               `protobuf:"bytes,44,rep,name=supersedes,proto3" json:"supersedes,omitempty"`
+	Zone             int64                  `protobuf:"varint,45,opt,name=zone,proto3" json:"zone,omitempty"`
+	Suite            bool                   `protobuf:"varint,46,opt,name=suite,proto3" json:"suite,omitempty"`
+	Components       []*Component           `protobuf:"bytes,47,rep,name=components,proto3" json:"components,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1637,6 +1645,293 @@ func (x *Entitlement) GetShareBy() uint32 {
 func (x *Entitlement) GetShareMaxSessions() int64 {
 	if x != nil {
 		return x.ShareMaxSessions
+	}
+	return 0
+}
+
+func (x *Entitlement) GetTerms() *Terms {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
+}
+
+func (x *Entitlement) GetOverdraft() int64 {
+	if x != nil {
+		return x.Overdraft
+	}
+	return 0
+}
+
+func (x *Entitlement) GetGraceDays() int64 {
+	if x != nil {
+		return x.GraceDays
+	}
+	return 0
+}
+
+func (x *Entitlement) GetIssued() int64 {
+	if x != nil {
+		return x.Issued
+	}
+	return 0
+}
+
+func (x *Entitlement) GetSupersedes() []string {
+	if x != nil {
+		return x.Supersedes
+	}
+	return nil
+}
+
+func (x *Entitlement) GetZone() int64 {
+	if x != nil {
+		return x.Zone
+	}
+	return 0
+}
+
+func (x *Entitlement) GetSuite() bool {
+	if x != nil {
+		return x.Suite
+	}
+	return false
+}
+
+func (x *Entitlement) GetComponents() []*Component {
+	if x != nil {
+		return x.Components
+	}
+	return nil
+}
+
+// Terms are what a licence says of a feature beyond how many seats there are.
+type Terms struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Uncounted     bool                   `protobuf:"varint,1,opt,name=uncounted,proto3" json:"uncounted,omitempty"`
+	BorrowHours   int64                  `protobuf:"varint,2,opt,name=borrow_hours,json=borrowHours,proto3" json:"borrow_hours,omitempty"`
+	LingerMin     int64                  `protobuf:"varint,3,opt,name=linger_min,json=lingerMin,proto3" json:"linger_min,omitempty"`
+	IdleFloor     int64                  `protobuf:"varint,4,opt,name=idle_floor,json=idleFloor,proto3" json:"idle_floor,omitempty"`
+	MinCheckout   int64                  `protobuf:"varint,5,opt,name=min_checkout,json=minCheckout,proto3" json:"min_checkout,omitempty"`
+	Variant       string                 `protobuf:"bytes,6,opt,name=variant,proto3" json:"variant,omitempty"`
+	Draw          *Draw                  `protobuf:"bytes,7,opt,name=draw,proto3" json:"draw,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Terms) Reset() {
+	*x = Terms{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Terms) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Terms) ProtoMessage() {}
+
+func (x *Terms) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Terms.ProtoReflect.Descriptor instead.
+func (*Terms) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Terms) GetUncounted() bool {
+	if x != nil {
+		return x.Uncounted
+	}
+	return false
+}
+
+func (x *Terms) GetBorrowHours() int64 {
+	if x != nil {
+		return x.BorrowHours
+	}
+	return 0
+}
+
+func (x *Terms) GetLingerMin() int64 {
+	if x != nil {
+		return x.LingerMin
+	}
+	return 0
+}
+
+func (x *Terms) GetIdleFloor() int64 {
+	if x != nil {
+		return x.IdleFloor
+	}
+	return 0
+}
+
+func (x *Terms) GetMinCheckout() int64 {
+	if x != nil {
+		return x.MinCheckout
+	}
+	return 0
+}
+
+func (x *Terms) GetVariant() string {
+	if x != nil {
+		return x.Variant
+	}
+	return ""
+}
+
+func (x *Terms) GetDraw() *Draw {
+	if x != nil {
+		return x.Draw
+	}
+	return nil
+}
+
+// Draw says which other pool pays for a seat.
+type Draw struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Of            string                 `protobuf:"bytes,1,opt,name=of,proto3" json:"of,omitempty"`
+	Cost          int64                  `protobuf:"varint,2,opt,name=cost,proto3" json:"cost,omitempty"`
+	Per           int64                  `protobuf:"varint,3,opt,name=per,proto3" json:"per,omitempty"`
+	Suite         bool                   `protobuf:"varint,4,opt,name=suite,proto3" json:"suite,omitempty"`
+	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Draw) Reset() {
+	*x = Draw{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Draw) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Draw) ProtoMessage() {}
+
+func (x *Draw) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Draw.ProtoReflect.Descriptor instead.
+func (*Draw) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Draw) GetOf() string {
+	if x != nil {
+		return x.Of
+	}
+	return ""
+}
+
+func (x *Draw) GetCost() int64 {
+	if x != nil {
+		return x.Cost
+	}
+	return 0
+}
+
+func (x *Draw) GetPer() int64 {
+	if x != nil {
+		return x.Per
+	}
+	return 0
+}
+
+func (x *Draw) GetSuite() bool {
+	if x != nil {
+		return x.Suite
+	}
+	return false
+}
+
+func (x *Draw) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+// Component is one feature of a package.
+type Component struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Feature       string                 `protobuf:"bytes,1,opt,name=feature,proto3" json:"feature,omitempty"`
+	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Count         int64                  `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Component) Reset() {
+	*x = Component{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Component) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Component) ProtoMessage() {}
+
+func (x *Component) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Component.ProtoReflect.Descriptor instead.
+func (*Component) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Component) GetFeature() string {
+	if x != nil {
+		return x.Feature
+	}
+	return ""
+}
+
+func (x *Component) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Component) GetCount() int64 {
+	if x != nil {
+		return x.Count
 	}
 	return 0
 }
@@ -1752,7 +2047,7 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\acluster\x18\x04 \x01(\tR\acluster\x12\x16\n" +
 	"\x06issued\x18\x05 \x01(\x03R\x06issued\x12B\n" +
 	"\fentitlements\x18\x06 \x03(\v2\x1e.seatkeeper.log.v1.EntitlementR\fentitlements\x12\x12\n" +
-	"\x04text\x18\a \x01(\fR\x04text\"\x98\x02\n" +
+	"\x04text\x18\a \x01(\fR\x04text\"\xa5\x04\n" +
 	"\vEntitlement\x12\x18\n" +
 	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -1764,7 +2059,40 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\x05grace\x18\b \x01(\x03R\x05grace\x12\x19\n" +
 	"\bshare_by\x18\t \x01(\rR\ashareBy\x12,\n" +
 	"\x12share_max_sessions\x18\n" +
-	" \x01(\x03R\x10shareMaxSessionsBDZBgithub.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1;logv1b\x06proto3"
+	" \x01(\x03R\x10shareMaxSessions\x12.\n" +
+	"\x05terms\x18( \x01(\v2\x18.seatkeeper.log.v1.TermsR\x05terms\x12\x1c\n" +
+	"\toverdraft\x18) \x01(\x03R\toverdraft\x12\x1d\n" +
+	"\n" +
+	"grace_days\x18* \x01(\x03R\tgraceDays\x12\x16\n" +
+	"\x06issued\x18+ \x01(\x03R\x06issued\x12\x1e\n" +
+	"\n" +
+	"supersedes\x18, \x03(\tR\n" +
+	"supersedes\x12\x12\n" +
+	"\x04zone\x18- \x01(\x03R\x04zone\x12\x14\n" +
+	"\x05suite\x18. \x01(\bR\x05suite\x12<\n" +
+	"\n" +
+	"components\x18/ \x03(\v2\x1c.seatkeeper.log.v1.ComponentR\n" +
+	"components\"\xf0\x01\n" +
+	"\x05Terms\x12\x1c\n" +
+	"\tuncounted\x18\x01 \x01(\bR\tuncounted\x12!\n" +
+	"\fborrow_hours\x18\x02 \x01(\x03R\vborrowHours\x12\x1d\n" +
+	"\n" +
+	"linger_min\x18\x03 \x01(\x03R\tlingerMin\x12\x1d\n" +
+	"\n" +
+	"idle_floor\x18\x04 \x01(\x03R\tidleFloor\x12!\n" +
+	"\fmin_checkout\x18\x05 \x01(\x03R\vminCheckout\x12\x18\n" +
+	"\avariant\x18\x06 \x01(\tR\avariant\x12+\n" +
+	"\x04draw\x18\a \x01(\v2\x17.seatkeeper.log.v1.DrawR\x04draw\"l\n" +
+	"\x04Draw\x12\x0e\n" +
+	"\x02of\x18\x01 \x01(\tR\x02of\x12\x12\n" +
+	"\x04cost\x18\x02 \x01(\x03R\x04cost\x12\x10\n" +
+	"\x03per\x18\x03 \x01(\x03R\x03per\x12\x14\n" +
+	"\x05suite\x18\x04 \x01(\bR\x05suite\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\tR\aversion\"U\n" +
+	"\tComponent\x12\x18\n" +
+	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x03R\x05countBDZBgithub.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1;logv1b\x06proto3"
 
 var (
 	file_seatkeeper_log_v1_log_proto_rawDescOnce sync.Once
@@ -1778,7 +2106,7 @@ func file_seatkeeper_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_seatkeeper_log_v1_log_proto_rawDescData
 }
 
-var file_seatkeeper_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_seatkeeper_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_seatkeeper_log_v1_log_proto_goTypes = []any{
 	(*Entry)(nil),          // 0: seatkeeper.log.v1.Entry
 	(*Lead)(nil),           // 1: seatkeeper.log.v1.Lead
@@ -1802,6 +2130,9 @@ var file_seatkeeper_log_v1_log_proto_goTypes = []any{
 	(*Restore)(nil),        // 19: seatkeeper.log.v1.Restore
 	(*Licence)(nil),        // 20: seatkeeper.log.v1.Licence
 	(*Entitlement)(nil),    // 21: seatkeeper.log.v1.Entitlement
+	(*Terms)(nil),          // 22: seatkeeper.log.v1.Terms
+	(*Draw)(nil),           // 23: seatkeeper.log.v1.Draw
+	(*Component)(nil),      // 24: seatkeeper.log.v1.Component
 }
 var file_seatkeeper_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.log.v1.Entry.lead:type_name -> seatkeeper.log.v1.Lead
@@ -1830,11 +2161,14 @@ var file_seatkeeper_log_v1_log_proto_depIdxs = []int32{
 	6,  // 23: seatkeeper.log.v1.Kill.refs:type_name -> seatkeeper.log.v1.Ref
 	20, // 24: seatkeeper.log.v1.InstallLicence.licence:type_name -> seatkeeper.log.v1.Licence
 	21, // 25: seatkeeper.log.v1.Licence.entitlements:type_name -> seatkeeper.log.v1.Entitlement
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	22, // 26: seatkeeper.log.v1.Entitlement.terms:type_name -> seatkeeper.log.v1.Terms
+	24, // 27: seatkeeper.log.v1.Entitlement.components:type_name -> seatkeeper.log.v1.Component
+	23, // 28: seatkeeper.log.v1.Terms.draw:type_name -> seatkeeper.log.v1.Draw
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_log_v1_log_proto_init() }
@@ -1863,7 +2197,7 @@ func file_seatkeeper_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_seatkeeper_log_v1_log_proto_rawDesc), len(file_seatkeeper_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -414,6 +414,7 @@ type PoolRecord struct {
 	Grants           uint64                 `protobuf:"varint,11,opt,name=grants,proto3" json:"grants,omitempty"`
 	Releases         uint64                 `protobuf:"varint,12,opt,name=releases,proto3" json:"releases,omitempty"`
 	SeatMillis       uint64                 `protobuf:"varint,13,opt,name=seat_millis,json=seatMillis,proto3" json:"seat_millis,omitempty"`
+	Terms            *Terms                 `protobuf:"bytes,40,opt,name=terms,proto3" json:"terms,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -537,6 +538,13 @@ func (x *PoolRecord) GetSeatMillis() uint64 {
 		return x.SeatMillis
 	}
 	return 0
+}
+
+func (x *PoolRecord) GetTerms() *Terms {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
 }
 
 // SeatRecords is a stretch of a pool's seats: three lists of one length.
@@ -1356,7 +1364,7 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"fenceUntil\x12\x14\n" +
 	"\x05floor\x18\x10 \x01(\x04R\x05floor\x12\x12\n" +
 	"\x04high\x18\x11 \x01(\x04R\x04high\x12\x16\n" +
-	"\x06grants\x18\x12 \x01(\x04R\x06grants\"\xee\x02\n" +
+	"\x06grants\x18\x12 \x01(\x04R\x06grants\"\x9e\x03\n" +
 	"\n" +
 	"PoolRecord\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x16\n" +
@@ -1373,7 +1381,8 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\x06grants\x18\v \x01(\x04R\x06grants\x12\x1a\n" +
 	"\breleases\x18\f \x01(\x04R\breleases\x12\x1f\n" +
 	"\vseat_millis\x18\r \x01(\x04R\n" +
-	"seatMillis\"c\n" +
+	"seatMillis\x12.\n" +
+	"\x05terms\x18( \x01(\v2\x18.seatkeeper.log.v1.TermsR\x05terms\"c\n" +
 	"\vSeatRecords\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\rR\x04pool\x12\x16\n" +
 	"\x06number\x18\x02 \x03(\rR\x06number\x12\x14\n" +
@@ -1474,8 +1483,9 @@ var file_seatkeeper_log_v1_snapshot_proto_goTypes = []any{
 	(*SnapshotEnd)(nil),    // 11: seatkeeper.log.v1.SnapshotEnd
 	(*Licence)(nil),        // 12: seatkeeper.log.v1.Licence
 	(*RestorePart)(nil),    // 13: seatkeeper.log.v1.RestorePart
-	(*Ref)(nil),            // 14: seatkeeper.log.v1.Ref
-	(*Principal)(nil),      // 15: seatkeeper.log.v1.Principal
+	(*Terms)(nil),          // 14: seatkeeper.log.v1.Terms
+	(*Ref)(nil),            // 15: seatkeeper.log.v1.Ref
+	(*Principal)(nil),      // 16: seatkeeper.log.v1.Principal
 }
 var file_seatkeeper_log_v1_snapshot_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.log.v1.SnapshotRecord.header:type_name -> seatkeeper.log.v1.SnapshotHeader
@@ -1487,20 +1497,21 @@ var file_seatkeeper_log_v1_snapshot_proto_depIdxs = []int32{
 	10, // 6: seatkeeper.log.v1.SnapshotRecord.lease:type_name -> seatkeeper.log.v1.LeaseRecord
 	11, // 7: seatkeeper.log.v1.SnapshotRecord.end:type_name -> seatkeeper.log.v1.SnapshotEnd
 	13, // 8: seatkeeper.log.v1.SnapshotRecord.staged:type_name -> seatkeeper.log.v1.RestorePart
-	14, // 9: seatkeeper.log.v1.LostRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	14, // 10: seatkeeper.log.v1.ReleasedRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	4,  // 11: seatkeeper.log.v1.DoneRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
-	14, // 12: seatkeeper.log.v1.DoneRecord.granted:type_name -> seatkeeper.log.v1.Ref
-	6,  // 13: seatkeeper.log.v1.DoneRecord.released:type_name -> seatkeeper.log.v1.ReleasedRecord
-	5,  // 14: seatkeeper.log.v1.DoneRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
-	15, // 15: seatkeeper.log.v1.SessionRecord.principal:type_name -> seatkeeper.log.v1.Principal
-	7,  // 16: seatkeeper.log.v1.SessionRecord.last:type_name -> seatkeeper.log.v1.DoneRecord
-	5,  // 17: seatkeeper.log.v1.SessionRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	14, // 9: seatkeeper.log.v1.PoolRecord.terms:type_name -> seatkeeper.log.v1.Terms
+	15, // 10: seatkeeper.log.v1.LostRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	15, // 11: seatkeeper.log.v1.ReleasedRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	4,  // 12: seatkeeper.log.v1.DoneRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
+	15, // 13: seatkeeper.log.v1.DoneRecord.granted:type_name -> seatkeeper.log.v1.Ref
+	6,  // 14: seatkeeper.log.v1.DoneRecord.released:type_name -> seatkeeper.log.v1.ReleasedRecord
+	5,  // 15: seatkeeper.log.v1.DoneRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
+	16, // 16: seatkeeper.log.v1.SessionRecord.principal:type_name -> seatkeeper.log.v1.Principal
+	7,  // 17: seatkeeper.log.v1.SessionRecord.last:type_name -> seatkeeper.log.v1.DoneRecord
+	5,  // 18: seatkeeper.log.v1.SessionRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_log_v1_snapshot_proto_init() }
