@@ -87,7 +87,8 @@ func Records() map[string][2]any {
 	var s lease.SessionRecord
 	var g lease.GroupRecord
 	var l lease.LeaseRecord
-	for _, v := range []any{&h, &st, &p, &s, &g, &l} {
+	var pin lease.PinRecord
+	for _, v := range []any{&h, &st, &p, &s, &g, &l, &pin} {
 		Fill(reflect.ValueOf(v).Elem(), &n)
 	}
 	g.N, s.Last.Kind = uint8(len(g.Members)), lease.DoneCheckIn
@@ -97,7 +98,7 @@ func Records() map[string][2]any {
 	return map[string][2]any{
 		"header": {h, h2}, "status": {st, st2}, "pool": {p, fromPool(poolRecord(1, &p).GetPool())},
 		"session": {s, fromSessionRecord(sessionRecord(1, &s).GetSession())}, "charge": {g, g2},
-		"lease": {l, fromLeaseRecord(leaseRecord(1, &l).GetLease())},
+		"lease": {l, fromLeaseRecord(leaseRecord(1, &l).GetLease())}, "pin": {pin, fromPin(pinRecord(&pin).GetPin())},
 	}
 }
 

@@ -146,6 +146,18 @@ func fromLeaseRecord(x *logv1.LeaseRecord) lease.LeaseRecord {
 	}
 }
 
+func pinRecord(p *lease.PinRecord) *logv1.SnapshotRecord {
+	return &logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Pin{Pin: &logv1.PinRecord{
+		Slot: p.Slot, Kind: uint32(p.Kind), End: int64(p.End), Until: int64(p.Until), Revoked: p.Revoked,
+	}}}
+}
+
+func fromPin(x *logv1.PinRecord) lease.PinRecord {
+	return lease.PinRecord{Slot: x.Slot, Pin: lease.Pin{
+		Kind: lease.PinKind(x.Kind), End: lease.Time(x.End), Until: lease.Calendar(x.Until), Revoked: x.Revoked,
+	}}
+}
+
 // loadRecord hands one record to the loader. Slots are bounded before they are used as
 // an index: a damaged record must not make the node allocate without end.
 func loadRecord(load *lease.Loader, rec *logv1.SnapshotRecord) error {
@@ -179,6 +191,11 @@ func loadRecord(load *lease.Loader, rec *logv1.SnapshotRecord) error {
 	case *logv1.SnapshotRecord_Lease:
 		if !bad(k.Lease.Slot) {
 			load.Lease(k.Lease.Slot, fromLeaseRecord(k.Lease))
+			return nil
+		}
+	case *logv1.SnapshotRecord_Pin:
+		if !bad(k.Pin.Slot) {
+			load.Pin(fromPin(k.Pin))
 			return nil
 		}
 	}

@@ -127,6 +127,9 @@ func deadline(s *sessionRow, p *PoolRecord) Time { return s.Renewed.Add(p.Profil
 
 // leaseDue is when a lease may be reclaimed.
 func (b *Book) leaseDue(slot uint32) Time {
+	if p := b.pinAt(slot); p != nil {
+		return p.End
+	}
 	l := b.leases.at(slot)
 	p := b.pools.at(b.groups.at(l.Group).Pool)
 	return deadline(b.sessions.at(l.Session), p).Add(p.Profile.Grace)
@@ -160,6 +163,7 @@ func (b *Book) show(slot uint32) Lease {
 		x.State = Expiring
 		x.Grace = max(0, end.Add(p.Profile.Grace).Sub(b.Now()))
 	}
+	b.showPin(slot, &x)
 	return x
 }
 

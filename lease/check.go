@@ -10,7 +10,7 @@ import (
 // everything: tests and the simulator call it after each command, a node after it
 // restored a snapshot.
 func (b *Book) Check() error {
-	for _, check := range []func() error{b.checkLeases, b.checkGroups, b.checkPools, b.checkSessions} {
+	for _, check := range []func() error{b.checkLeases, b.checkGroups, b.checkPools, b.checkSessions, b.checkPins} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -30,7 +30,7 @@ func (b *Book) checkLeases() (err error) {
 		switch {
 		case uint64(id>>slotBits) > b.Grants:
 			err = fmt.Errorf("lease %d is of a grant still to come", id)
-		case s == nil || s.ID.IsZero() || s.closed():
+		case s == nil || s.ID.IsZero():
 			err = fmt.Errorf("lease %d has no live session", id)
 		case g == nil || g.Pool == 0:
 			err = fmt.Errorf("lease %d has no charge", id)
@@ -157,14 +157,16 @@ func (b *Book) checkSessions() (err error) {
 				return false
 			}
 			pool := b.groups.at(l.Group).Pool
-			if other, twice := pools[pool]; twice {
+			if other, twice := pools[pool]; twice && b.claimed(slot) {
 				err = fmt.Errorf("session %s holds leases %d and %d for one feature", s.ID, other, l.id(slot))
 				return false
 			}
-			pools[pool] = l.id(slot)
+			if b.claimed(slot) {
+				pools[pool] = l.id(slot)
+			}
 			n, last = n+1, slot
 		}
-		if n != int(s.Leases) || last != s.Tail || s.closed() && n > 0 {
+		if n != int(s.Leases) || last != s.Tail {
 			err = fmt.Errorf("session %s: %d leases in its list, %d counted", s.ID, n, s.Leases)
 		}
 		total += n

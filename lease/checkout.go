@@ -266,7 +266,7 @@ func (b *Book) planItem(c *Checkout, s *sessionRow, who Principal, it Item) plan
 func (b *Book) heldBy(s *sessionRow, it Item) (held uint32) {
 	b.each(s, func(slot uint32, l *leaseRow) {
 		p := b.pools.at(b.groups.at(l.Group).Pool)
-		if held == 0 && p.Feature == it.Feature && CompareVersions(p.Version, it.Version) >= 0 {
+		if held == 0 && b.claimed(slot) && p.Feature == it.Feature && CompareVersions(p.Version, it.Version) >= 0 {
 			held = slot
 		}
 	})

@@ -124,8 +124,12 @@ func (b *Book) release(slot uint32, why Release) Released {
 	switch why {
 	case ReleasedNormal, ReleasedClientExit:
 	default:
+		if s.closed() {
+			break // nobody is left to be told
+		}
 		b.remember(l.Session, Lost{Ref: out.Ref, Feature: p.Feature, Reason: why})
 	}
+	b.forgetPin(slot)
 	*l = leaseRow{}
 	b.leaseSlots.put(slot)
 	b.liveLeases--

@@ -65,7 +65,7 @@ func (b *Book) expiringByPool() map[uint32]int {
 	b.dueLeases.walk(b.Now()+longest, func(slot uint32) bool {
 		l := b.leases.at(slot)
 		pool := b.groups.at(l.Group).Pool
-		if deadline(b.sessions.at(l.Session), b.pools.at(pool)) <= b.Now() {
+		if b.stateOf(slot) == Expiring {
 			count[pool]++
 		}
 		return true
@@ -118,13 +118,9 @@ func (b *Book) matches(slot uint32, f Filter) bool {
 	l := b.leases.at(slot)
 	s := b.sessions.at(l.Session)
 	p := b.pools.at(b.groups.at(l.Group).Pool)
-	state := Active
-	if deadline(s, p) <= b.Now() {
-		state = Expiring
-	}
 	return (f.Tenant == "" || f.Tenant == p.Tenant) && (f.Feature == "" || f.Feature == p.Feature) &&
 		(f.User == "" || f.User == b.principalOf(l.Session).User) && (f.Host == "" || f.Host == b.principalOf(l.Session).Host) &&
-		(f.State == 0 || f.State == state) && (f.Session.IsZero() || f.Session == s.ID) &&
+		(f.State == 0 || f.State == b.stateOf(slot)) && (f.Session.IsZero() || f.Session == s.ID) &&
 		(f.ID == 0 || f.ID == l.id(slot)) && (f.Handle == 0 || uint32(f.Handle) == slot)
 }
 
@@ -132,7 +128,7 @@ func (b *Book) matches(slot uint32, f Filter) bool {
 // deadline and grace.
 func (b *Book) Verify(r Ref) (Lease, bool) {
 	slot := b.lookup(r.ID)
-	if slot == 0 || b.leases.at(slot).Token != r.Token || b.leaseDue(slot) <= b.Now() {
+	if slot == 0 || b.leases.at(slot).Token != r.Token || b.leaseDue(slot) <= b.Now() || !b.claimed(slot) {
 		return Lease{}, false
 	}
 	return b.show(slot), true

@@ -122,6 +122,7 @@ type tables struct {
 	groups    vec[groupRow]
 	groupMany vec[*manyOf]
 	pools     vec[PoolRecord]
+	pins      vec[*Pin] // by lease slot
 	// licences are sorted by tenant and id; the slice is replaced on every change.
 	licences []*Licence
 }

@@ -39,7 +39,7 @@ func (b *Book) checkIn(c CheckIn) Reply {
 		r.Released = append(r.Released, b.release(l, why))
 	}
 	b.finish(slot, c.Session.Seq, Done{Kind: DoneCheckIn, Released: r.Released, Lost: lost})
-	if c.Close && s.Leases == 0 {
+	if c.Close && b.holdsNone(s) {
 		b.close(slot)
 	}
 	return r
@@ -49,7 +49,11 @@ func (b *Book) checkIn(c CheckIn) Reply {
 // come back as lost, and are not touched whoever holds them now.
 func (b *Book) named(session uint32, s *sessionRow, c CheckIn) (slots []uint32, lost []Lost) {
 	if len(c.Refs) == 0 || c.Close {
-		b.each(s, func(slot uint32, _ *leaseRow) { slots = append(slots, slot) })
+		b.each(s, func(slot uint32, _ *leaseRow) {
+			if b.pinAt(slot) == nil {
+				slots = append(slots, slot)
+			}
+		})
 		if Broken(GuardOrder) {
 			slots = inMapOrder(slots)
 		}
@@ -95,7 +99,7 @@ func (b *Book) expire(c Expire) Reply {
 	case b.leaseDue(slot) > b.Now() && !Broken(GuardExpireTime):
 		return Reply{Refusal: refuse(Fenced, "lease %d is not due yet", c.ID)}
 	}
-	return Reply{Released: []Released{b.release(slot, ReleasedMissedHeartbeat)}}
+	return Reply{Released: []Released{b.release(slot, b.dueReason(slot))}}
 }
 
 func (b *Book) expireSession(c ExpireSession) Reply {
@@ -118,7 +122,7 @@ func (b *Book) reclaimNext() (pool uint32, ok bool) {
 		return 0, false
 	}
 	pool = b.groups.at(b.leases.at(slot).Group).Pool
-	b.release(slot, ReleasedMissedHeartbeat)
+	b.release(slot, b.dueReason(slot))
 	return pool, true
 }
 

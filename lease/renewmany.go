@@ -29,7 +29,7 @@ type Renewed struct {
 	News   bool
 	Leases int // held now
 	// Remaining is the time to the first deadline of a lease, Grace the shortest that
-	// follows one: what holds for every lease of the session.
+	// follows one: what holds for every lease of the session that is not pinned.
 	Remaining, Grace time.Duration
 	// Heartbeat is how often to renew.
 	Heartbeat time.Duration
@@ -58,7 +58,13 @@ func (b *Book) renewMany(c RenewMany) Reply {
 func (b *Book) renewed(slot uint32, s *sessionRow) Renewed {
 	span := b.spanOf(s)
 	r := Renewed{Leases: int(s.Leases), Remaining: span.Lifespan, Grace: span.Grace}
-	b.each(s, func(_ uint32, l *leaseRow) {
+	b.each(s, func(slot uint32, l *leaseRow) {
+		if b.pinAt(slot) != nil { // the heartbeat does not move it
+			if !b.claimed(slot) {
+				r.Leases--
+			}
+			return
+		}
 		p := &b.pools.at(b.groups.at(l.Group).Pool).Profile
 		r.Remaining, r.Grace = min(r.Remaining, p.Lifespan), min(r.Grace, p.Grace)
 	})

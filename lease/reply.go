@@ -48,6 +48,8 @@ type Lease struct {
 	Rev uint64
 	// Deadline is when it turns expiring unless renewed.
 	Deadline Time
+	// Until is the calendar date until which a borrowed lease was given; 0: it is none.
+	Until Calendar
 }
 
 // Lost is a lease that ended without its holder's doing.

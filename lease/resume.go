@@ -26,6 +26,7 @@ func (b *Book) Resume(old *Book, known bool) {
 	if known = known && old.Now() >= b.Now(); !known {
 		longest = max(longest, DefaultProfile.Lifespan+DefaultProfile.Grace)
 	}
+	was := b.Now()
 	fence := max(b.FenceUntil.Sub(b.Now()), old.FenceUntil.Sub(old.Now()), longest)
 	if old.Now() >= b.Now() { // else b is of a cluster that got further: its own clock holds
 		h := &old.Header
@@ -38,7 +39,10 @@ func (b *Book) Resume(old *Book, known bool) {
 	b.Floor = b.High
 	b.Grants = max(b.Grants, old.Grants) + grantsLift
 	if known {
+		b.keepPins(old)
 		b.dropEnded(old)
+	} else {
+		b.movePins(b.Now() - was)
 	}
 	b.eachSession(func(slot uint32, _ *sessionRow) bool {
 		b.heartbeat(b.sessions.mut(b.gen, slot))

@@ -98,7 +98,7 @@ func (b *Book) open(c *Checkout) (uint32, *sessionRow) {
 // forgotten at once.
 func (b *Book) close(slot uint32) {
 	s := b.sessions.mut(b.gen, slot)
-	if s.ephemeral() || Broken(GuardClosed) {
+	if s.Leases == 0 && (s.ephemeral() || Broken(GuardClosed)) {
 		b.forget(slot)
 		return
 	}
@@ -155,7 +155,11 @@ func (b *Book) renew(c Renew) Reply {
 	}
 	b.heartbeat(s)
 	r := Reply{Session: b.info(s)}
-	b.each(s, func(slot uint32, _ *leaseRow) { r.Leases = append(r.Leases, b.show(slot)) })
+	b.each(s, func(slot uint32, _ *leaseRow) {
+		if b.claimed(slot) {
+			r.Leases = append(r.Leases, b.show(slot))
+		}
+	})
 	r.Lost = b.tell(slot, c.Held)
 	return r
 }
@@ -200,7 +204,7 @@ func (b *Book) holds(session uint32, r Ref) bool {
 		return false
 	}
 	l := b.leases.at(slot)
-	return l.Session == session && (r.Token == 0 || r.Token == l.Token)
+	return l.Session == session && (r.Token == 0 || r.Token == l.Token) && b.claimed(slot)
 }
 
 // remember notes a lease that ended without its holder's doing.

@@ -195,7 +195,24 @@ const (
 	Gone State = iota
 	Active
 	Expiring
+	// Borrowed, Lingering and Quarantined leases are pinned: their end is fixed.
+	Borrowed
+	Lingering
+	Quarantined
 )
+
+// ParseState reads the name of a live lease's state; an empty one is 0.
+func ParseState(name string) (State, error) {
+	if name == "" {
+		return 0, nil
+	}
+	for s := Active; s <= Quarantined; s++ {
+		if s.String() == name {
+			return s, nil
+		}
+	}
+	return 0, fmt.Errorf("state %.40q: want active, expiring, borrowed, lingering or quarantined", name)
+}
 
 func (s State) String() string {
 	switch s {
@@ -203,6 +220,12 @@ func (s State) String() string {
 		return "active"
 	case Expiring:
 		return "expiring"
+	case Borrowed:
+		return "borrowed"
+	case Lingering:
+		return "lingering"
+	case Quarantined:
+		return "quarantined"
 	}
 	return "lost"
 }

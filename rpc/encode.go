@@ -25,6 +25,15 @@ func date(c lease.Calendar) string {
 	return c.Time().Format(time.RFC3339)
 }
 
+// until is the date of a borrowed lease; the answer for any other does not have the name.
+func until(l lease.Lease) *string {
+	if l.Until == 0 {
+		return nil
+	}
+	s := date(l.Until)
+	return &s
+}
+
 // dateOf reads what date prints.
 func dateOf(field, s string) (lease.Calendar, error) {
 	if s == "" {
@@ -61,6 +70,7 @@ func leasePB(l lease.Lease) *pb.Lease {
 		State:        l.State.String(),
 		RemainingMs:  millis(l.Remaining),
 		GraceMs:      millis(l.Grace),
+		Until:        until(l),
 	}
 }
 
@@ -121,6 +131,7 @@ func entryPB(l lease.Lease) *pb.LeaseEntry {
 		GraceMs:      millis(l.Grace),
 		Tenant:       l.Tenant,
 		InstanceId:   l.InstanceID,
+		Until:        until(l),
 	}
 }
 

@@ -51,16 +51,10 @@ func (h *clusterService) Leases(ctx context.Context, r *pb.LeasesRequest) (*pb.L
 func filterOf(r *pb.LeasesRequest) (lease.Filter, error) {
 	f := lease.Filter{Tenant: r.GetTenant(), Feature: r.GetFeature(), User: r.GetUser(), Host: r.GetHost(),
 		ID: lease.ID(r.GetId()), Handle: lease.Handle(r.GetHandle())}
-	switch r.GetState() {
-	case "":
-	case lease.Active.String():
-		f.State = lease.Active
-	case lease.Expiring.String():
-		f.State = lease.Expiring
-	default:
-		return f, invalid("state: want active or expiring")
-	}
 	var err error
+	if f.State, err = lease.ParseState(r.GetState()); err != nil {
+		return f, invalid(err.Error())
+	}
 	if r.GetSessionId() != "" {
 		f.Session, err = sessionOf(r.GetSessionId())
 	}

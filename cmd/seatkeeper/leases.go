@@ -18,10 +18,8 @@ func (a *app) leasesCommand() *cobra.Command {
 		Short: "List who holds what",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch req.State {
-			case "", lease.Active.String(), lease.Expiring.String():
-			default:
-				return usagef("--state %q: use active or expiring", req.State)
+			if _, err := lease.ParseState(req.State); err != nil {
+				return usagef("--%w", err)
 			}
 			req.Tenant = a.cfg.Client.Tenant
 			c, err := a.dial(0)
@@ -40,7 +38,7 @@ func (a *app) leasesCommand() *cobra.Command {
 	f.StringVar(&req.Feature, "feature", "", "only leases of this feature")
 	f.StringVar(&req.User, "user", "", "only leases of this user")
 	f.StringVar(&req.Host, "host", "", "only leases from this host")
-	f.StringVar(&req.State, "state", "", "only active or only expiring ones")
+	f.StringVar(&req.State, "state", "", "only those in this state: active, expiring, borrowed, lingering, quarantined")
 	f.StringVar(&req.SessionId, "session", "", "only leases of this session")
 	f.Uint32Var(&req.Handle, "handle", 0, "only the lease with this handle")
 	f.Uint64Var(&req.Id, "id", 0, "only this lease")

@@ -396,11 +396,13 @@ type Lease struct {
 	Count        int32   `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"`
 	Seats        []int32 `protobuf:"varint,6,rep,packed,name=seats,proto3" json:"seats,omitempty"`
 	FencingToken uint64  `protobuf:"varint,7,opt,name=fencing_token,json=fencingToken,proto3" json:"fencing_token,omitempty"`
-	// active or expiring
+	// active, expiring, borrowed, lingering or quarantined
 	State string `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
 	// To the deadline, in milliseconds; after it grace_ms more are charged.
-	RemainingMs   uint32 `protobuf:"varint,9,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`
-	GraceMs       uint32 `protobuf:"varint,10,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
+	RemainingMs uint32 `protobuf:"varint,9,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`
+	GraceMs     uint32 `protobuf:"varint,10,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
+	// Of a borrowed lease only: RFC 3339.
+	Until         *string `protobuf:"bytes,70,opt,name=until,proto3,oneof" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -503,6 +505,13 @@ func (x *Lease) GetGraceMs() uint32 {
 		return x.GraceMs
 	}
 	return 0
+}
+
+func (x *Lease) GetUntil() string {
+	if x != nil && x.Until != nil {
+		return *x.Until
+	}
+	return ""
 }
 
 // LostLease is a lease the client may still believe in.
@@ -2562,7 +2571,7 @@ type LeasesRequest struct {
 	Feature string                 `protobuf:"bytes,2,opt,name=feature,proto3" json:"feature,omitempty"`
 	User    string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
 	Host    string                 `protobuf:"bytes,4,opt,name=host,proto3" json:"host,omitempty"`
-	// active or expiring
+	// active, expiring, borrowed, lingering or quarantined; empty means all.
 	State     string `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
 	SessionId string `protobuf:"bytes,6,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	Id        uint64 `protobuf:"varint,7,opt,name=id,proto3" json:"id,omitempty"`
@@ -2696,13 +2705,15 @@ type LeaseEntry struct {
 	State        string                 `protobuf:"bytes,9,opt,name=state,proto3" json:"state,omitempty"`
 	FencingToken uint64                 `protobuf:"varint,10,opt,name=fencing_token,json=fencingToken,proto3" json:"fencing_token,omitempty"`
 	// RFC 3339.
-	Since         string `protobuf:"bytes,11,opt,name=since,proto3" json:"since,omitempty"`
-	RemainingMs   uint32 `protobuf:"varint,12,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`
-	Version       string `protobuf:"bytes,13,opt,name=version,proto3" json:"version,omitempty"`
-	Display       string `protobuf:"bytes,14,opt,name=display,proto3" json:"display,omitempty"`
-	Tenant        string `protobuf:"bytes,15,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	InstanceId    string `protobuf:"bytes,16,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	GraceMs       uint32 `protobuf:"varint,17,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
+	Since       string `protobuf:"bytes,11,opt,name=since,proto3" json:"since,omitempty"`
+	RemainingMs uint32 `protobuf:"varint,12,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`
+	Version     string `protobuf:"bytes,13,opt,name=version,proto3" json:"version,omitempty"`
+	Display     string `protobuf:"bytes,14,opt,name=display,proto3" json:"display,omitempty"`
+	Tenant      string `protobuf:"bytes,15,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	InstanceId  string `protobuf:"bytes,16,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	GraceMs     uint32 `protobuf:"varint,17,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
+	// Of a borrowed lease only: RFC 3339.
+	Until         *string `protobuf:"bytes,70,opt,name=until,proto3,oneof" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2854,6 +2865,13 @@ func (x *LeaseEntry) GetGraceMs() uint32 {
 		return x.GraceMs
 	}
 	return 0
+}
+
+func (x *LeaseEntry) GetUntil() string {
+	if x != nil && x.Until != nil {
+		return *x.Until
+	}
+	return ""
 }
 
 type LeasesResponse struct {
@@ -4218,7 +4236,7 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\tR\x06secret\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12!\n" +
-	"\fheartbeat_ms\x18\x04 \x01(\rR\vheartbeatMs\"\x88\x02\n" +
+	"\fheartbeat_ms\x18\x04 \x01(\rR\vheartbeatMs\"\xad\x02\n" +
 	"\x05Lease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
 	"\x06handle\x18\x02 \x01(\rR\x06handle\x12\x18\n" +
@@ -4230,7 +4248,9 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x05state\x18\b \x01(\tR\x05state\x12!\n" +
 	"\fremaining_ms\x18\t \x01(\rR\vremainingMs\x12\x19\n" +
 	"\bgrace_ms\x18\n" +
-	" \x01(\rR\agraceMs\"r\n" +
+	" \x01(\rR\agraceMs\x12\x19\n" +
+	"\x05until\x18F \x01(\tH\x00R\x05until\x88\x01\x01B\b\n" +
+	"\x06_until\"r\n" +
 	"\tLostLease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12#\n" +
 	"\rfencing_token\x18\x02 \x01(\x04R\ffencingToken\x12\x18\n" +
@@ -4420,7 +4440,7 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\n" +
 	"page_token\x18\n" +
 	" \x01(\tR\tpageToken\x12\x14\n" +
-	"\x05stale\x18\v \x01(\bR\x05stale\"\xbd\x03\n" +
+	"\x05stale\x18\v \x01(\bR\x05stale\"\xe2\x03\n" +
 	"\n" +
 	"LeaseEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
@@ -4442,7 +4462,9 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x06tenant\x18\x0f \x01(\tR\x06tenant\x12\x1f\n" +
 	"\vinstance_id\x18\x10 \x01(\tR\n" +
 	"instanceId\x12\x19\n" +
-	"\bgrace_ms\x18\x11 \x01(\rR\agraceMs\"\x9e\x01\n" +
+	"\bgrace_ms\x18\x11 \x01(\rR\agraceMs\x12\x19\n" +
+	"\x05until\x18F \x01(\tH\x00R\x05until\x88\x01\x01B\b\n" +
+	"\x06_until\"\x9e\x01\n" +
 	"\x0eLeasesResponse\x121\n" +
 	"\x06leases\x18\x01 \x03(\v2\x19.seatkeeper.v1.LeaseEntryR\x06leases\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1d\n" +
@@ -4724,6 +4746,7 @@ func file_seatkeeper_v1_seatkeeper_proto_init() {
 		return
 	}
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[1].OneofWrappers = []any{}
+	file_seatkeeper_v1_seatkeeper_proto_msgTypes[3].OneofWrappers = []any{}
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[11].OneofWrappers = []any{
 		(*HeartbeatsRequest_Renew)(nil),
 		(*HeartbeatsRequest_Batch)(nil),
@@ -4734,6 +4757,7 @@ func file_seatkeeper_v1_seatkeeper_proto_init() {
 		(*HeartbeatsResponse_Problem)(nil),
 	}
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[16].OneofWrappers = []any{}
+	file_seatkeeper_v1_seatkeeper_proto_msgTypes[31].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -23,7 +23,7 @@ const (
 
 // SnapshotRecord is one record of a snapshot: a stream of these, each after its length
 // as a varint, behind an eight-byte magic and before a closing checksum. Order: header,
-// licences, pools (each before its seats), sessions, charges, leases, staged pieces of a
+// licences, pools (each before its seats), sessions, charges, leases, pins, staged pieces of a
 // backup that is being restored, end.
 type SnapshotRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -38,6 +38,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Lease
 	//	*SnapshotRecord_End
 	//	*SnapshotRecord_Staged
+	//	*SnapshotRecord_Pin
 	Kind          isSnapshotRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -161,6 +162,15 @@ func (x *SnapshotRecord) GetStaged() *RestorePart {
 	return nil
 }
 
+func (x *SnapshotRecord) GetPin() *PinRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*SnapshotRecord_Pin); ok {
+			return x.Pin
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Kind interface {
 	isSnapshotRecord_Kind()
 }
@@ -201,6 +211,10 @@ type SnapshotRecord_Staged struct {
 	Staged *RestorePart `protobuf:"bytes,9,opt,name=staged,proto3,oneof"`
 }
 
+type SnapshotRecord_Pin struct {
+	Pin *PinRecord `protobuf:"bytes,70,opt,name=pin,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Header) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Licence) isSnapshotRecord_Kind() {}
@@ -218,6 +232,8 @@ func (*SnapshotRecord_Lease) isSnapshotRecord_Kind() {}
 func (*SnapshotRecord_End) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Staged) isSnapshotRecord_Kind() {}
+
+func (*SnapshotRecord_Pin) isSnapshotRecord_Kind() {}
 
 type SnapshotHeader struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -1276,6 +1292,83 @@ func (x *LeaseRecord) GetSince() int64 {
 	return 0
 }
 
+// PinRecord is of a lease whose end is fixed.
+type PinRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	Kind          uint32                 `protobuf:"varint,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	End           int64                  `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
+	Until         int64                  `protobuf:"varint,4,opt,name=until,proto3" json:"until,omitempty"`
+	Revoked       bool                   `protobuf:"varint,5,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinRecord) Reset() {
+	*x = PinRecord{}
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinRecord) ProtoMessage() {}
+
+func (x *PinRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinRecord.ProtoReflect.Descriptor instead.
+func (*PinRecord) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PinRecord) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *PinRecord) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *PinRecord) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *PinRecord) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *PinRecord) GetRevoked() bool {
+	if x != nil {
+		return x.Revoked
+	}
+	return false
+}
+
 type SnapshotEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Records before this one.
@@ -1286,7 +1379,7 @@ type SnapshotEnd struct {
 
 func (x *SnapshotEnd) Reset() {
 	*x = SnapshotEnd{}
-	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[11]
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1391,7 @@ func (x *SnapshotEnd) String() string {
 func (*SnapshotEnd) ProtoMessage() {}
 
 func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[11]
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1404,7 @@ func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
 func (*SnapshotEnd) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{11}
+	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SnapshotEnd) GetRecords() uint64 {
@@ -1325,7 +1418,7 @@ var File_seatkeeper_log_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	" seatkeeper/log/v1/snapshot.proto\x12\x11seatkeeper.log.v1\x1a\x1bseatkeeper/log/v1/log.proto\"\x96\x04\n" +
+	" seatkeeper/log/v1/snapshot.proto\x12\x11seatkeeper.log.v1\x1a\x1bseatkeeper/log/v1/log.proto\"\xc8\x04\n" +
 	"\x0eSnapshotRecord\x12;\n" +
 	"\x06header\x18\x01 \x01(\v2!.seatkeeper.log.v1.SnapshotHeaderH\x00R\x06header\x126\n" +
 	"\alicence\x18\x02 \x01(\v2\x1a.seatkeeper.log.v1.LicenceH\x00R\alicence\x123\n" +
@@ -1335,7 +1428,8 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\x05group\x18\x06 \x01(\v2\x1e.seatkeeper.log.v1.GroupRecordH\x00R\x05group\x126\n" +
 	"\x05lease\x18\a \x01(\v2\x1e.seatkeeper.log.v1.LeaseRecordH\x00R\x05lease\x122\n" +
 	"\x03end\x18\b \x01(\v2\x1e.seatkeeper.log.v1.SnapshotEndH\x00R\x03end\x128\n" +
-	"\x06staged\x18\t \x01(\v2\x1e.seatkeeper.log.v1.RestorePartH\x00R\x06stagedB\x06\n" +
+	"\x06staged\x18\t \x01(\v2\x1e.seatkeeper.log.v1.RestorePartH\x00R\x06staged\x120\n" +
+	"\x03pin\x18F \x01(\v2\x1c.seatkeeper.log.v1.PinRecordH\x00R\x03pinB\x06\n" +
 	"\x04kind\"\xa4\x04\n" +
 	"\x0eSnapshotHeader\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1d\n" +
@@ -1451,7 +1545,13 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\x05count\x18\b \x01(\rR\x05count\x12\x18\n" +
 	"\agranted\x18\t \x01(\x03R\agranted\x12\x14\n" +
 	"\x05since\x18\n" +
-	" \x01(\x03R\x05since\"'\n" +
+	" \x01(\x03R\x05since\"u\n" +
+	"\tPinRecord\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x10\n" +
+	"\x03end\x18\x03 \x01(\x03R\x03end\x12\x14\n" +
+	"\x05until\x18\x04 \x01(\x03R\x05until\x12\x18\n" +
+	"\arevoked\x18\x05 \x01(\bR\arevoked\"'\n" +
 	"\vSnapshotEnd\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x04R\arecordsBDZBgithub.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1;logv1b\x06proto3"
 
@@ -1467,7 +1567,7 @@ func file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP() []byte {
 	return file_seatkeeper_log_v1_snapshot_proto_rawDescData
 }
 
-var file_seatkeeper_log_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_seatkeeper_log_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_seatkeeper_log_v1_snapshot_proto_goTypes = []any{
 	(*SnapshotRecord)(nil), // 0: seatkeeper.log.v1.SnapshotRecord
 	(*SnapshotHeader)(nil), // 1: seatkeeper.log.v1.SnapshotHeader
@@ -1480,38 +1580,40 @@ var file_seatkeeper_log_v1_snapshot_proto_goTypes = []any{
 	(*SessionRecord)(nil),  // 8: seatkeeper.log.v1.SessionRecord
 	(*GroupRecord)(nil),    // 9: seatkeeper.log.v1.GroupRecord
 	(*LeaseRecord)(nil),    // 10: seatkeeper.log.v1.LeaseRecord
-	(*SnapshotEnd)(nil),    // 11: seatkeeper.log.v1.SnapshotEnd
-	(*Licence)(nil),        // 12: seatkeeper.log.v1.Licence
-	(*RestorePart)(nil),    // 13: seatkeeper.log.v1.RestorePart
-	(*Terms)(nil),          // 14: seatkeeper.log.v1.Terms
-	(*Ref)(nil),            // 15: seatkeeper.log.v1.Ref
-	(*Principal)(nil),      // 16: seatkeeper.log.v1.Principal
+	(*PinRecord)(nil),      // 11: seatkeeper.log.v1.PinRecord
+	(*SnapshotEnd)(nil),    // 12: seatkeeper.log.v1.SnapshotEnd
+	(*Licence)(nil),        // 13: seatkeeper.log.v1.Licence
+	(*RestorePart)(nil),    // 14: seatkeeper.log.v1.RestorePart
+	(*Terms)(nil),          // 15: seatkeeper.log.v1.Terms
+	(*Ref)(nil),            // 16: seatkeeper.log.v1.Ref
+	(*Principal)(nil),      // 17: seatkeeper.log.v1.Principal
 }
 var file_seatkeeper_log_v1_snapshot_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.log.v1.SnapshotRecord.header:type_name -> seatkeeper.log.v1.SnapshotHeader
-	12, // 1: seatkeeper.log.v1.SnapshotRecord.licence:type_name -> seatkeeper.log.v1.Licence
+	13, // 1: seatkeeper.log.v1.SnapshotRecord.licence:type_name -> seatkeeper.log.v1.Licence
 	2,  // 2: seatkeeper.log.v1.SnapshotRecord.pool:type_name -> seatkeeper.log.v1.PoolRecord
 	3,  // 3: seatkeeper.log.v1.SnapshotRecord.seats:type_name -> seatkeeper.log.v1.SeatRecords
 	8,  // 4: seatkeeper.log.v1.SnapshotRecord.session:type_name -> seatkeeper.log.v1.SessionRecord
 	9,  // 5: seatkeeper.log.v1.SnapshotRecord.group:type_name -> seatkeeper.log.v1.GroupRecord
 	10, // 6: seatkeeper.log.v1.SnapshotRecord.lease:type_name -> seatkeeper.log.v1.LeaseRecord
-	11, // 7: seatkeeper.log.v1.SnapshotRecord.end:type_name -> seatkeeper.log.v1.SnapshotEnd
-	13, // 8: seatkeeper.log.v1.SnapshotRecord.staged:type_name -> seatkeeper.log.v1.RestorePart
-	14, // 9: seatkeeper.log.v1.PoolRecord.terms:type_name -> seatkeeper.log.v1.Terms
-	15, // 10: seatkeeper.log.v1.LostRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	15, // 11: seatkeeper.log.v1.ReleasedRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	4,  // 12: seatkeeper.log.v1.DoneRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
-	15, // 13: seatkeeper.log.v1.DoneRecord.granted:type_name -> seatkeeper.log.v1.Ref
-	6,  // 14: seatkeeper.log.v1.DoneRecord.released:type_name -> seatkeeper.log.v1.ReleasedRecord
-	5,  // 15: seatkeeper.log.v1.DoneRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
-	16, // 16: seatkeeper.log.v1.SessionRecord.principal:type_name -> seatkeeper.log.v1.Principal
-	7,  // 17: seatkeeper.log.v1.SessionRecord.last:type_name -> seatkeeper.log.v1.DoneRecord
-	5,  // 18: seatkeeper.log.v1.SessionRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	12, // 7: seatkeeper.log.v1.SnapshotRecord.end:type_name -> seatkeeper.log.v1.SnapshotEnd
+	14, // 8: seatkeeper.log.v1.SnapshotRecord.staged:type_name -> seatkeeper.log.v1.RestorePart
+	11, // 9: seatkeeper.log.v1.SnapshotRecord.pin:type_name -> seatkeeper.log.v1.PinRecord
+	15, // 10: seatkeeper.log.v1.PoolRecord.terms:type_name -> seatkeeper.log.v1.Terms
+	16, // 11: seatkeeper.log.v1.LostRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	16, // 12: seatkeeper.log.v1.ReleasedRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	4,  // 13: seatkeeper.log.v1.DoneRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
+	16, // 14: seatkeeper.log.v1.DoneRecord.granted:type_name -> seatkeeper.log.v1.Ref
+	6,  // 15: seatkeeper.log.v1.DoneRecord.released:type_name -> seatkeeper.log.v1.ReleasedRecord
+	5,  // 16: seatkeeper.log.v1.DoneRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
+	17, // 17: seatkeeper.log.v1.SessionRecord.principal:type_name -> seatkeeper.log.v1.Principal
+	7,  // 18: seatkeeper.log.v1.SessionRecord.last:type_name -> seatkeeper.log.v1.DoneRecord
+	5,  // 19: seatkeeper.log.v1.SessionRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_log_v1_snapshot_proto_init() }
@@ -1530,6 +1632,7 @@ func file_seatkeeper_log_v1_snapshot_proto_init() {
 		(*SnapshotRecord_Lease)(nil),
 		(*SnapshotRecord_End)(nil),
 		(*SnapshotRecord_Staged)(nil),
+		(*SnapshotRecord_Pin)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1537,7 +1640,7 @@ func file_seatkeeper_log_v1_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_seatkeeper_log_v1_snapshot_proto_rawDesc), len(file_seatkeeper_log_v1_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
