@@ -154,7 +154,7 @@ func (b *Book) show(slot uint32) Lease {
 		Seats: make([]int, l.Count), State: Active,
 		Remaining: max(0, end.Sub(b.Now())), Grace: p.Profile.Grace,
 		Since: l.Since, Session: s.ID, Principal: b.principalOf(l.Session), InstanceID: b.owner(l.Session).instance(),
-		Rev: s.Rev, Deadline: end,
+		Rev: s.Rev, Deadline: end, Vendor: p.Vendor, Charge: l.Group,
 	}
 	for i, n := range b.seats(l.Group)[:l.Count] {
 		x.Seats[i] = int(n)

@@ -171,13 +171,7 @@ func (b *Book) deny(c *Checkout, slot uint32, s *sessionRow, plans []plan, refus
 		}
 		b.finish(slot, c.Session.Seq, Done{Kind: DoneCheckout, Refusal: refusal})
 	}
-	e := Event{Kind: Denied, At: b.Now(), Date: b.Calendar(), Tenant: c.Tenant, Session: c.Session.ID, Principal: c.Principal, Reason: refusal.Reason}
-	for _, p := range plans {
-		if p.refusal == refusal {
-			e.Feature, e.Version, e.Count = p.item.Feature, p.item.Version, p.item.Count
-		}
-	}
-	b.events = append(b.events, e)
+	b.noteDenial(c, slot, plans, refusal)
 	return Reply{Refusal: refusal}
 }
 

@@ -8,6 +8,10 @@ const (
 	Granted EventKind = iota + 1
 	Ended
 	Denied
+	// Queued is a request that begins to wait in the queue, Dequeued one that leaves it,
+	// with seats (a Granted follows in the same entry) or without.
+	Queued
+	Dequeued
 )
 
 func (k EventKind) String() string {
@@ -18,6 +22,10 @@ func (k EventKind) String() string {
 		return "release"
 	case Denied:
 		return "denied"
+	case Queued:
+		return "queued"
+	case Dequeued:
+		return "dequeued"
 	}
 	return "unknown"
 }
@@ -37,6 +45,14 @@ type Event struct {
 	Principal        Principal
 	Release          Release // Ended
 	Reason           Reason  // Denied
+	// Final says that asking again cannot help as things stand (Denied).
+	Final bool
+	// Vendor signed the seats; of a Denied it is the one whose seats were asked for, if
+	// there is one.
+	Vendor string
+	// Charge names what the lease charges (Granted, Ended): leases of one pool with the same
+	// charge at one instant share their seats. It is given to others later.
+	Charge uint32
 }
 
 // Usage gives the usage record of an Ended event.
@@ -44,7 +60,7 @@ func (e Event) Usage() UsageRecord {
 	return UsageRecord{
 		Lease: e.Lease.ID, Tenant: e.Tenant, Feature: e.Feature, Version: e.Version, Count: e.Count,
 		Session: e.Session, Principal: e.Principal, Start: e.Start, End: e.At,
-		StartDate: e.StartDate, EndDate: e.Date, Reason: e.Release,
+		StartDate: e.StartDate, EndDate: e.Date, Reason: e.Release, Vendor: e.Vendor, Charge: e.Charge,
 	}
 }
 

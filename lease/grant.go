@@ -169,6 +169,6 @@ func (b *Book) event(k EventKind, slot uint32) Event {
 	return Event{
 		Kind: k, At: b.Now(), Date: b.Calendar(), Start: l.Granted, StartDate: l.Since,
 		Lease: Ref{l.id(slot), l.Token}, Tenant: p.Tenant, Feature: p.Feature, Version: p.Version,
-		Count: int(l.Count), Session: s.ID, Principal: b.principalOf(l.Session),
+		Count: int(l.Count), Session: s.ID, Principal: b.principalOf(l.Session), Vendor: p.Vendor, Charge: l.Group,
 	}
 }

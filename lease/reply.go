@@ -50,6 +50,10 @@ type Lease struct {
 	Deadline Time
 	// Until is the calendar date until which a borrowed lease was given; 0: it is none.
 	Until Calendar
+	// Vendor signed the seats. Charge names what the lease charges: leases with the same
+	// charge are of one share group, and are charged once.
+	Vendor string
+	Charge uint32
 }
 
 // Lost is a lease that ended without its holder's doing.
@@ -79,4 +83,7 @@ type UsageRecord struct {
 	Start, End         Time
 	StartDate, EndDate Calendar
 	Reason             Release
+	// Vendor signed the seats; Charge is that of the Event.
+	Vendor string
+	Charge uint32
 }

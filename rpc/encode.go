@@ -132,6 +132,8 @@ func entryPB(l lease.Lease) *pb.LeaseEntry {
 		Tenant:       l.Tenant,
 		InstanceId:   l.InstanceID,
 		Until:        until(l),
+		Vendor:       l.Vendor,
+		Charge:       l.Charge,
 	}
 }
 

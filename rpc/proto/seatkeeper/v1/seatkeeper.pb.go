@@ -2713,7 +2713,10 @@ type LeaseEntry struct {
 	InstanceId  string `protobuf:"bytes,16,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
 	GraceMs     uint32 `protobuf:"varint,17,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
 	// Of a borrowed lease only: RFC 3339.
-	Until         *string `protobuf:"bytes,70,opt,name=until,proto3,oneof" json:"until,omitempty"`
+	Until  *string `protobuf:"bytes,70,opt,name=until,proto3,oneof" json:"until,omitempty"`
+	Vendor string  `protobuf:"bytes,80,opt,name=vendor,proto3" json:"vendor,omitempty"`
+	// Leases with the same charge share their seats and are charged once.
+	Charge        uint32 `protobuf:"varint,81,opt,name=charge,proto3" json:"charge,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2872,6 +2875,20 @@ func (x *LeaseEntry) GetUntil() string {
 		return *x.Until
 	}
 	return ""
+}
+
+func (x *LeaseEntry) GetVendor() string {
+	if x != nil {
+		return x.Vendor
+	}
+	return ""
+}
+
+func (x *LeaseEntry) GetCharge() uint32 {
+	if x != nil {
+		return x.Charge
+	}
+	return 0
 }
 
 type LeasesResponse struct {
@@ -4440,7 +4457,7 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\n" +
 	"page_token\x18\n" +
 	" \x01(\tR\tpageToken\x12\x14\n" +
-	"\x05stale\x18\v \x01(\bR\x05stale\"\xe2\x03\n" +
+	"\x05stale\x18\v \x01(\bR\x05stale\"\x92\x04\n" +
 	"\n" +
 	"LeaseEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
@@ -4463,7 +4480,9 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\vinstance_id\x18\x10 \x01(\tR\n" +
 	"instanceId\x12\x19\n" +
 	"\bgrace_ms\x18\x11 \x01(\rR\agraceMs\x12\x19\n" +
-	"\x05until\x18F \x01(\tH\x00R\x05until\x88\x01\x01B\b\n" +
+	"\x05until\x18F \x01(\tH\x00R\x05until\x88\x01\x01\x12\x16\n" +
+	"\x06vendor\x18P \x01(\tR\x06vendor\x12\x16\n" +
+	"\x06charge\x18Q \x01(\rR\x06chargeB\b\n" +
 	"\x06_until\"\x9e\x01\n" +
 	"\x0eLeasesResponse\x121\n" +
 	"\x06leases\x18\x01 \x03(\v2\x19.seatkeeper.v1.LeaseEntryR\x06leases\x12&\n" +
