@@ -161,6 +161,8 @@ func toCommand(cmd lease.Command) (*logv1.Command, error) {
 		return &logv1.Command{Kind: &logv1.Command_InstallLicence{InstallLicence: &logv1.InstallLicence{Licence: toLicence(&c.Licence), Replace: c.Replace}}}, nil
 	case lease.RemoveLicence:
 		return &logv1.Command{Kind: &logv1.Command_RemoveLicence{RemoveLicence: &logv1.RemoveLicence{Tenant: c.Tenant, Id: c.ID}}}, nil
+	case lease.ApplyPolicy:
+		return &logv1.Command{Kind: &logv1.Command_ApplyPolicy{ApplyPolicy: &logv1.ApplyPolicy{Policy: toPolicy(&c.Policy), Expected: c.Expected}}}, nil
 	case lease.Fence:
 		return &logv1.Command{Kind: &logv1.Command_Fence{Fence: &logv1.Fence{}}}, nil
 	case lease.Tick:
@@ -209,6 +211,8 @@ func fromCommand(pb *logv1.Command) lease.Command {
 		return lease.InstallLicence{Licence: fromLicence(k.InstallLicence.Licence), Replace: k.InstallLicence.Replace}
 	case *logv1.Command_RemoveLicence:
 		return lease.RemoveLicence{Tenant: k.RemoveLicence.Tenant, ID: k.RemoveLicence.Id}
+	case *logv1.Command_ApplyPolicy:
+		return lease.ApplyPolicy{Policy: fromPolicy(k.ApplyPolicy.Policy), Expected: k.ApplyPolicy.Expected}
 	case *logv1.Command_Fence:
 		return lease.Fence{}
 	case *logv1.Command_Tick:

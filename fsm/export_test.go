@@ -34,7 +34,7 @@ func EveryCommand() []lease.Command {
 	var out []lease.Command
 	for _, c := range []lease.Command{
 		&lease.Checkout{}, &lease.Renew{}, &lease.CheckIn{}, &lease.Expire{}, &lease.ExpireSession{}, &lease.Kill{},
-		&lease.InstallLicence{}, &lease.RemoveLicence{}, &lease.Fence{}, &lease.Tick{}, &RestorePart{}, &Restore{}, &lease.RenewMany{},
+		&lease.InstallLicence{}, &lease.RemoveLicence{}, &lease.Fence{}, &lease.Tick{}, &RestorePart{}, &Restore{}, &lease.RenewMany{}, &lease.ApplyPolicy{},
 	} {
 		v := reflect.ValueOf(c).Elem()
 		Fill(v, &n)
@@ -69,7 +69,7 @@ func Fill(v reflect.Value, n *int) {
 		Fill(v.Elem(), n)
 	case reflect.Struct:
 		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() && v.Type().Field(i).Name != "Seats" || v.Field(i).Kind() == reflect.Slice {
+			if v.Type().Field(i).IsExported() && v.Type().Field(i).Name != "Seats" || v.Field(i).Kind() != reflect.Struct {
 				Fill(v.Field(i), n)
 			}
 		}

@@ -167,6 +167,10 @@ func loadRecord(load *lease.Loader, rec *logv1.SnapshotRecord) error {
 		l := fromLicence(k.Licence)
 		load.Licence(&l)
 		return nil
+	case *logv1.SnapshotRecord_Policy:
+		p := fromPolicy(k.Policy)
+		load.Policy(&p)
+		return nil
 	case *logv1.SnapshotRecord_Pool:
 		if !bad(k.Pool.Slot) {
 			load.Pool(k.Pool.Slot, fromPool(k.Pool))

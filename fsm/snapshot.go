@@ -122,6 +122,9 @@ func writeSnapshot(out io.Writer, st Status, f *lease.Frozen, staged stage) erro
 	for _, l := range f.Licences() {
 		w.put(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Licence{Licence: toLicence(l)}})
 	}
+	for _, p := range f.Policies() {
+		w.put(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Policy{Policy: toPolicy(p)}})
+	}
 	f.Pools(func(slot uint32, p *lease.PoolRecord) bool { return writePool(w, slot, p) })
 	var session sessionMessage
 	var group groupMessage

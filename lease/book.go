@@ -31,7 +31,8 @@ type Book struct {
 	// nextDate is the next calendar date at which some entitlement starts or ends.
 	nextDate Calendar
 
-	events []Event
+	events   []Event
+	policing policing
 }
 
 // poolState is what is derived for one pool.
@@ -85,6 +86,8 @@ func (b *Book) Apply(index uint64, cmd Command) Reply {
 		return b.installLicence(c)
 	case RemoveLicence:
 		return b.removeLicence(c)
+	case ApplyPolicy:
+		return b.applyPolicy(c)
 	case Fence:
 		return b.fence()
 	case Tick:
@@ -242,6 +245,7 @@ func (b *Book) reindex() {
 	})
 	b.groupSlots = numbersWithout(taken)
 	b.recount()
+	b.police()
 }
 
 // indexPool makes a pool findable by feature, lowest version first.

@@ -28,7 +28,7 @@ func (b *Book) checkout(index uint64, c Checkout) Reply {
 		return b.again(slot, s)
 	}
 	plans, refusal := b.plan(slot, s, &c)
-	for refusal != nil && (refusal.Reason == NoSeats || refusal.Reason == SessionsExceeded) {
+	for refusal != nil && reclaimHelps(refusal) {
 		pool, ok := b.reclaimNext()
 		if !ok {
 			break
@@ -60,6 +60,15 @@ func (b *Book) checkout(index uint64, c Checkout) Reply {
 	b.finish(slot, c.Session.Seq, done)
 	reply.Session = b.info(s)
 	return reply
+}
+
+// reclaimHelps says whether a refusal may be lifted by seats that come back.
+func reclaimHelps(r *Refusal) bool {
+	switch r.Reason {
+	case NoSeats, SessionsExceeded, MaxReached, ReservedForOthers:
+		return !r.Final
+	}
+	return false
 }
 
 // names says whether the pool is of a feature that the checkout asks for.
@@ -195,6 +204,7 @@ func (b *Book) plan(slot uint32, s *sessionRow, c *Checkout) ([]plan, *Refusal) 
 				p.refusal = refuse(Invalid, "feature %s is named twice; add the counts up", it.Feature)
 			}
 		}
+		b.forbidTogether(principal, plans, &p)
 		plans = append(plans, p)
 		if p.refusal != nil {
 			return plans, p.refusal
@@ -231,7 +241,8 @@ func (b *Book) planItem(c *Checkout, s *sessionRow, who Principal, it Item) plan
 		p.refusal = refusal
 		return p
 	}
-	exceeded := false
+	exceeded, full := false, false
+	var denied *Refusal // by the policy
 	for _, i := range pools {
 		p.pool, p.group, p.seats = i, 0, it.Count
 		rule := b.pools.at(i).Share
@@ -244,11 +255,19 @@ func (b *Book) planItem(c *Checkout, s *sessionRow, who Principal, it Item) plan
 				p.seats = max(0, it.Count-len(b.seats(p.group)))
 			}
 		}
+		if r := b.forbids(i, who, p.seats); r != nil {
+			denied = nearer(denied, r)
+			continue
+		}
 		if p.seats <= b.room(i, who, c) {
 			return p
 		}
+		r := b.deniedBy(i, who, p.seats)
+		denied, full = nearer(denied, r), full || r == nil
 	}
-	if exceeded {
+	if denied != nil && !full && !exceeded {
+		p.refusal = denied
+	} else if exceeded {
 		p.refusal = refuse(SessionsExceeded, "feature %s: %s has the most sessions that may share a seat already; close one", it.Feature, who.User+"@"+who.Host)
 	} else {
 		p.refusal = refuse(NoSeats, "feature %s: no free seat (%s); try again later, or wait", it.Feature, b.usage(pools))

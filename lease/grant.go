@@ -8,6 +8,7 @@ func (b *Book) grant(index uint64, sslot uint32, s *sessionRow, p *plan) uint32 
 	if gslot == 0 {
 		gslot = b.newGroup(p.pool, sslot)
 	}
+	b.countHeld(gslot, -1)
 	b.charge(gslot, p.seats)
 	b.addMember(gslot, slot)
 	l := b.leases.mut(b.gen, slot)
@@ -16,6 +17,7 @@ func (b *Book) grant(index uint64, sslot uint32, s *sessionRow, p *plan) uint32 
 		Count: uint32(p.item.Count), Granted: b.Now(), Since: b.Calendar(),
 	}
 	l.Token = b.token(index, gslot, l.Count)
+	b.countHeld(gslot, 1)
 	if s.Leases == 0 {
 		b.dueSessions.remove(sslot) // its leases keep it alive
 	}
@@ -115,11 +117,13 @@ func (b *Book) release(slot uint32, why Release) Released {
 	}
 	b.dueLeases.remove(slot)
 	gslot := l.Group
+	b.countHeld(gslot, -1)
 	b.removeMember(gslot, slot)
 	p := b.pools.mut(b.gen, b.groups.at(gslot).Pool)
 	p.Releases++
 	p.SeatMillis += uint64(l.Count) * uint64(b.Now().Sub(l.Granted).Milliseconds())
 	b.shrink(gslot, b.principalOf(l.Session))
+	b.countHeld(gslot, 1)
 	out := Released{Ref: Ref{l.id(slot), l.Token}, Feature: p.Feature, Count: int(l.Count), Reason: why}
 	switch why {
 	case ReleasedNormal, ReleasedClientExit:

@@ -13,7 +13,8 @@ import (
 const MaxLicences = 10_000
 
 func refuse(r Reason, format string, args ...any) *Refusal {
-	final := r != NoSeats && r != SessionsExceeded && r != Overloaded && r != NotStarted
+	final := r != NoSeats && r != SessionsExceeded && r != Overloaded && r != NotStarted &&
+		r != MaxReached && r != ReservedForOthers && r != TooSoon
 	return &Refusal{Reason: r, Message: fmt.Sprintf(format, args...), Final: final}
 }
 

@@ -73,6 +73,7 @@ func (b *Book) recount() {
 			}
 		}
 	}
+	b.policePools()
 }
 
 // dropUnusedPools forgets pools without entitlement and without a charged seat. Their

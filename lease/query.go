@@ -13,6 +13,8 @@ type PoolStatus struct {
 	Total, InUse, Reserved, Queued   int
 	// Expiring counts leases of the pool past their deadline.
 	Expiring int
+	// ReservedFor says for whom the reserved seats are kept.
+	ReservedFor []Reservation
 	// Expiry is when the last valid entitlement ends; 0 means never.
 	Expiry Calendar
 }
@@ -42,7 +44,7 @@ func (b *Book) Pools(tenant string) []PoolStatus {
 			st := &b.state[i]
 			out = append(out, PoolStatus{
 				Tenant: p.Tenant, Vendor: p.Vendor, Feature: p.Feature, Version: p.Version,
-				Total: st.total, InUse: int(p.Charged), Expiring: expiring[i], Expiry: st.expiry,
+				Total: st.total, InUse: int(p.Charged), Reserved: b.kept(i), ReservedFor: b.reserved(i), Expiring: expiring[i], Expiry: st.expiry,
 			})
 		}
 		return true

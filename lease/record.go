@@ -125,6 +125,8 @@ type tables struct {
 	pins      vec[*Pin] // by lease slot
 	// licences are sorted by tenant and id; the slice is replaced on every change.
 	licences []*Licence
+	// policies are sorted by tenant; the slice is replaced on every change.
+	policies []*Policy
 }
 
 // eachSession, eachGroup and eachLease visit the used slots in order.

@@ -20,6 +20,13 @@ const (
 	Forbidden        Reason = "forbidden"          // the session's secret is wrong
 	Invalid          Reason = "invalid"            // the request itself is wrong
 	Overloaded       Reason = "overloaded"         // a limit is reached for now
+
+	Excluded          Reason = "excluded"            // the policy excludes the principal
+	NotIncluded       Reason = "not_included"        // the policy includes others only
+	MaxReached        Reason = "max_reached"         // a cap of the policy is reached
+	ReservedForOthers Reason = "reserved_for_others" // the free seats are kept for others
+	TooSoon           Reason = "too_soon"            // the policy does not let a lease be taken back so early
+	BorrowOff         Reason = "borrow_off"          // licence or policy forbid borrowing
 )
 
 // Refusal is a definite "no" that changed nothing. It is the error type of the

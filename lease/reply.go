@@ -15,6 +15,10 @@ type Reply struct {
 	Released []Released
 	// Renewed are the answers to a RenewMany, one for each of its sessions, in order.
 	Renewed []Renewed
+	// PolicyVersion is that of the policy in place after an ApplyPolicy; PolicySame says
+	// that it said the same before.
+	PolicyVersion uint64
+	PolicySame    bool
 	// Replayed is true when the request had its effect before.
 	Replayed bool
 }

@@ -2,8 +2,8 @@ package lease
 
 // room is how many seats of a pool this request may still charge: the free ones, less
 // what is kept for others.
-func (b *Book) room(pool uint32, _ Principal, _ *Checkout) int {
-	return b.free(pool)
+func (b *Book) room(pool uint32, who Principal, _ *Checkout) int {
+	return b.roomBeside(pool, who, b.free(pool))
 }
 
 // free is how many seats of the pool a checkout may still charge.

@@ -20,17 +20,12 @@ import (
 // Reasons of the API that the rules do not give (yet). Each is returned when the
 // words beside it hold.
 const (
-	Excluded          lease.Reason = "excluded"            // a policy excludes the principal
-	NotIncluded       lease.Reason = "not_included"        // a policy includes others only
-	MaxReached        lease.Reason = "max_reached"         // a policy's cap is reached
-	ReservedForOthers lease.Reason = "reserved_for_others" // the free seats are set aside
-	Queued            lease.Reason = "queued"              // the request stands in the queue
-	BorrowOff         lease.Reason = "borrow_off"          // the licence forbids borrowing
-	BorrowNoneLeft    lease.Reason = "borrow_none_left"    // all seats that may be borrowed are
-	BorrowTooLong     lease.Reason = "borrow_too_long"     // longer than the licence allows
-	NotLeader         lease.Reason = "not_leader"          // not applied here: ask the leader, or again
-	UnknownOutcome    lease.Reason = "unknown_outcome"     // may have happened: same seq again
-	Unauthenticated   lease.Reason = "unauthenticated"     // no valid token
+	Queued          lease.Reason = "queued"           // the request stands in the queue
+	BorrowNoneLeft  lease.Reason = "borrow_none_left" // all seats that may be borrowed are
+	BorrowTooLong   lease.Reason = "borrow_too_long"  // longer than the licence allows
+	NotLeader       lease.Reason = "not_leader"       // not applied here: ask the leader, or again
+	UnknownOutcome  lease.Reason = "unknown_outcome"  // may have happened: same seq again
+	Unauthenticated lease.Reason = "unauthenticated"  // no valid token
 )
 
 // face is how a reason looks from outside.
@@ -43,30 +38,31 @@ type face struct {
 
 // faces is the one table from reason to everything a caller sees.
 var faces = map[lease.Reason]face{
-	lease.NoSeats:          {409, codes.ResourceExhausted, -4, "no seat is free"},
-	lease.NoFeature:        {404, codes.NotFound, -5, "no licence has this feature"},
-	lease.BadVersion:       {409, codes.FailedPrecondition, -21, "no licence covers this version"},
-	lease.LicenseExpired:   {403, codes.PermissionDenied, -10, "the licence has expired"},
-	lease.NotStarted:       {403, codes.PermissionDenied, -31, "the licence is not valid yet"},
-	Excluded:               {403, codes.PermissionDenied, -38, "a policy excludes this principal"},
-	NotIncluded:            {403, codes.PermissionDenied, -39, "a policy does not include this principal"},
-	MaxReached:             {409, codes.ResourceExhausted, -87, "the limit set by a policy is reached"},
-	ReservedForOthers:      {409, codes.ResourceExhausted, -101, "the free seats are reserved for others"},
-	lease.TooManyRequested: {422, codes.OutOfRange, -26, "more seats requested than the licence counts"},
-	Queued:                 {202, codes.ResourceExhausted, -35, "the request is queued"},
-	BorrowOff:              {403, codes.PermissionDenied, -68, "the licence does not allow borrowing"},
-	BorrowNoneLeft:         {409, codes.ResourceExhausted, -67, "no seat is left to borrow"},
-	BorrowTooLong:          {422, codes.OutOfRange, -104, "longer than the licence lets a seat be borrowed"},
-	lease.SessionsExceeded: {409, codes.ResourceExhausted, 0, "too many sessions share this seat"},
-	lease.Fenced:           {409, codes.Aborted, 0, "another holder or a newer run has taken over"},
-	lease.StaleRequest:     {409, codes.Aborted, 0, "a later request of this session was already answered"},
-	lease.SessionUnknown:   {404, codes.NotFound, 0, "no such session: check out again"},
-	lease.Overloaded:       {429, codes.ResourceExhausted, 0, "too many requests: slow down"},
-	NotLeader:              {503, codes.Unavailable, 0, "no leader is known: try again"},
-	UnknownOutcome:         {503, codes.Unknown, 0, "the outcome is unknown: send it again with the same seq"},
-	Unauthenticated:        {401, codes.Unauthenticated, 0, "a valid token is needed"},
-	lease.Forbidden:        {403, codes.PermissionDenied, 0, "not allowed"},
-	lease.Invalid:          {400, codes.InvalidArgument, 0, "the request is not valid"},
+	lease.NoSeats:           {409, codes.ResourceExhausted, -4, "no seat is free"},
+	lease.NoFeature:         {404, codes.NotFound, -5, "no licence has this feature"},
+	lease.BadVersion:        {409, codes.FailedPrecondition, -21, "no licence covers this version"},
+	lease.LicenseExpired:    {403, codes.PermissionDenied, -10, "the licence has expired"},
+	lease.NotStarted:        {403, codes.PermissionDenied, -31, "the licence is not valid yet"},
+	lease.Excluded:          {403, codes.PermissionDenied, -38, "a policy excludes this principal"},
+	lease.NotIncluded:       {403, codes.PermissionDenied, -39, "a policy does not include this principal"},
+	lease.MaxReached:        {409, codes.ResourceExhausted, -87, "the limit set by a policy is reached"},
+	lease.ReservedForOthers: {409, codes.ResourceExhausted, -101, "the free seats are reserved for others"},
+	lease.TooManyRequested:  {422, codes.OutOfRange, -26, "more seats requested than the licence counts"},
+	Queued:                  {202, codes.ResourceExhausted, -35, "the request is queued"},
+	lease.BorrowOff:         {403, codes.PermissionDenied, -68, "the licence does not allow borrowing"},
+	BorrowNoneLeft:          {409, codes.ResourceExhausted, -67, "no seat is left to borrow"},
+	BorrowTooLong:           {422, codes.OutOfRange, -104, "longer than the licence lets a seat be borrowed"},
+	lease.TooSoon:           {409, codes.FailedPrecondition, -64, "the policy does not let a lease be taken back so early"},
+	lease.SessionsExceeded:  {409, codes.ResourceExhausted, 0, "too many sessions share this seat"},
+	lease.Fenced:            {409, codes.Aborted, 0, "another holder or a newer run has taken over"},
+	lease.StaleRequest:      {409, codes.Aborted, 0, "a later request of this session was already answered"},
+	lease.SessionUnknown:    {404, codes.NotFound, 0, "no such session: check out again"},
+	lease.Overloaded:        {429, codes.ResourceExhausted, 0, "too many requests: slow down"},
+	NotLeader:               {503, codes.Unavailable, 0, "no leader is known: try again"},
+	UnknownOutcome:          {503, codes.Unknown, 0, "the outcome is unknown: send it again with the same seq"},
+	Unauthenticated:         {401, codes.Unauthenticated, 0, "a valid token is needed"},
+	lease.Forbidden:         {403, codes.PermissionDenied, 0, "not allowed"},
+	lease.Invalid:           {400, codes.InvalidArgument, 0, "the request is not valid"},
 }
 
 // FlexNetNumber gives the FlexNet error number of a reason, 0 where there is none.

@@ -39,6 +39,7 @@ session_unknown 404 NOT_FOUND 0
 sessions_exceeded 409 RESOURCE_EXHAUSTED 0
 stale_request 409 ABORTED 0
 too_many_requested 422 OUT_OF_RANGE -26
+too_soon 409 FAILED_PRECONDITION -64
 unauthenticated 401 UNAUTHENTICATED 0
 unknown_outcome 503 UNKNOWN 0
 version 409 FAILED_PRECONDITION -21

@@ -191,6 +191,7 @@ type Command struct {
 	//	*Command_RestorePart
 	//	*Command_Restore
 	//	*Command_RenewMany
+	//	*Command_ApplyPolicy
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -350,6 +351,15 @@ func (x *Command) GetRenewMany() *RenewMany {
 	return nil
 }
 
+func (x *Command) GetApplyPolicy() *ApplyPolicy {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_ApplyPolicy); ok {
+			return x.ApplyPolicy
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -406,6 +416,10 @@ type Command_RenewMany struct {
 	RenewMany *RenewMany `protobuf:"bytes,13,opt,name=renew_many,json=renewMany,proto3,oneof"`
 }
 
+type Command_ApplyPolicy struct {
+	ApplyPolicy *ApplyPolicy `protobuf:"bytes,50,opt,name=apply_policy,json=applyPolicy,proto3,oneof"`
+}
+
 func (*Command_Checkout) isCommand_Kind() {}
 
 func (*Command_Renew) isCommand_Kind() {}
@@ -431,6 +445,8 @@ func (*Command_RestorePart) isCommand_Kind() {}
 func (*Command_Restore) isCommand_Kind() {}
 
 func (*Command_RenewMany) isCommand_Kind() {}
+
+func (*Command_ApplyPolicy) isCommand_Kind() {}
 
 type SessionRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1936,6 +1952,298 @@ func (x *Component) GetCount() int64 {
 	return 0
 }
 
+// ApplyPolicy puts a policy in the place of the tenant's.
+type ApplyPolicy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Policy        *Policy                `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	Expected      uint64                 `protobuf:"varint,2,opt,name=expected,proto3" json:"expected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyPolicy) Reset() {
+	*x = ApplyPolicy{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyPolicy) ProtoMessage() {}
+
+func (x *ApplyPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyPolicy.ProtoReflect.Descriptor instead.
+func (*ApplyPolicy) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ApplyPolicy) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *ApplyPolicy) GetExpected() uint64 {
+	if x != nil {
+		return x.Expected
+	}
+	return 0
+}
+
+// Policy is the rules of one tenant about who may use how much.
+type Policy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	FoldCase      bool                   `protobuf:"varint,3,opt,name=fold_case,json=foldCase,proto3" json:"fold_case,omitempty"`
+	Groups        []*PolicyGroup         `protobuf:"bytes,4,rep,name=groups,proto3" json:"groups,omitempty"`
+	Rules         []*PolicyRule          `protobuf:"bytes,5,rep,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Policy) Reset() {
+	*x = Policy{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Policy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Policy) ProtoMessage() {}
+
+func (x *Policy) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Policy.ProtoReflect.Descriptor instead.
+func (*Policy) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Policy) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Policy) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Policy) GetFoldCase() bool {
+	if x != nil {
+		return x.FoldCase
+	}
+	return false
+}
+
+func (x *Policy) GetGroups() []*PolicyGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *Policy) GetRules() []*PolicyRule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+type PolicyGroup struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Hosts         bool                   `protobuf:"varint,2,opt,name=hosts,proto3" json:"hosts,omitempty"`
+	Members       []string               `protobuf:"bytes,3,rep,name=members,proto3" json:"members,omitempty"`
+	Priority      int64                  `protobuf:"varint,4,opt,name=priority,proto3" json:"priority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyGroup) Reset() {
+	*x = PolicyGroup{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyGroup) ProtoMessage() {}
+
+func (x *PolicyGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyGroup.ProtoReflect.Descriptor instead.
+func (*PolicyGroup) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *PolicyGroup) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PolicyGroup) GetHosts() bool {
+	if x != nil {
+		return x.Hosts
+	}
+	return false
+}
+
+func (x *PolicyGroup) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *PolicyGroup) GetPriority() int64 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+// PolicyRule is one rule; kind and who_type are the numbers of lease.RuleKind and
+// lease.SubjectType, which never change.
+type PolicyRule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          uint32                 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Feature       string                 `protobuf:"bytes,2,opt,name=feature,proto3" json:"feature,omitempty"`
+	WhoType       uint32                 `protobuf:"varint,3,opt,name=who_type,json=whoType,proto3" json:"who_type,omitempty"`
+	Who           string                 `protobuf:"bytes,4,opt,name=who,proto3" json:"who,omitempty"`
+	Seats         int64                  `protobuf:"varint,5,opt,name=seats,proto3" json:"seats,omitempty"`
+	Time          int64                  `protobuf:"varint,6,opt,name=time,proto3" json:"time,omitempty"`
+	Grace         int64                  `protobuf:"varint,7,opt,name=grace,proto3" json:"grace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyRule) Reset() {
+	*x = PolicyRule{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyRule) ProtoMessage() {}
+
+func (x *PolicyRule) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyRule.ProtoReflect.Descriptor instead.
+func (*PolicyRule) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *PolicyRule) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *PolicyRule) GetFeature() string {
+	if x != nil {
+		return x.Feature
+	}
+	return ""
+}
+
+func (x *PolicyRule) GetWhoType() uint32 {
+	if x != nil {
+		return x.WhoType
+	}
+	return 0
+}
+
+func (x *PolicyRule) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+func (x *PolicyRule) GetSeats() int64 {
+	if x != nil {
+		return x.Seats
+	}
+	return 0
+}
+
+func (x *PolicyRule) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *PolicyRule) GetGrace() int64 {
+	if x != nil {
+		return x.Grace
+	}
+	return 0
+}
+
 var File_seatkeeper_log_v1_log_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
@@ -1953,7 +2261,7 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"apiAddress\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\tR\aversion\"\x9c\x06\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\"\xe1\x06\n" +
 	"\aCommand\x129\n" +
 	"\bcheckout\x18\x01 \x01(\v2\x1b.seatkeeper.log.v1.CheckoutH\x00R\bcheckout\x120\n" +
 	"\x05renew\x18\x02 \x01(\v2\x18.seatkeeper.log.v1.RenewH\x00R\x05renew\x127\n" +
@@ -1969,7 +2277,8 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\frestore_part\x18\v \x01(\v2\x1e.seatkeeper.log.v1.RestorePartH\x00R\vrestorePart\x126\n" +
 	"\arestore\x18\f \x01(\v2\x1a.seatkeeper.log.v1.RestoreH\x00R\arestore\x12=\n" +
 	"\n" +
-	"renew_many\x18\r \x01(\v2\x1c.seatkeeper.log.v1.RenewManyH\x00R\trenewManyB\x06\n" +
+	"renew_many\x18\r \x01(\v2\x1c.seatkeeper.log.v1.RenewManyH\x00R\trenewMany\x12C\n" +
+	"\fapply_policy\x182 \x01(\v2\x1e.seatkeeper.log.v1.ApplyPolicyH\x00R\vapplyPolicyB\x06\n" +
 	"\x04kind\"h\n" +
 	"\n" +
 	"SessionRef\x12\x0e\n" +
@@ -2092,7 +2401,30 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\tComponent\x12\x18\n" +
 	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
-	"\x05count\x18\x03 \x01(\x03R\x05countBDZBgithub.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1;logv1b\x06proto3"
+	"\x05count\x18\x03 \x01(\x03R\x05count\"\\\n" +
+	"\vApplyPolicy\x121\n" +
+	"\x06policy\x18\x01 \x01(\v2\x19.seatkeeper.log.v1.PolicyR\x06policy\x12\x1a\n" +
+	"\bexpected\x18\x02 \x01(\x04R\bexpected\"\xc4\x01\n" +
+	"\x06Policy\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x1b\n" +
+	"\tfold_case\x18\x03 \x01(\bR\bfoldCase\x126\n" +
+	"\x06groups\x18\x04 \x03(\v2\x1e.seatkeeper.log.v1.PolicyGroupR\x06groups\x123\n" +
+	"\x05rules\x18\x05 \x03(\v2\x1d.seatkeeper.log.v1.PolicyRuleR\x05rules\"m\n" +
+	"\vPolicyGroup\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05hosts\x18\x02 \x01(\bR\x05hosts\x12\x18\n" +
+	"\amembers\x18\x03 \x03(\tR\amembers\x12\x1a\n" +
+	"\bpriority\x18\x04 \x01(\x03R\bpriority\"\xa7\x01\n" +
+	"\n" +
+	"PolicyRule\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x18\n" +
+	"\afeature\x18\x02 \x01(\tR\afeature\x12\x19\n" +
+	"\bwho_type\x18\x03 \x01(\rR\awhoType\x12\x10\n" +
+	"\x03who\x18\x04 \x01(\tR\x03who\x12\x14\n" +
+	"\x05seats\x18\x05 \x01(\x03R\x05seats\x12\x12\n" +
+	"\x04time\x18\x06 \x01(\x03R\x04time\x12\x14\n" +
+	"\x05grace\x18\a \x01(\x03R\x05graceBDZBgithub.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1;logv1b\x06proto3"
 
 var (
 	file_seatkeeper_log_v1_log_proto_rawDescOnce sync.Once
@@ -2106,7 +2438,7 @@ func file_seatkeeper_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_seatkeeper_log_v1_log_proto_rawDescData
 }
 
-var file_seatkeeper_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_seatkeeper_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_seatkeeper_log_v1_log_proto_goTypes = []any{
 	(*Entry)(nil),          // 0: seatkeeper.log.v1.Entry
 	(*Lead)(nil),           // 1: seatkeeper.log.v1.Lead
@@ -2133,6 +2465,10 @@ var file_seatkeeper_log_v1_log_proto_goTypes = []any{
 	(*Terms)(nil),          // 22: seatkeeper.log.v1.Terms
 	(*Draw)(nil),           // 23: seatkeeper.log.v1.Draw
 	(*Component)(nil),      // 24: seatkeeper.log.v1.Component
+	(*ApplyPolicy)(nil),    // 25: seatkeeper.log.v1.ApplyPolicy
+	(*Policy)(nil),         // 26: seatkeeper.log.v1.Policy
+	(*PolicyGroup)(nil),    // 27: seatkeeper.log.v1.PolicyGroup
+	(*PolicyRule)(nil),     // 28: seatkeeper.log.v1.PolicyRule
 }
 var file_seatkeeper_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.log.v1.Entry.lead:type_name -> seatkeeper.log.v1.Lead
@@ -2150,25 +2486,29 @@ var file_seatkeeper_log_v1_log_proto_depIdxs = []int32{
 	18, // 12: seatkeeper.log.v1.Command.restore_part:type_name -> seatkeeper.log.v1.RestorePart
 	19, // 13: seatkeeper.log.v1.Command.restore:type_name -> seatkeeper.log.v1.Restore
 	9,  // 14: seatkeeper.log.v1.Command.renew_many:type_name -> seatkeeper.log.v1.RenewMany
-	3,  // 15: seatkeeper.log.v1.Checkout.session:type_name -> seatkeeper.log.v1.SessionRef
-	4,  // 16: seatkeeper.log.v1.Checkout.principal:type_name -> seatkeeper.log.v1.Principal
-	5,  // 17: seatkeeper.log.v1.Checkout.items:type_name -> seatkeeper.log.v1.Item
-	3,  // 18: seatkeeper.log.v1.Renew.session:type_name -> seatkeeper.log.v1.SessionRef
-	6,  // 19: seatkeeper.log.v1.Renew.held:type_name -> seatkeeper.log.v1.Ref
-	3,  // 20: seatkeeper.log.v1.CheckIn.session:type_name -> seatkeeper.log.v1.SessionRef
-	6,  // 21: seatkeeper.log.v1.CheckIn.refs:type_name -> seatkeeper.log.v1.Ref
-	6,  // 22: seatkeeper.log.v1.Expire.ref:type_name -> seatkeeper.log.v1.Ref
-	6,  // 23: seatkeeper.log.v1.Kill.refs:type_name -> seatkeeper.log.v1.Ref
-	20, // 24: seatkeeper.log.v1.InstallLicence.licence:type_name -> seatkeeper.log.v1.Licence
-	21, // 25: seatkeeper.log.v1.Licence.entitlements:type_name -> seatkeeper.log.v1.Entitlement
-	22, // 26: seatkeeper.log.v1.Entitlement.terms:type_name -> seatkeeper.log.v1.Terms
-	24, // 27: seatkeeper.log.v1.Entitlement.components:type_name -> seatkeeper.log.v1.Component
-	23, // 28: seatkeeper.log.v1.Terms.draw:type_name -> seatkeeper.log.v1.Draw
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	25, // 15: seatkeeper.log.v1.Command.apply_policy:type_name -> seatkeeper.log.v1.ApplyPolicy
+	3,  // 16: seatkeeper.log.v1.Checkout.session:type_name -> seatkeeper.log.v1.SessionRef
+	4,  // 17: seatkeeper.log.v1.Checkout.principal:type_name -> seatkeeper.log.v1.Principal
+	5,  // 18: seatkeeper.log.v1.Checkout.items:type_name -> seatkeeper.log.v1.Item
+	3,  // 19: seatkeeper.log.v1.Renew.session:type_name -> seatkeeper.log.v1.SessionRef
+	6,  // 20: seatkeeper.log.v1.Renew.held:type_name -> seatkeeper.log.v1.Ref
+	3,  // 21: seatkeeper.log.v1.CheckIn.session:type_name -> seatkeeper.log.v1.SessionRef
+	6,  // 22: seatkeeper.log.v1.CheckIn.refs:type_name -> seatkeeper.log.v1.Ref
+	6,  // 23: seatkeeper.log.v1.Expire.ref:type_name -> seatkeeper.log.v1.Ref
+	6,  // 24: seatkeeper.log.v1.Kill.refs:type_name -> seatkeeper.log.v1.Ref
+	20, // 25: seatkeeper.log.v1.InstallLicence.licence:type_name -> seatkeeper.log.v1.Licence
+	21, // 26: seatkeeper.log.v1.Licence.entitlements:type_name -> seatkeeper.log.v1.Entitlement
+	22, // 27: seatkeeper.log.v1.Entitlement.terms:type_name -> seatkeeper.log.v1.Terms
+	24, // 28: seatkeeper.log.v1.Entitlement.components:type_name -> seatkeeper.log.v1.Component
+	23, // 29: seatkeeper.log.v1.Terms.draw:type_name -> seatkeeper.log.v1.Draw
+	26, // 30: seatkeeper.log.v1.ApplyPolicy.policy:type_name -> seatkeeper.log.v1.Policy
+	27, // 31: seatkeeper.log.v1.Policy.groups:type_name -> seatkeeper.log.v1.PolicyGroup
+	28, // 32: seatkeeper.log.v1.Policy.rules:type_name -> seatkeeper.log.v1.PolicyRule
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_log_v1_log_proto_init() }
@@ -2190,6 +2530,7 @@ func file_seatkeeper_log_v1_log_proto_init() {
 		(*Command_RestorePart)(nil),
 		(*Command_Restore)(nil),
 		(*Command_RenewMany)(nil),
+		(*Command_ApplyPolicy)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2197,7 +2538,7 @@ func file_seatkeeper_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_seatkeeper_log_v1_log_proto_rawDesc), len(file_seatkeeper_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

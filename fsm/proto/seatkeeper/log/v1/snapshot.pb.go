@@ -23,7 +23,7 @@ const (
 
 // SnapshotRecord is one record of a snapshot: a stream of these, each after its length
 // as a varint, behind an eight-byte magic and before a closing checksum. Order: header,
-// licences, pools (each before its seats), sessions, charges, leases, pins, staged pieces of a
+// licences, policies, pools (each before its seats), sessions, charges, leases, pins, staged pieces of a
 // backup that is being restored, end.
 type SnapshotRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -39,6 +39,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_End
 	//	*SnapshotRecord_Staged
 	//	*SnapshotRecord_Pin
+	//	*SnapshotRecord_Policy
 	Kind          isSnapshotRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -171,6 +172,15 @@ func (x *SnapshotRecord) GetPin() *PinRecord {
 	return nil
 }
 
+func (x *SnapshotRecord) GetPolicy() *Policy {
+	if x != nil {
+		if x, ok := x.Kind.(*SnapshotRecord_Policy); ok {
+			return x.Policy
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Kind interface {
 	isSnapshotRecord_Kind()
 }
@@ -215,6 +225,10 @@ type SnapshotRecord_Pin struct {
 	Pin *PinRecord `protobuf:"bytes,70,opt,name=pin,proto3,oneof"`
 }
 
+type SnapshotRecord_Policy struct {
+	Policy *Policy `protobuf:"bytes,50,opt,name=policy,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Header) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Licence) isSnapshotRecord_Kind() {}
@@ -234,6 +248,8 @@ func (*SnapshotRecord_End) isSnapshotRecord_Kind() {}
 func (*SnapshotRecord_Staged) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Pin) isSnapshotRecord_Kind() {}
+
+func (*SnapshotRecord_Policy) isSnapshotRecord_Kind() {}
 
 type SnapshotHeader struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -1418,7 +1434,7 @@ var File_seatkeeper_log_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	" seatkeeper/log/v1/snapshot.proto\x12\x11seatkeeper.log.v1\x1a\x1bseatkeeper/log/v1/log.proto\"\xc8\x04\n" +
+	" seatkeeper/log/v1/snapshot.proto\x12\x11seatkeeper.log.v1\x1a\x1bseatkeeper/log/v1/log.proto\"\xfd\x04\n" +
 	"\x0eSnapshotRecord\x12;\n" +
 	"\x06header\x18\x01 \x01(\v2!.seatkeeper.log.v1.SnapshotHeaderH\x00R\x06header\x126\n" +
 	"\alicence\x18\x02 \x01(\v2\x1a.seatkeeper.log.v1.LicenceH\x00R\alicence\x123\n" +
@@ -1429,7 +1445,8 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\x05lease\x18\a \x01(\v2\x1e.seatkeeper.log.v1.LeaseRecordH\x00R\x05lease\x122\n" +
 	"\x03end\x18\b \x01(\v2\x1e.seatkeeper.log.v1.SnapshotEndH\x00R\x03end\x128\n" +
 	"\x06staged\x18\t \x01(\v2\x1e.seatkeeper.log.v1.RestorePartH\x00R\x06staged\x120\n" +
-	"\x03pin\x18F \x01(\v2\x1c.seatkeeper.log.v1.PinRecordH\x00R\x03pinB\x06\n" +
+	"\x03pin\x18F \x01(\v2\x1c.seatkeeper.log.v1.PinRecordH\x00R\x03pin\x123\n" +
+	"\x06policy\x182 \x01(\v2\x19.seatkeeper.log.v1.PolicyH\x00R\x06policyB\x06\n" +
 	"\x04kind\"\xa4\x04\n" +
 	"\x0eSnapshotHeader\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1d\n" +
@@ -1584,9 +1601,10 @@ var file_seatkeeper_log_v1_snapshot_proto_goTypes = []any{
 	(*SnapshotEnd)(nil),    // 12: seatkeeper.log.v1.SnapshotEnd
 	(*Licence)(nil),        // 13: seatkeeper.log.v1.Licence
 	(*RestorePart)(nil),    // 14: seatkeeper.log.v1.RestorePart
-	(*Terms)(nil),          // 15: seatkeeper.log.v1.Terms
-	(*Ref)(nil),            // 16: seatkeeper.log.v1.Ref
-	(*Principal)(nil),      // 17: seatkeeper.log.v1.Principal
+	(*Policy)(nil),         // 15: seatkeeper.log.v1.Policy
+	(*Terms)(nil),          // 16: seatkeeper.log.v1.Terms
+	(*Ref)(nil),            // 17: seatkeeper.log.v1.Ref
+	(*Principal)(nil),      // 18: seatkeeper.log.v1.Principal
 }
 var file_seatkeeper_log_v1_snapshot_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.log.v1.SnapshotRecord.header:type_name -> seatkeeper.log.v1.SnapshotHeader
@@ -1599,21 +1617,22 @@ var file_seatkeeper_log_v1_snapshot_proto_depIdxs = []int32{
 	12, // 7: seatkeeper.log.v1.SnapshotRecord.end:type_name -> seatkeeper.log.v1.SnapshotEnd
 	14, // 8: seatkeeper.log.v1.SnapshotRecord.staged:type_name -> seatkeeper.log.v1.RestorePart
 	11, // 9: seatkeeper.log.v1.SnapshotRecord.pin:type_name -> seatkeeper.log.v1.PinRecord
-	15, // 10: seatkeeper.log.v1.PoolRecord.terms:type_name -> seatkeeper.log.v1.Terms
-	16, // 11: seatkeeper.log.v1.LostRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	16, // 12: seatkeeper.log.v1.ReleasedRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	4,  // 13: seatkeeper.log.v1.DoneRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
-	16, // 14: seatkeeper.log.v1.DoneRecord.granted:type_name -> seatkeeper.log.v1.Ref
-	6,  // 15: seatkeeper.log.v1.DoneRecord.released:type_name -> seatkeeper.log.v1.ReleasedRecord
-	5,  // 16: seatkeeper.log.v1.DoneRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
-	17, // 17: seatkeeper.log.v1.SessionRecord.principal:type_name -> seatkeeper.log.v1.Principal
-	7,  // 18: seatkeeper.log.v1.SessionRecord.last:type_name -> seatkeeper.log.v1.DoneRecord
-	5,  // 19: seatkeeper.log.v1.SessionRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	15, // 10: seatkeeper.log.v1.SnapshotRecord.policy:type_name -> seatkeeper.log.v1.Policy
+	16, // 11: seatkeeper.log.v1.PoolRecord.terms:type_name -> seatkeeper.log.v1.Terms
+	17, // 12: seatkeeper.log.v1.LostRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	17, // 13: seatkeeper.log.v1.ReleasedRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	4,  // 14: seatkeeper.log.v1.DoneRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
+	17, // 15: seatkeeper.log.v1.DoneRecord.granted:type_name -> seatkeeper.log.v1.Ref
+	6,  // 16: seatkeeper.log.v1.DoneRecord.released:type_name -> seatkeeper.log.v1.ReleasedRecord
+	5,  // 17: seatkeeper.log.v1.DoneRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
+	18, // 18: seatkeeper.log.v1.SessionRecord.principal:type_name -> seatkeeper.log.v1.Principal
+	7,  // 19: seatkeeper.log.v1.SessionRecord.last:type_name -> seatkeeper.log.v1.DoneRecord
+	5,  // 20: seatkeeper.log.v1.SessionRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_log_v1_snapshot_proto_init() }
@@ -1633,6 +1652,7 @@ func file_seatkeeper_log_v1_snapshot_proto_init() {
 		(*SnapshotRecord_End)(nil),
 		(*SnapshotRecord_Staged)(nil),
 		(*SnapshotRecord_Pin)(nil),
+		(*SnapshotRecord_Policy)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
