@@ -153,6 +153,7 @@ var mutations = []struct {
 	}, "C6"},
 
 	{"one node has another hash", nil, func(tp *tape) { tp.audits[1].Entries[200].Hash = "ffff" }, "C7"},
+	{"one node told another hash than its log gives", nil, func(tp *tape) { tp.audits[1].Entries[200].Told = "ffff" }, "C7"},
 	{"a running node showed another hash", nil, func(tp *tape) {
 		tp.completion(history.FStatus, 20*sec, any1).Value.(*history.Status).Nodes[0].Hash = "eeee"
 	}, "C7"},

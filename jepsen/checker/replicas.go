@@ -8,8 +8,8 @@ import (
 )
 
 // CheckReplicas is C7: all nodes have the same chain hash at the same log position, in
-// what they show while they run, in their snapshots, and in a fresh replay of their log
-// (which an audit is).
+// what they show and tell while they run, in their snapshots, and in a fresh replay of
+// their log (which an audit is).
 func CheckReplicas(r *Run) Verdict {
 	j := newJury("C7", "replicas are equal")
 	type seen struct{ hash, by string }
@@ -39,6 +39,9 @@ func CheckReplicas(r *Run) Verdict {
 			}
 			if e.Snapshot {
 				continue
+			}
+			if e.Told != "" {
+				j.guilty("entry %d gave %s the hash %.16s when it applied it, and %.16s when its log was replayed", e.Index, a.Node, e.Told, e.Hash)
 			}
 			if o := first[e.Index]; o == nil {
 				first[e.Index] = e

@@ -32,7 +32,10 @@ type Entry struct {
 	// Stale: the entry was of a deposed leader and changed nothing.
 	Stale bool `edn:"stale,omitempty"`
 	// Hash is the chain hash after the entry, in hexadecimal.
-	Hash     string    `edn:"hash"`
+	Hash string `edn:"hash"`
+	// Told is the hash that the node told of this very entry when it applied it, if that
+	// was another.
+	Told     string    `edn:"told,omitempty"`
 	Lead     *Lead     `edn:"lead,omitempty"`
 	Commands []Command `edn:"commands,omitempty"`
 	// Ended lists every lease that ended in the entry, if HasEnded: also those that were

@@ -41,18 +41,40 @@ func readApplied(r io.Reader, node string) (*history.Audit, error) {
 }
 
 // whole puts before a node's final log what a snapshot has swallowed of it, as the node
-// told it when it applied it. What it told of later entries is left out: the final log
-// says what lasted.
+// told it when it applied it. What it told of later entries is left out, because the
+// final log says what lasted; but where it told another hash of the very same entry,
+// that is noted.
 func whole(final, told *history.Audit) *history.Audit {
 	if len(final.Entries) == 0 {
 		return final
 	}
+	list := once(told).Entries
+	noteOther(final.Entries, list)
 	begins := final.Entries[0].Index
 	if !final.Entries[0].Snapshot {
 		return final
 	}
-	before := slices.DeleteFunc(once(told).Entries, func(e history.Entry) bool { return e.Index > begins })
+	before := slices.DeleteFunc(list, func(e history.Entry) bool { return e.Index > begins })
 	return &history.Audit{Node: final.Node, Entries: append(before, final.Entries...)}
+}
+
+// noteOther sets Told in the entries of which a node told another hash than the replay
+// of its log gives. Entries that a lying disk lost, and others took the place of, differ in
+// more than the hash and are passed over.
+func noteOther(final, told []history.Entry) {
+	at := map[uint64]*history.Entry{}
+	for i := range final {
+		if e := &final[i]; !e.Snapshot && !e.Stale {
+			at[e.Index] = e
+		}
+	}
+	for i := range told {
+		x := &told[i]
+		e := at[x.Index]
+		if e != nil && !x.Stale && x.Term == e.Term && x.NowNS == e.NowNS && len(x.Commands) == len(e.Commands) && x.Hash != e.Hash {
+			e.Told = x.Hash
+		}
+	}
 }
 
 // once leaves out what a node told again after a restart. What it told otherwise than

@@ -2,6 +2,7 @@ package run
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,6 +57,18 @@ func TestWhatASnapshotSwallowedIsToldByTheRunningNode(t *testing.T) {
 	}
 	if want := "a b x c c d"; strings.Join(got, " ") != want {
 		t.Errorf("hashes %v, want %s", got, want)
+	}
+}
+
+func TestANodeThatToldAnotherHashThanItsReplayIsNoted(t *testing.T) {
+	final := &history.Audit{Entries: []history.Entry{{Index: 1, Term: 1, Hash: "a"}, {Index: 2, Term: 1, Hash: "b"}, {Index: 3, Term: 2, Hash: "c"}}}
+	told := &history.Audit{Entries: []history.Entry{{Index: 1, Term: 1, Hash: "a"}, {Index: 2, Term: 1, Hash: "x"}, {Index: 3, Term: 1, Hash: "lost with its disk"}}}
+	var got []string
+	for _, e := range whole(final, told).Entries {
+		got = append(got, e.Told)
+	}
+	if want := []string{"", "x", ""}; !slices.Equal(got, want) {
+		t.Errorf("told otherwise %q, want %q", got, want)
 	}
 }
 
