@@ -119,7 +119,7 @@ defaults ("seatkeeper config show" says which). Exit codes: 0 ok, 1 error, 2 usa
 		a.previewCommand(), a.verifyCommand())
 	grouped("look", a.statusCommand(), a.leasesCommand(), a.killCommand(), a.usageCommand(),
 		a.licenseCommand(), a.membersCommand(), a.operatorCommand(), a.snapshotCommand(), a.benchCommand())
-	root.AddCommand(a.versionCommand(), a.demoCommand(), a.debugCommand())
+	root.AddCommand(a.lmutilCommand(), a.versionCommand(), a.demoCommand(), a.debugCommand())
 	return root
 }
 

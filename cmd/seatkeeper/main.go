@@ -12,5 +12,5 @@ import (
 
 func main() {
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, lookupEnv: os.LookupEnv}
-	os.Exit(a.main(context.Background(), os.Args[1:]))
+	os.Exit(a.main(context.Background(), lmArgs(os.Args)))
 }
