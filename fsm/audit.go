@@ -62,6 +62,7 @@ type AuditCommand struct {
 	Replace     bool            `json:"replace,omitempty"`
 	Renewals    []AuditRenewal  `json:"renewals,omitempty"` // of a renew_many
 	Restore     *AuditRestore   `json:"restore,omitempty"`
+	Borrow      *AuditBorrow    `json:"borrow,omitempty"`
 	Result      *AuditResult    `json:"result,omitempty"`
 }
 
@@ -294,6 +295,9 @@ func auditCommand(cmd lease.Command) AuditCommand {
 	case Restore:
 		return AuditCommand{Kind: "restore", By: c.By, Restore: &AuditRestore{Sum: hex.EncodeToString(c.Sum[:]), Size: c.Size,
 			Index: c.BackupIndex, Hash: hex.EncodeToString(c.BackupHash[:]), ClusterID: c.ClusterID}}
+	}
+	if a, ok := auditBorrow(cmd); ok {
+		return a
 	}
 	return AuditCommand{Kind: "unknown"}
 }

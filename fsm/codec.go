@@ -172,6 +172,9 @@ func toCommand(cmd lease.Command) (*logv1.Command, error) {
 	case Restore:
 		return &logv1.Command{Kind: &logv1.Command_Restore{Restore: toRestore(c)}}, nil
 	}
+	if pb := toBorrowCommand(cmd); pb != nil {
+		return pb, nil
+	}
 	return nil, fmt.Errorf("command %T has no encoding", cmd)
 }
 
@@ -222,7 +225,7 @@ func fromCommand(pb *logv1.Command) lease.Command {
 	case *logv1.Command_Restore:
 		return fromRestore(k.Restore)
 	}
-	return nil
+	return fromBorrowCommand(pb)
 }
 
 func toLicence(l *lease.Licence) *logv1.Licence {

@@ -35,6 +35,7 @@ func EveryCommand() []lease.Command {
 	for _, c := range []lease.Command{
 		&lease.Checkout{}, &lease.Renew{}, &lease.CheckIn{}, &lease.Expire{}, &lease.ExpireSession{}, &lease.Kill{},
 		&lease.InstallLicence{}, &lease.RemoveLicence{}, &lease.Fence{}, &lease.Tick{}, &RestorePart{}, &Restore{}, &lease.RenewMany{}, &lease.ApplyPolicy{},
+		&lease.Borrow{}, &lease.RenewBorrow{}, &lease.ReturnEarly{}, &lease.RevokeBorrow{}, &lease.RotateBorrowKey{},
 	} {
 		v := reflect.ValueOf(c).Elem()
 		Fill(v, &n)
@@ -69,7 +70,7 @@ func Fill(v reflect.Value, n *int) {
 		Fill(v.Elem(), n)
 	case reflect.Struct:
 		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() && v.Type().Field(i).Name != "Seats" || v.Field(i).Kind() != reflect.Struct {
+			if f := v.Type().Field(i); f.IsExported() && (f.Name != "Seats" || f.Type.Kind() != reflect.Struct) {
 				Fill(v.Field(i), n)
 			}
 		}
@@ -88,7 +89,9 @@ func Records() map[string][2]any {
 	var g lease.GroupRecord
 	var l lease.LeaseRecord
 	var pin lease.PinRecord
-	for _, v := range []any{&h, &st, &p, &s, &g, &l, &pin} {
+	var key lease.BorrowKey
+	var over lease.Overdrawn
+	for _, v := range []any{&h, &st, &p, &s, &g, &l, &pin, &key, &over} {
 		Fill(reflect.ValueOf(v).Elem(), &n)
 	}
 	g.N, s.Last.Kind = uint8(len(g.Members)), lease.DoneCheckIn
@@ -99,6 +102,7 @@ func Records() map[string][2]any {
 		"header": {h, h2}, "status": {st, st2}, "pool": {p, fromPool(poolRecord(1, &p).GetPool())},
 		"session": {s, fromSessionRecord(sessionRecord(1, &s).GetSession())}, "charge": {g, g2},
 		"lease": {l, fromLeaseRecord(leaseRecord(1, &l).GetLease())}, "pin": {pin, fromPin(pinRecord(&pin).GetPin())},
+		"borrow key": {key, fromBorrowKey(borrowKeyRecord(&key).GetBorrowKey())}, "overdrawn": {over, fromOverdrawn(overdrawnRecord(&over).GetOverdrawn())},
 	}
 }
 

@@ -179,7 +179,7 @@ func appendReply(buf []byte, r *lease.Reply) []byte {
 		buf = binary.AppendUvarint(buf, uint64(x.Leases))
 		buf = binary.AppendUvarint(buf, uint64(x.Remaining))
 	}
-	return buf
+	return appendLent(buf, r.Lent)
 }
 
 // Read calls fn with the ledger as it is; fn must not change or keep it.

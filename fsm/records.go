@@ -197,6 +197,12 @@ func loadRecord(load *lease.Loader, rec *logv1.SnapshotRecord) error {
 			load.Lease(k.Lease.Slot, fromLeaseRecord(k.Lease))
 			return nil
 		}
+	case *logv1.SnapshotRecord_BorrowKey:
+		load.BorrowKey(fromBorrowKey(k.BorrowKey))
+		return nil
+	case *logv1.SnapshotRecord_Overdrawn:
+		load.Overdrawn(fromOverdrawn(k.Overdrawn))
+		return nil
 	case *logv1.SnapshotRecord_Pin:
 		if !bad(k.Pin.Slot) {
 			load.Pin(fromPin(k.Pin))

@@ -132,7 +132,7 @@ func writeSnapshot(out io.Writer, st Status, f *lease.Frozen, staged stage) erro
 	f.Sessions(func(slot uint32, s *lease.SessionRecord) bool { return w.put(session.of(slot, s)) })
 	f.Groups(func(slot uint32, g *lease.GroupRecord) bool { return w.put(group.of(slot, g)) })
 	f.Leases(func(slot uint32, l *lease.LeaseRecord) bool { return w.put(held.of(slot, l)) })
-	f.Pins(func(p *lease.PinRecord) bool { return w.put(pinRecord(p)) })
+	putBorrowing(w, f)
 	staged.each(func(p RestorePart) bool {
 		return w.put(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Staged{Staged: toPart(p)}})
 	})

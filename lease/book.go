@@ -28,6 +28,7 @@ type Book struct {
 	dueLeases                                       dueIndex
 	dueSessions                                     dueIndex // those without a lease
 	liveSessions, liveLeases                        int
+	lentSeats                                       map[uint32]int // borrowed, by pool slot
 	// nextDate is the next calendar date at which some entitlement starts or ends.
 	nextDate Calendar
 
@@ -92,6 +93,16 @@ func (b *Book) Apply(index uint64, cmd Command) Reply {
 		return b.fence()
 	case Tick:
 		return Reply{}
+	case Borrow:
+		return b.borrow(index, c)
+	case RenewBorrow:
+		return b.renewBorrow(c)
+	case ReturnEarly:
+		return b.returnEarly(c)
+	case RevokeBorrow:
+		return b.revokeBorrow(c)
+	case RotateBorrowKey:
+		return b.rotateBorrowKey(c)
 	}
 	return Reply{Refusal: refuse(Invalid, "unknown command %T", cmd)}
 }
@@ -244,6 +255,7 @@ func (b *Book) reindex() {
 		return true
 	})
 	b.groupSlots = numbersWithout(taken)
+	b.lentSeats = b.countLent()
 	b.recount()
 	b.police()
 }

@@ -53,6 +53,9 @@ func (b *Book) checkout(index uint64, c Checkout) Reply {
 		if lease == 0 {
 			lease = b.grant(index, slot, s, &plans[i])
 		}
+		if c.borrow > 0 {
+			b.lend(lease, plans[i].held != 0, c.borrow)
+		}
 		reply.Leases = append(reply.Leases, b.show(lease))
 		done.Granted = append(done.Granted, reply.Leases[i].Ref)
 	}
@@ -65,7 +68,7 @@ func (b *Book) checkout(index uint64, c Checkout) Reply {
 // reclaimHelps says whether a refusal may be lifted by seats that come back.
 func reclaimHelps(r *Refusal) bool {
 	switch r.Reason {
-	case NoSeats, SessionsExceeded, MaxReached, ReservedForOthers:
+	case NoSeats, SessionsExceeded, MaxReached, ReservedForOthers, BorrowNoneLeft:
 		return !r.Final
 	}
 	return false
@@ -232,6 +235,8 @@ func (b *Book) planItem(c *Checkout, s *sessionRow, who Principal, it Item) plan
 			p.held, p.pool = held, b.groups.at(l.Group).Pool
 			if int(l.Count) != it.Count {
 				p.refusal = refuse(Invalid, "the session holds %d of %s already (lease %d); check it in before asking for %d", l.Count, it.Feature, l.id(held), it.Count)
+			} else {
+				p.refusal = b.borrowRefusal(p.pool, who, c, b.newlyLent(held))
 			}
 			return p
 		}
@@ -242,8 +247,12 @@ func (b *Book) planItem(c *Checkout, s *sessionRow, who Principal, it Item) plan
 		return p
 	}
 	exceeded, full := false, false
-	var denied *Refusal // by the policy
+	var denied, unlent *Refusal // by the policy; by the rules of borrowing
 	for _, i := range pools {
+		if r := b.borrowRefusal(i, who, c, it.Count); r != nil {
+			unlent = better(unlent, r)
+			continue
+		}
 		p.pool, p.group, p.seats = i, 0, it.Count
 		rule := b.pools.at(i).Share
 		if shares(rule.By, who) {
@@ -265,11 +274,14 @@ func (b *Book) planItem(c *Checkout, s *sessionRow, who Principal, it Item) plan
 		r := b.deniedBy(i, who, p.seats)
 		denied, full = nearer(denied, r), full || r == nil
 	}
-	if denied != nil && !full && !exceeded {
+	switch {
+	case p.pool == 0: // none may be borrowed from
+		p.refusal = unlent
+	case denied != nil && !full && !exceeded:
 		p.refusal = denied
-	} else if exceeded {
+	case exceeded:
 		p.refusal = refuse(SessionsExceeded, "feature %s: %s has the most sessions that may share a seat already; close one", it.Feature, who.User+"@"+who.Host)
-	} else {
+	default:
 		p.refusal = refuse(NoSeats, "feature %s: no free seat (%s); try again later, or wait", it.Feature, b.usage(pools))
 	}
 	return p

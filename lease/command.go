@@ -1,5 +1,7 @@
 package lease
 
+import "time"
+
 // Command is one request to the Book. Commands are values: all that was decided
 // outside (identity, digests, verified licences) is in them.
 type Command interface{ isCommand() }
@@ -38,6 +40,8 @@ type Checkout struct {
 	// Tentative says that the same request will be tried again when seats come free: a
 	// refusal that is not final leaves its Seq unused.
 	Tentative bool
+	// borrow is how long the seats are wanted offline: set by Borrow only.
+	borrow time.Duration
 }
 
 // Renew is the heartbeat: it extends every lease of the session. With a higher

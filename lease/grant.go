@@ -116,6 +116,8 @@ func (b *Book) release(slot uint32, why Release) Released {
 		b.dueSessions.push(l.Session, b.sessionDue(l.Session))
 	}
 	b.dueLeases.remove(slot)
+	told := b.claimed(slot)
+	b.forgetPin(slot)
 	gslot := l.Group
 	b.countHeld(gslot, -1)
 	b.removeMember(gslot, slot)
@@ -128,12 +130,11 @@ func (b *Book) release(slot uint32, why Release) Released {
 	switch why {
 	case ReleasedNormal, ReleasedClientExit:
 	default:
-		if s.closed() {
-			break // nobody is left to be told
+		if !told || s.closed() {
+			break // it knows that it holds it no more, or nobody is left to be told
 		}
 		b.remember(l.Session, Lost{Ref: out.Ref, Feature: p.Feature, Reason: why})
 	}
-	b.forgetPin(slot)
 	*l = leaseRow{}
 	b.leaseSlots.put(slot)
 	b.liveLeases--

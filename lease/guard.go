@@ -36,4 +36,5 @@ const (
 	GuardExclude      Guard = "exclude"       // lease: who is excluded gets nothing
 	GuardMax          Guard = "max"           // lease: a cap holds
 	GuardInclude      Guard = "include"       // lease: others than those included get nothing
+	GuardQuarantine   Guard = "quarantine"    // lease: the seat of a revoked borrow stays charged until its end
 )

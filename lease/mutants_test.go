@@ -54,3 +54,16 @@ func newBlindProgram(seed uint64) *program {
 	p.blind = true
 	return p
 }
+
+// Without the quarantine some program grants a seat that its borrower may still use.
+func TestWithoutQuarantineSomeProgramGoesWrong(t *testing.T) {
+	lease.Break(lease.GuardQuarantine)
+	defer lease.Break("")
+	for seed := range uint64(20) {
+		if _, err := lend(seed, 3000); err != nil {
+			t.Logf("%.200v", err)
+			return
+		}
+	}
+	t.Error("the quarantine is gone and no program noticed")
+}

@@ -1,6 +1,9 @@
 package lease
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+)
 
 // A pinned lease ends at a fixed time: no heartbeat moves it, and the end of its session
 // does not end it. Its session's row stays for as long as it lives, because owner and
@@ -47,8 +50,10 @@ func (t *tables) pinAt(slot uint32) *Pin {
 
 // pin fixes the end of a live lease, or fixes it anew.
 func (b *Book) pin(slot uint32, p Pin) {
+	b.forgetPin(slot)
 	kept := p // only what is remembered goes to the heap
 	*b.pins.mut(b.gen, slot) = &kept
+	b.countPin(slot, 1)
 	b.dueAnew(slot)
 }
 
@@ -60,7 +65,16 @@ func (b *Book) unpin(slot uint32) {
 
 func (b *Book) forgetPin(slot uint32) {
 	if b.pinAt(slot) != nil {
+		b.countPin(slot, -1)
 		*b.pins.mut(b.gen, slot) = nil
+	}
+}
+
+// countPin counts the seats of a pinned lease in or out of those that are borrowed.
+func (b *Book) countPin(slot uint32, sign int) {
+	if b.pinAt(slot).Kind == PinBorrowed {
+		l := b.leases.at(slot)
+		b.lentSeats[b.groups.at(l.Group).Pool] += sign * int(l.Count)
 	}
 }
 
@@ -161,7 +175,17 @@ func (b *Book) checkPins() (err error) {
 		}
 		return err == nil
 	})
+	if err == nil && !maps.Equal(b.countLent(), nonZero(b.lentSeats)) {
+		err = fmt.Errorf("%v seats are borrowed, %v counted", b.countLent(), b.lentSeats)
+	}
 	return err
+}
+
+// nonZero is a copy without the pools that have none.
+func nonZero(count map[uint32]int) map[uint32]int {
+	out := maps.Clone(count)
+	maps.DeleteFunc(out, func(_ uint32, n int) bool { return n == 0 })
+	return out
 }
 
 // keepPins takes the pins over from the later ledger for the leases that both have: a

@@ -212,6 +212,9 @@ func (b *Book) Alarms() []string {
 		}
 		return true
 	})
+	for _, o := range b.Overdrawn("") {
+		out = append(out, fmt.Sprintf("feature %s: %d seats of lease %d were taken from their borrower at once; until %s two may use them", o.Feature, o.Count, o.ID, o.Until.Time().Format(time.DateTime)))
+	}
 	return out
 }
 

@@ -123,6 +123,9 @@ type tables struct {
 	groupMany vec[*manyOf]
 	pools     vec[PoolRecord]
 	pins      vec[*Pin] // by lease slot
+	// keys and overdrawn are of borrowing; the slices are replaced on every change.
+	keys      []*BorrowKey
+	overdrawn []Overdrawn
 	// licences are sorted by tenant and id; the slice is replaced on every change.
 	licences []*Licence
 	// policies are sorted by tenant; the slice is replaced on every change.

@@ -27,6 +27,8 @@ const (
 	ReservedForOthers Reason = "reserved_for_others" // the free seats are kept for others
 	TooSoon           Reason = "too_soon"            // the policy does not let a lease be taken back so early
 	BorrowOff         Reason = "borrow_off"          // licence or policy forbid borrowing
+	BorrowNoneLeft    Reason = "borrow_none_left"    // all seats that may be borrowed are
+	BorrowTooLong     Reason = "borrow_too_long"     // longer than licence or policy let a seat be borrowed
 )
 
 // Refusal is a definite "no" that changed nothing. It is the error type of the

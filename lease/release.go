@@ -133,6 +133,11 @@ func (b *Book) kill(c Kill) Reply {
 		if slot == 0 || ref.Token != 0 && ref.Token != b.leases.at(slot).Token {
 			continue
 		}
+		if p := b.pinAt(slot); p != nil && p.Kind == PinBorrowed {
+			b.quarantine(slot) // its holder may not know
+			r.Leases = append(r.Leases, b.show(slot))
+			continue
+		}
 		r.Released = append(r.Released, b.release(slot, ReleasedByAdmin))
 	}
 	return r

@@ -19,6 +19,8 @@ type Reply struct {
 	// that it said the same before.
 	PolicyVersion uint64
 	PolicySame    bool
+	// Lent is what the token for a borrowed lease says beside the lease (Borrow, RenewBorrow).
+	Lent *Lent
 	// Replayed is true when the request had its effect before.
 	Replayed bool
 }

@@ -48,6 +48,7 @@ func (b *Book) Resume(old *Book, known bool) {
 		b.heartbeat(b.sessions.mut(b.gen, slot))
 		return true
 	})
+	b.keepKeys(old, known)
 	old.endMissing(b)
 }
 

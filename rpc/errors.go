@@ -20,12 +20,10 @@ import (
 // Reasons of the API that the rules do not give (yet). Each is returned when the
 // words beside it hold.
 const (
-	Queued          lease.Reason = "queued"           // the request stands in the queue
-	BorrowNoneLeft  lease.Reason = "borrow_none_left" // all seats that may be borrowed are
-	BorrowTooLong   lease.Reason = "borrow_too_long"  // longer than the licence allows
-	NotLeader       lease.Reason = "not_leader"       // not applied here: ask the leader, or again
-	UnknownOutcome  lease.Reason = "unknown_outcome"  // may have happened: same seq again
-	Unauthenticated lease.Reason = "unauthenticated"  // no valid token
+	Queued          lease.Reason = "queued"          // the request stands in the queue
+	NotLeader       lease.Reason = "not_leader"      // not applied here: ask the leader, or again
+	UnknownOutcome  lease.Reason = "unknown_outcome" // may have happened: same seq again
+	Unauthenticated lease.Reason = "unauthenticated" // no valid token
 )
 
 // face is how a reason looks from outside.
@@ -50,8 +48,8 @@ var faces = map[lease.Reason]face{
 	lease.TooManyRequested:  {422, codes.OutOfRange, -26, "more seats requested than the licence counts"},
 	Queued:                  {202, codes.ResourceExhausted, -35, "the request is queued"},
 	lease.BorrowOff:         {403, codes.PermissionDenied, -68, "the licence does not allow borrowing"},
-	BorrowNoneLeft:          {409, codes.ResourceExhausted, -67, "no seat is left to borrow"},
-	BorrowTooLong:           {422, codes.OutOfRange, -104, "longer than the licence lets a seat be borrowed"},
+	lease.BorrowNoneLeft:    {409, codes.ResourceExhausted, -67, "no seat is left to borrow"},
+	lease.BorrowTooLong:     {422, codes.OutOfRange, -104, "longer than the licence lets a seat be borrowed"},
 	lease.TooSoon:           {409, codes.FailedPrecondition, -64, "the policy does not let a lease be taken back so early"},
 	lease.SessionsExceeded:  {409, codes.ResourceExhausted, 0, "too many sessions share this seat"},
 	lease.Fenced:            {409, codes.Aborted, 0, "another holder or a newer run has taken over"},

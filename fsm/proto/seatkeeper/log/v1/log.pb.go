@@ -192,6 +192,11 @@ type Command struct {
 	//	*Command_Restore
 	//	*Command_RenewMany
 	//	*Command_ApplyPolicy
+	//	*Command_Borrow
+	//	*Command_RenewBorrow
+	//	*Command_ReturnEarly
+	//	*Command_RevokeBorrow
+	//	*Command_RotateBorrowKey
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -360,6 +365,51 @@ func (x *Command) GetApplyPolicy() *ApplyPolicy {
 	return nil
 }
 
+func (x *Command) GetBorrow() *Borrow {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Borrow); ok {
+			return x.Borrow
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRenewBorrow() *RenewBorrow {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_RenewBorrow); ok {
+			return x.RenewBorrow
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetReturnEarly() *ReturnEarly {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_ReturnEarly); ok {
+			return x.ReturnEarly
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRevokeBorrow() *RevokeBorrow {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_RevokeBorrow); ok {
+			return x.RevokeBorrow
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRotateBorrowKey() *RotateBorrowKey {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_RotateBorrowKey); ok {
+			return x.RotateBorrowKey
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -420,6 +470,26 @@ type Command_ApplyPolicy struct {
 	ApplyPolicy *ApplyPolicy `protobuf:"bytes,50,opt,name=apply_policy,json=applyPolicy,proto3,oneof"`
 }
 
+type Command_Borrow struct {
+	Borrow *Borrow `protobuf:"bytes,70,opt,name=borrow,proto3,oneof"`
+}
+
+type Command_RenewBorrow struct {
+	RenewBorrow *RenewBorrow `protobuf:"bytes,71,opt,name=renew_borrow,json=renewBorrow,proto3,oneof"`
+}
+
+type Command_ReturnEarly struct {
+	ReturnEarly *ReturnEarly `protobuf:"bytes,72,opt,name=return_early,json=returnEarly,proto3,oneof"`
+}
+
+type Command_RevokeBorrow struct {
+	RevokeBorrow *RevokeBorrow `protobuf:"bytes,73,opt,name=revoke_borrow,json=revokeBorrow,proto3,oneof"`
+}
+
+type Command_RotateBorrowKey struct {
+	RotateBorrowKey *RotateBorrowKey `protobuf:"bytes,74,opt,name=rotate_borrow_key,json=rotateBorrowKey,proto3,oneof"`
+}
+
 func (*Command_Checkout) isCommand_Kind() {}
 
 func (*Command_Renew) isCommand_Kind() {}
@@ -447,6 +517,16 @@ func (*Command_Restore) isCommand_Kind() {}
 func (*Command_RenewMany) isCommand_Kind() {}
 
 func (*Command_ApplyPolicy) isCommand_Kind() {}
+
+func (*Command_Borrow) isCommand_Kind() {}
+
+func (*Command_RenewBorrow) isCommand_Kind() {}
+
+func (*Command_ReturnEarly) isCommand_Kind() {}
+
+func (*Command_RevokeBorrow) isCommand_Kind() {}
+
+func (*Command_RotateBorrowKey) isCommand_Kind() {}
 
 type SessionRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1231,6 +1311,340 @@ func (x *RemoveLicence) GetId() string {
 	return ""
 }
 
+type Borrow struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Tenant     string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Session    *SessionRef            `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
+	Principal  *Principal             `protobuf:"bytes,3,opt,name=principal,proto3" json:"principal,omitempty"`
+	InstanceId string                 `protobuf:"bytes,4,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	Item       *Item                  `protobuf:"bytes,5,opt,name=item,proto3" json:"item,omitempty"`
+	// In nanoseconds.
+	Term          int64 `protobuf:"varint,6,opt,name=term,proto3" json:"term,omitempty"`
+	Ephemeral     bool  `protobuf:"varint,7,opt,name=ephemeral,proto3" json:"ephemeral,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Borrow) Reset() {
+	*x = Borrow{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Borrow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Borrow) ProtoMessage() {}
+
+func (x *Borrow) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Borrow.ProtoReflect.Descriptor instead.
+func (*Borrow) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Borrow) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Borrow) GetSession() *SessionRef {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *Borrow) GetPrincipal() *Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *Borrow) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *Borrow) GetItem() *Item {
+	if x != nil {
+		return x.Item
+	}
+	return nil
+}
+
+func (x *Borrow) GetTerm() int64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *Borrow) GetEphemeral() bool {
+	if x != nil {
+		return x.Ephemeral
+	}
+	return false
+}
+
+type RenewBorrow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Term          int64                  `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewBorrow) Reset() {
+	*x = RenewBorrow{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewBorrow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewBorrow) ProtoMessage() {}
+
+func (x *RenewBorrow) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewBorrow.ProtoReflect.Descriptor instead.
+func (*RenewBorrow) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RenewBorrow) GetRef() *Ref {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+func (x *RenewBorrow) GetTerm() int64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+type ReturnEarly struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReturnEarly) Reset() {
+	*x = ReturnEarly{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReturnEarly) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReturnEarly) ProtoMessage() {}
+
+func (x *ReturnEarly) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReturnEarly.ProtoReflect.Descriptor instead.
+func (*ReturnEarly) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ReturnEarly) GetRef() *Ref {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+type RevokeBorrow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Id            uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	AtOnce        bool                   `protobuf:"varint,3,opt,name=at_once,json=atOnce,proto3" json:"at_once,omitempty"`
+	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeBorrow) Reset() {
+	*x = RevokeBorrow{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeBorrow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeBorrow) ProtoMessage() {}
+
+func (x *RevokeBorrow) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeBorrow.ProtoReflect.Descriptor instead.
+func (*RevokeBorrow) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RevokeBorrow) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *RevokeBorrow) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *RevokeBorrow) GetAtOnce() bool {
+	if x != nil {
+		return x.AtOnce
+	}
+	return false
+}
+
+func (x *RevokeBorrow) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// RotateBorrowKey has the private half of a key: the log is as secret as the key.
+type RotateBorrowKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kid           string                 `protobuf:"bytes,1,opt,name=kid,proto3" json:"kid,omitempty"`
+	Public        []byte                 `protobuf:"bytes,2,opt,name=public,proto3" json:"public,omitempty"`
+	Seed          []byte                 `protobuf:"bytes,3,opt,name=seed,proto3" json:"seed,omitempty"`
+	IfNone        bool                   `protobuf:"varint,4,opt,name=if_none,json=ifNone,proto3" json:"if_none,omitempty"`
+	By            string                 `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateBorrowKey) Reset() {
+	*x = RotateBorrowKey{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateBorrowKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateBorrowKey) ProtoMessage() {}
+
+func (x *RotateBorrowKey) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateBorrowKey.ProtoReflect.Descriptor instead.
+func (*RotateBorrowKey) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RotateBorrowKey) GetKid() string {
+	if x != nil {
+		return x.Kid
+	}
+	return ""
+}
+
+func (x *RotateBorrowKey) GetPublic() []byte {
+	if x != nil {
+		return x.Public
+	}
+	return nil
+}
+
+func (x *RotateBorrowKey) GetSeed() []byte {
+	if x != nil {
+		return x.Seed
+	}
+	return nil
+}
+
+func (x *RotateBorrowKey) GetIfNone() bool {
+	if x != nil {
+		return x.IfNone
+	}
+	return false
+}
+
+func (x *RotateBorrowKey) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 type Fence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1239,7 +1653,7 @@ type Fence struct {
 
 func (x *Fence) Reset() {
 	*x = Fence{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[16]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1665,7 @@ func (x *Fence) String() string {
 func (*Fence) ProtoMessage() {}
 
 func (x *Fence) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[16]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1678,7 @@ func (x *Fence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fence.ProtoReflect.Descriptor instead.
 func (*Fence) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 type Tick struct {
@@ -1275,7 +1689,7 @@ type Tick struct {
 
 func (x *Tick) Reset() {
 	*x = Tick{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[17]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1701,7 @@ func (x *Tick) String() string {
 func (*Tick) ProtoMessage() {}
 
 func (x *Tick) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[17]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1714,7 @@ func (x *Tick) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tick.ProtoReflect.Descriptor instead.
 func (*Tick) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 // RestorePart stages a piece of a backup; a piece at offset 0 begins anew.
@@ -1315,7 +1729,7 @@ type RestorePart struct {
 
 func (x *RestorePart) Reset() {
 	*x = RestorePart{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[18]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1327,7 +1741,7 @@ func (x *RestorePart) String() string {
 func (*RestorePart) ProtoMessage() {}
 
 func (x *RestorePart) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[18]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1340,7 +1754,7 @@ func (x *RestorePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestorePart.ProtoReflect.Descriptor instead.
 func (*RestorePart) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RestorePart) GetSum() []byte {
@@ -1379,7 +1793,7 @@ type Restore struct {
 
 func (x *Restore) Reset() {
 	*x = Restore{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[19]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1391,7 +1805,7 @@ func (x *Restore) String() string {
 func (*Restore) ProtoMessage() {}
 
 func (x *Restore) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[19]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1404,7 +1818,7 @@ func (x *Restore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restore.ProtoReflect.Descriptor instead.
 func (*Restore) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Restore) GetSum() []byte {
@@ -1464,7 +1878,7 @@ type Licence struct {
 
 func (x *Licence) Reset() {
 	*x = Licence{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[20]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1890,7 @@ func (x *Licence) String() string {
 func (*Licence) ProtoMessage() {}
 
 func (x *Licence) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[20]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1903,7 @@ func (x *Licence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Licence.ProtoReflect.Descriptor instead.
 func (*Licence) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Licence) GetId() string {
@@ -1567,7 +1981,7 @@ type Entitlement struct {
 
 func (x *Entitlement) Reset() {
 	*x = Entitlement{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[21]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1579,7 +1993,7 @@ func (x *Entitlement) String() string {
 func (*Entitlement) ProtoMessage() {}
 
 func (x *Entitlement) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[21]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1592,7 +2006,7 @@ func (x *Entitlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entitlement.ProtoReflect.Descriptor instead.
 func (*Entitlement) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{21}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Entitlement) GetFeature() string {
@@ -1737,7 +2151,7 @@ type Terms struct {
 
 func (x *Terms) Reset() {
 	*x = Terms{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[22]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1749,7 +2163,7 @@ func (x *Terms) String() string {
 func (*Terms) ProtoMessage() {}
 
 func (x *Terms) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[22]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1762,7 +2176,7 @@ func (x *Terms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Terms.ProtoReflect.Descriptor instead.
 func (*Terms) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Terms) GetUncounted() bool {
@@ -1828,7 +2242,7 @@ type Draw struct {
 
 func (x *Draw) Reset() {
 	*x = Draw{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[23]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1840,7 +2254,7 @@ func (x *Draw) String() string {
 func (*Draw) ProtoMessage() {}
 
 func (x *Draw) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[23]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1853,7 +2267,7 @@ func (x *Draw) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Draw.ProtoReflect.Descriptor instead.
 func (*Draw) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Draw) GetOf() string {
@@ -1903,7 +2317,7 @@ type Component struct {
 
 func (x *Component) Reset() {
 	*x = Component{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[24]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1915,7 +2329,7 @@ func (x *Component) String() string {
 func (*Component) ProtoMessage() {}
 
 func (x *Component) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[24]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1928,7 +2342,7 @@ func (x *Component) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Component.ProtoReflect.Descriptor instead.
 func (*Component) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Component) GetFeature() string {
@@ -1963,7 +2377,7 @@ type ApplyPolicy struct {
 
 func (x *ApplyPolicy) Reset() {
 	*x = ApplyPolicy{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[25]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1975,7 +2389,7 @@ func (x *ApplyPolicy) String() string {
 func (*ApplyPolicy) ProtoMessage() {}
 
 func (x *ApplyPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[25]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1988,7 +2402,7 @@ func (x *ApplyPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPolicy.ProtoReflect.Descriptor instead.
 func (*ApplyPolicy) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{25}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ApplyPolicy) GetPolicy() *Policy {
@@ -2019,7 +2433,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[26]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2031,7 +2445,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[26]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2044,7 +2458,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{26}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Policy) GetTenant() string {
@@ -2094,7 +2508,7 @@ type PolicyGroup struct {
 
 func (x *PolicyGroup) Reset() {
 	*x = PolicyGroup{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[27]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2106,7 +2520,7 @@ func (x *PolicyGroup) String() string {
 func (*PolicyGroup) ProtoMessage() {}
 
 func (x *PolicyGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[27]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2119,7 +2533,7 @@ func (x *PolicyGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyGroup.ProtoReflect.Descriptor instead.
 func (*PolicyGroup) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{27}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PolicyGroup) GetName() string {
@@ -2167,7 +2581,7 @@ type PolicyRule struct {
 
 func (x *PolicyRule) Reset() {
 	*x = PolicyRule{}
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[28]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2593,7 @@ func (x *PolicyRule) String() string {
 func (*PolicyRule) ProtoMessage() {}
 
 func (x *PolicyRule) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[28]
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2606,7 @@ func (x *PolicyRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRule.ProtoReflect.Descriptor instead.
 func (*PolicyRule) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{28}
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PolicyRule) GetKind() uint32 {
@@ -2261,7 +2675,7 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"apiAddress\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\tR\aversion\"\xe1\x06\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\"\xba\t\n" +
 	"\aCommand\x129\n" +
 	"\bcheckout\x18\x01 \x01(\v2\x1b.seatkeeper.log.v1.CheckoutH\x00R\bcheckout\x120\n" +
 	"\x05renew\x18\x02 \x01(\v2\x18.seatkeeper.log.v1.RenewH\x00R\x05renew\x127\n" +
@@ -2278,7 +2692,12 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\arestore\x18\f \x01(\v2\x1a.seatkeeper.log.v1.RestoreH\x00R\arestore\x12=\n" +
 	"\n" +
 	"renew_many\x18\r \x01(\v2\x1c.seatkeeper.log.v1.RenewManyH\x00R\trenewMany\x12C\n" +
-	"\fapply_policy\x182 \x01(\v2\x1e.seatkeeper.log.v1.ApplyPolicyH\x00R\vapplyPolicyB\x06\n" +
+	"\fapply_policy\x182 \x01(\v2\x1e.seatkeeper.log.v1.ApplyPolicyH\x00R\vapplyPolicy\x123\n" +
+	"\x06borrow\x18F \x01(\v2\x19.seatkeeper.log.v1.BorrowH\x00R\x06borrow\x12C\n" +
+	"\frenew_borrow\x18G \x01(\v2\x1e.seatkeeper.log.v1.RenewBorrowH\x00R\vrenewBorrow\x12C\n" +
+	"\freturn_early\x18H \x01(\v2\x1e.seatkeeper.log.v1.ReturnEarlyH\x00R\vreturnEarly\x12F\n" +
+	"\rrevoke_borrow\x18I \x01(\v2\x1f.seatkeeper.log.v1.RevokeBorrowH\x00R\frevokeBorrow\x12P\n" +
+	"\x11rotate_borrow_key\x18J \x01(\v2\".seatkeeper.log.v1.RotateBorrowKeyH\x00R\x0frotateBorrowKeyB\x06\n" +
 	"\x04kind\"h\n" +
 	"\n" +
 	"SessionRef\x12\x0e\n" +
@@ -2333,7 +2752,32 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\areplace\x18\x02 \x01(\bR\areplace\"7\n" +
 	"\rRemoveLicence\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"\a\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\x95\x02\n" +
+	"\x06Borrow\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x127\n" +
+	"\asession\x18\x02 \x01(\v2\x1d.seatkeeper.log.v1.SessionRefR\asession\x12:\n" +
+	"\tprincipal\x18\x03 \x01(\v2\x1c.seatkeeper.log.v1.PrincipalR\tprincipal\x12\x1f\n" +
+	"\vinstance_id\x18\x04 \x01(\tR\n" +
+	"instanceId\x12+\n" +
+	"\x04item\x18\x05 \x01(\v2\x17.seatkeeper.log.v1.ItemR\x04item\x12\x12\n" +
+	"\x04term\x18\x06 \x01(\x03R\x04term\x12\x1c\n" +
+	"\tephemeral\x18\a \x01(\bR\tephemeral\"K\n" +
+	"\vRenewBorrow\x12(\n" +
+	"\x03ref\x18\x01 \x01(\v2\x16.seatkeeper.log.v1.RefR\x03ref\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x03R\x04term\"7\n" +
+	"\vReturnEarly\x12(\n" +
+	"\x03ref\x18\x01 \x01(\v2\x16.seatkeeper.log.v1.RefR\x03ref\"_\n" +
+	"\fRevokeBorrow\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x17\n" +
+	"\aat_once\x18\x03 \x01(\bR\x06atOnce\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\"x\n" +
+	"\x0fRotateBorrowKey\x12\x10\n" +
+	"\x03kid\x18\x01 \x01(\tR\x03kid\x12\x16\n" +
+	"\x06public\x18\x02 \x01(\fR\x06public\x12\x12\n" +
+	"\x04seed\x18\x03 \x01(\fR\x04seed\x12\x17\n" +
+	"\aif_none\x18\x04 \x01(\bR\x06ifNone\x12\x0e\n" +
+	"\x02by\x18\x05 \x01(\tR\x02by\"\a\n" +
 	"\x05Fence\"\x06\n" +
 	"\x04Tick\"K\n" +
 	"\vRestorePart\x12\x10\n" +
@@ -2438,37 +2882,42 @@ func file_seatkeeper_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_seatkeeper_log_v1_log_proto_rawDescData
 }
 
-var file_seatkeeper_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_seatkeeper_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_seatkeeper_log_v1_log_proto_goTypes = []any{
-	(*Entry)(nil),          // 0: seatkeeper.log.v1.Entry
-	(*Lead)(nil),           // 1: seatkeeper.log.v1.Lead
-	(*Command)(nil),        // 2: seatkeeper.log.v1.Command
-	(*SessionRef)(nil),     // 3: seatkeeper.log.v1.SessionRef
-	(*Principal)(nil),      // 4: seatkeeper.log.v1.Principal
-	(*Item)(nil),           // 5: seatkeeper.log.v1.Item
-	(*Ref)(nil),            // 6: seatkeeper.log.v1.Ref
-	(*Checkout)(nil),       // 7: seatkeeper.log.v1.Checkout
-	(*Renew)(nil),          // 8: seatkeeper.log.v1.Renew
-	(*RenewMany)(nil),      // 9: seatkeeper.log.v1.RenewMany
-	(*CheckIn)(nil),        // 10: seatkeeper.log.v1.CheckIn
-	(*Expire)(nil),         // 11: seatkeeper.log.v1.Expire
-	(*ExpireSession)(nil),  // 12: seatkeeper.log.v1.ExpireSession
-	(*Kill)(nil),           // 13: seatkeeper.log.v1.Kill
-	(*InstallLicence)(nil), // 14: seatkeeper.log.v1.InstallLicence
-	(*RemoveLicence)(nil),  // 15: seatkeeper.log.v1.RemoveLicence
-	(*Fence)(nil),          // 16: seatkeeper.log.v1.Fence
-	(*Tick)(nil),           // 17: seatkeeper.log.v1.Tick
-	(*RestorePart)(nil),    // 18: seatkeeper.log.v1.RestorePart
-	(*Restore)(nil),        // 19: seatkeeper.log.v1.Restore
-	(*Licence)(nil),        // 20: seatkeeper.log.v1.Licence
-	(*Entitlement)(nil),    // 21: seatkeeper.log.v1.Entitlement
-	(*Terms)(nil),          // 22: seatkeeper.log.v1.Terms
-	(*Draw)(nil),           // 23: seatkeeper.log.v1.Draw
-	(*Component)(nil),      // 24: seatkeeper.log.v1.Component
-	(*ApplyPolicy)(nil),    // 25: seatkeeper.log.v1.ApplyPolicy
-	(*Policy)(nil),         // 26: seatkeeper.log.v1.Policy
-	(*PolicyGroup)(nil),    // 27: seatkeeper.log.v1.PolicyGroup
-	(*PolicyRule)(nil),     // 28: seatkeeper.log.v1.PolicyRule
+	(*Entry)(nil),           // 0: seatkeeper.log.v1.Entry
+	(*Lead)(nil),            // 1: seatkeeper.log.v1.Lead
+	(*Command)(nil),         // 2: seatkeeper.log.v1.Command
+	(*SessionRef)(nil),      // 3: seatkeeper.log.v1.SessionRef
+	(*Principal)(nil),       // 4: seatkeeper.log.v1.Principal
+	(*Item)(nil),            // 5: seatkeeper.log.v1.Item
+	(*Ref)(nil),             // 6: seatkeeper.log.v1.Ref
+	(*Checkout)(nil),        // 7: seatkeeper.log.v1.Checkout
+	(*Renew)(nil),           // 8: seatkeeper.log.v1.Renew
+	(*RenewMany)(nil),       // 9: seatkeeper.log.v1.RenewMany
+	(*CheckIn)(nil),         // 10: seatkeeper.log.v1.CheckIn
+	(*Expire)(nil),          // 11: seatkeeper.log.v1.Expire
+	(*ExpireSession)(nil),   // 12: seatkeeper.log.v1.ExpireSession
+	(*Kill)(nil),            // 13: seatkeeper.log.v1.Kill
+	(*InstallLicence)(nil),  // 14: seatkeeper.log.v1.InstallLicence
+	(*RemoveLicence)(nil),   // 15: seatkeeper.log.v1.RemoveLicence
+	(*Borrow)(nil),          // 16: seatkeeper.log.v1.Borrow
+	(*RenewBorrow)(nil),     // 17: seatkeeper.log.v1.RenewBorrow
+	(*ReturnEarly)(nil),     // 18: seatkeeper.log.v1.ReturnEarly
+	(*RevokeBorrow)(nil),    // 19: seatkeeper.log.v1.RevokeBorrow
+	(*RotateBorrowKey)(nil), // 20: seatkeeper.log.v1.RotateBorrowKey
+	(*Fence)(nil),           // 21: seatkeeper.log.v1.Fence
+	(*Tick)(nil),            // 22: seatkeeper.log.v1.Tick
+	(*RestorePart)(nil),     // 23: seatkeeper.log.v1.RestorePart
+	(*Restore)(nil),         // 24: seatkeeper.log.v1.Restore
+	(*Licence)(nil),         // 25: seatkeeper.log.v1.Licence
+	(*Entitlement)(nil),     // 26: seatkeeper.log.v1.Entitlement
+	(*Terms)(nil),           // 27: seatkeeper.log.v1.Terms
+	(*Draw)(nil),            // 28: seatkeeper.log.v1.Draw
+	(*Component)(nil),       // 29: seatkeeper.log.v1.Component
+	(*ApplyPolicy)(nil),     // 30: seatkeeper.log.v1.ApplyPolicy
+	(*Policy)(nil),          // 31: seatkeeper.log.v1.Policy
+	(*PolicyGroup)(nil),     // 32: seatkeeper.log.v1.PolicyGroup
+	(*PolicyRule)(nil),      // 33: seatkeeper.log.v1.PolicyRule
 }
 var file_seatkeeper_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.log.v1.Entry.lead:type_name -> seatkeeper.log.v1.Lead
@@ -2481,34 +2930,44 @@ var file_seatkeeper_log_v1_log_proto_depIdxs = []int32{
 	13, // 7: seatkeeper.log.v1.Command.kill:type_name -> seatkeeper.log.v1.Kill
 	14, // 8: seatkeeper.log.v1.Command.install_licence:type_name -> seatkeeper.log.v1.InstallLicence
 	15, // 9: seatkeeper.log.v1.Command.remove_licence:type_name -> seatkeeper.log.v1.RemoveLicence
-	16, // 10: seatkeeper.log.v1.Command.fence:type_name -> seatkeeper.log.v1.Fence
-	17, // 11: seatkeeper.log.v1.Command.tick:type_name -> seatkeeper.log.v1.Tick
-	18, // 12: seatkeeper.log.v1.Command.restore_part:type_name -> seatkeeper.log.v1.RestorePart
-	19, // 13: seatkeeper.log.v1.Command.restore:type_name -> seatkeeper.log.v1.Restore
+	21, // 10: seatkeeper.log.v1.Command.fence:type_name -> seatkeeper.log.v1.Fence
+	22, // 11: seatkeeper.log.v1.Command.tick:type_name -> seatkeeper.log.v1.Tick
+	23, // 12: seatkeeper.log.v1.Command.restore_part:type_name -> seatkeeper.log.v1.RestorePart
+	24, // 13: seatkeeper.log.v1.Command.restore:type_name -> seatkeeper.log.v1.Restore
 	9,  // 14: seatkeeper.log.v1.Command.renew_many:type_name -> seatkeeper.log.v1.RenewMany
-	25, // 15: seatkeeper.log.v1.Command.apply_policy:type_name -> seatkeeper.log.v1.ApplyPolicy
-	3,  // 16: seatkeeper.log.v1.Checkout.session:type_name -> seatkeeper.log.v1.SessionRef
-	4,  // 17: seatkeeper.log.v1.Checkout.principal:type_name -> seatkeeper.log.v1.Principal
-	5,  // 18: seatkeeper.log.v1.Checkout.items:type_name -> seatkeeper.log.v1.Item
-	3,  // 19: seatkeeper.log.v1.Renew.session:type_name -> seatkeeper.log.v1.SessionRef
-	6,  // 20: seatkeeper.log.v1.Renew.held:type_name -> seatkeeper.log.v1.Ref
-	3,  // 21: seatkeeper.log.v1.CheckIn.session:type_name -> seatkeeper.log.v1.SessionRef
-	6,  // 22: seatkeeper.log.v1.CheckIn.refs:type_name -> seatkeeper.log.v1.Ref
-	6,  // 23: seatkeeper.log.v1.Expire.ref:type_name -> seatkeeper.log.v1.Ref
-	6,  // 24: seatkeeper.log.v1.Kill.refs:type_name -> seatkeeper.log.v1.Ref
-	20, // 25: seatkeeper.log.v1.InstallLicence.licence:type_name -> seatkeeper.log.v1.Licence
-	21, // 26: seatkeeper.log.v1.Licence.entitlements:type_name -> seatkeeper.log.v1.Entitlement
-	22, // 27: seatkeeper.log.v1.Entitlement.terms:type_name -> seatkeeper.log.v1.Terms
-	24, // 28: seatkeeper.log.v1.Entitlement.components:type_name -> seatkeeper.log.v1.Component
-	23, // 29: seatkeeper.log.v1.Terms.draw:type_name -> seatkeeper.log.v1.Draw
-	26, // 30: seatkeeper.log.v1.ApplyPolicy.policy:type_name -> seatkeeper.log.v1.Policy
-	27, // 31: seatkeeper.log.v1.Policy.groups:type_name -> seatkeeper.log.v1.PolicyGroup
-	28, // 32: seatkeeper.log.v1.Policy.rules:type_name -> seatkeeper.log.v1.PolicyRule
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	30, // 15: seatkeeper.log.v1.Command.apply_policy:type_name -> seatkeeper.log.v1.ApplyPolicy
+	16, // 16: seatkeeper.log.v1.Command.borrow:type_name -> seatkeeper.log.v1.Borrow
+	17, // 17: seatkeeper.log.v1.Command.renew_borrow:type_name -> seatkeeper.log.v1.RenewBorrow
+	18, // 18: seatkeeper.log.v1.Command.return_early:type_name -> seatkeeper.log.v1.ReturnEarly
+	19, // 19: seatkeeper.log.v1.Command.revoke_borrow:type_name -> seatkeeper.log.v1.RevokeBorrow
+	20, // 20: seatkeeper.log.v1.Command.rotate_borrow_key:type_name -> seatkeeper.log.v1.RotateBorrowKey
+	3,  // 21: seatkeeper.log.v1.Checkout.session:type_name -> seatkeeper.log.v1.SessionRef
+	4,  // 22: seatkeeper.log.v1.Checkout.principal:type_name -> seatkeeper.log.v1.Principal
+	5,  // 23: seatkeeper.log.v1.Checkout.items:type_name -> seatkeeper.log.v1.Item
+	3,  // 24: seatkeeper.log.v1.Renew.session:type_name -> seatkeeper.log.v1.SessionRef
+	6,  // 25: seatkeeper.log.v1.Renew.held:type_name -> seatkeeper.log.v1.Ref
+	3,  // 26: seatkeeper.log.v1.CheckIn.session:type_name -> seatkeeper.log.v1.SessionRef
+	6,  // 27: seatkeeper.log.v1.CheckIn.refs:type_name -> seatkeeper.log.v1.Ref
+	6,  // 28: seatkeeper.log.v1.Expire.ref:type_name -> seatkeeper.log.v1.Ref
+	6,  // 29: seatkeeper.log.v1.Kill.refs:type_name -> seatkeeper.log.v1.Ref
+	25, // 30: seatkeeper.log.v1.InstallLicence.licence:type_name -> seatkeeper.log.v1.Licence
+	3,  // 31: seatkeeper.log.v1.Borrow.session:type_name -> seatkeeper.log.v1.SessionRef
+	4,  // 32: seatkeeper.log.v1.Borrow.principal:type_name -> seatkeeper.log.v1.Principal
+	5,  // 33: seatkeeper.log.v1.Borrow.item:type_name -> seatkeeper.log.v1.Item
+	6,  // 34: seatkeeper.log.v1.RenewBorrow.ref:type_name -> seatkeeper.log.v1.Ref
+	6,  // 35: seatkeeper.log.v1.ReturnEarly.ref:type_name -> seatkeeper.log.v1.Ref
+	26, // 36: seatkeeper.log.v1.Licence.entitlements:type_name -> seatkeeper.log.v1.Entitlement
+	27, // 37: seatkeeper.log.v1.Entitlement.terms:type_name -> seatkeeper.log.v1.Terms
+	29, // 38: seatkeeper.log.v1.Entitlement.components:type_name -> seatkeeper.log.v1.Component
+	28, // 39: seatkeeper.log.v1.Terms.draw:type_name -> seatkeeper.log.v1.Draw
+	31, // 40: seatkeeper.log.v1.ApplyPolicy.policy:type_name -> seatkeeper.log.v1.Policy
+	32, // 41: seatkeeper.log.v1.Policy.groups:type_name -> seatkeeper.log.v1.PolicyGroup
+	33, // 42: seatkeeper.log.v1.Policy.rules:type_name -> seatkeeper.log.v1.PolicyRule
+	43, // [43:43] is the sub-list for method output_type
+	43, // [43:43] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_log_v1_log_proto_init() }
@@ -2531,6 +2990,11 @@ func file_seatkeeper_log_v1_log_proto_init() {
 		(*Command_Restore)(nil),
 		(*Command_RenewMany)(nil),
 		(*Command_ApplyPolicy)(nil),
+		(*Command_Borrow)(nil),
+		(*Command_RenewBorrow)(nil),
+		(*Command_ReturnEarly)(nil),
+		(*Command_RevokeBorrow)(nil),
+		(*Command_RotateBorrowKey)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2538,7 +3002,7 @@ func file_seatkeeper_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_seatkeeper_log_v1_log_proto_rawDesc), len(file_seatkeeper_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -23,7 +23,8 @@ const (
 
 // SnapshotRecord is one record of a snapshot: a stream of these, each after its length
 // as a varint, behind an eight-byte magic and before a closing checksum. Order: header,
-// licences, policies, pools (each before its seats), sessions, charges, leases, pins, staged pieces of a
+// licences, policies, pools (each before its seats), sessions, charges, leases, pins, keys
+// of borrowing (the one that signs last), overdrawn seats, staged pieces of a
 // backup that is being restored, end.
 type SnapshotRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -40,6 +41,8 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Staged
 	//	*SnapshotRecord_Pin
 	//	*SnapshotRecord_Policy
+	//	*SnapshotRecord_BorrowKey
+	//	*SnapshotRecord_Overdrawn
 	Kind          isSnapshotRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -181,6 +184,24 @@ func (x *SnapshotRecord) GetPolicy() *Policy {
 	return nil
 }
 
+func (x *SnapshotRecord) GetBorrowKey() *BorrowKeyRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*SnapshotRecord_BorrowKey); ok {
+			return x.BorrowKey
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetOverdrawn() *OverdrawnRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*SnapshotRecord_Overdrawn); ok {
+			return x.Overdrawn
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Kind interface {
 	isSnapshotRecord_Kind()
 }
@@ -229,6 +250,14 @@ type SnapshotRecord_Policy struct {
 	Policy *Policy `protobuf:"bytes,50,opt,name=policy,proto3,oneof"`
 }
 
+type SnapshotRecord_BorrowKey struct {
+	BorrowKey *BorrowKeyRecord `protobuf:"bytes,71,opt,name=borrow_key,json=borrowKey,proto3,oneof"`
+}
+
+type SnapshotRecord_Overdrawn struct {
+	Overdrawn *OverdrawnRecord `protobuf:"bytes,72,opt,name=overdrawn,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Header) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Licence) isSnapshotRecord_Kind() {}
@@ -250,6 +279,10 @@ func (*SnapshotRecord_Staged) isSnapshotRecord_Kind() {}
 func (*SnapshotRecord_Pin) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Policy) isSnapshotRecord_Kind() {}
+
+func (*SnapshotRecord_BorrowKey) isSnapshotRecord_Kind() {}
+
+func (*SnapshotRecord_Overdrawn) isSnapshotRecord_Kind() {}
 
 type SnapshotHeader struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -1385,6 +1418,192 @@ func (x *PinRecord) GetRevoked() bool {
 	return false
 }
 
+// BorrowKeyRecord is a key for tokens; the seed is the private half of the one that signs.
+type BorrowKeyRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kid           string                 `protobuf:"bytes,1,opt,name=kid,proto3" json:"kid,omitempty"`
+	Public        []byte                 `protobuf:"bytes,2,opt,name=public,proto3" json:"public,omitempty"`
+	Seed          []byte                 `protobuf:"bytes,3,opt,name=seed,proto3" json:"seed,omitempty"`
+	Created       int64                  `protobuf:"varint,4,opt,name=created,proto3" json:"created,omitempty"`
+	Last          int64                  `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BorrowKeyRecord) Reset() {
+	*x = BorrowKeyRecord{}
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BorrowKeyRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BorrowKeyRecord) ProtoMessage() {}
+
+func (x *BorrowKeyRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BorrowKeyRecord.ProtoReflect.Descriptor instead.
+func (*BorrowKeyRecord) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *BorrowKeyRecord) GetKid() string {
+	if x != nil {
+		return x.Kid
+	}
+	return ""
+}
+
+func (x *BorrowKeyRecord) GetPublic() []byte {
+	if x != nil {
+		return x.Public
+	}
+	return nil
+}
+
+func (x *BorrowKeyRecord) GetSeed() []byte {
+	if x != nil {
+		return x.Seed
+	}
+	return nil
+}
+
+func (x *BorrowKeyRecord) GetCreated() int64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *BorrowKeyRecord) GetLast() int64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+// OverdrawnRecord is of seats that were taken from a borrower at once.
+type OverdrawnRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Tenant        string                 `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Feature       string                 `protobuf:"bytes,3,opt,name=feature,proto3" json:"feature,omitempty"`
+	Version       string                 `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	Count         int64                  `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"`
+	End           int64                  `protobuf:"varint,6,opt,name=end,proto3" json:"end,omitempty"`
+	Until         int64                  `protobuf:"varint,7,opt,name=until,proto3" json:"until,omitempty"`
+	Principal     *Principal             `protobuf:"bytes,8,opt,name=principal,proto3" json:"principal,omitempty"`
+	By            string                 `protobuf:"bytes,9,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OverdrawnRecord) Reset() {
+	*x = OverdrawnRecord{}
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OverdrawnRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OverdrawnRecord) ProtoMessage() {}
+
+func (x *OverdrawnRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OverdrawnRecord.ProtoReflect.Descriptor instead.
+func (*OverdrawnRecord) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *OverdrawnRecord) GetRef() *Ref {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+func (x *OverdrawnRecord) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *OverdrawnRecord) GetFeature() string {
+	if x != nil {
+		return x.Feature
+	}
+	return ""
+}
+
+func (x *OverdrawnRecord) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *OverdrawnRecord) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *OverdrawnRecord) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *OverdrawnRecord) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *OverdrawnRecord) GetPrincipal() *Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *OverdrawnRecord) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 type SnapshotEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Records before this one.
@@ -1395,7 +1614,7 @@ type SnapshotEnd struct {
 
 func (x *SnapshotEnd) Reset() {
 	*x = SnapshotEnd{}
-	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[12]
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1626,7 @@ func (x *SnapshotEnd) String() string {
 func (*SnapshotEnd) ProtoMessage() {}
 
 func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[12]
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1639,7 @@ func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
 func (*SnapshotEnd) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{12}
+	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SnapshotEnd) GetRecords() uint64 {
@@ -1434,7 +1653,7 @@ var File_seatkeeper_log_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	" seatkeeper/log/v1/snapshot.proto\x12\x11seatkeeper.log.v1\x1a\x1bseatkeeper/log/v1/log.proto\"\xfd\x04\n" +
+	" seatkeeper/log/v1/snapshot.proto\x12\x11seatkeeper.log.v1\x1a\x1bseatkeeper/log/v1/log.proto\"\x86\x06\n" +
 	"\x0eSnapshotRecord\x12;\n" +
 	"\x06header\x18\x01 \x01(\v2!.seatkeeper.log.v1.SnapshotHeaderH\x00R\x06header\x126\n" +
 	"\alicence\x18\x02 \x01(\v2\x1a.seatkeeper.log.v1.LicenceH\x00R\alicence\x123\n" +
@@ -1446,7 +1665,10 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\x03end\x18\b \x01(\v2\x1e.seatkeeper.log.v1.SnapshotEndH\x00R\x03end\x128\n" +
 	"\x06staged\x18\t \x01(\v2\x1e.seatkeeper.log.v1.RestorePartH\x00R\x06staged\x120\n" +
 	"\x03pin\x18F \x01(\v2\x1c.seatkeeper.log.v1.PinRecordH\x00R\x03pin\x123\n" +
-	"\x06policy\x182 \x01(\v2\x19.seatkeeper.log.v1.PolicyH\x00R\x06policyB\x06\n" +
+	"\x06policy\x182 \x01(\v2\x19.seatkeeper.log.v1.PolicyH\x00R\x06policy\x12C\n" +
+	"\n" +
+	"borrow_key\x18G \x01(\v2\".seatkeeper.log.v1.BorrowKeyRecordH\x00R\tborrowKey\x12B\n" +
+	"\toverdrawn\x18H \x01(\v2\".seatkeeper.log.v1.OverdrawnRecordH\x00R\toverdrawnB\x06\n" +
 	"\x04kind\"\xa4\x04\n" +
 	"\x0eSnapshotHeader\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1d\n" +
@@ -1568,7 +1790,23 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x10\n" +
 	"\x03end\x18\x03 \x01(\x03R\x03end\x12\x14\n" +
 	"\x05until\x18\x04 \x01(\x03R\x05until\x12\x18\n" +
-	"\arevoked\x18\x05 \x01(\bR\arevoked\"'\n" +
+	"\arevoked\x18\x05 \x01(\bR\arevoked\"}\n" +
+	"\x0fBorrowKeyRecord\x12\x10\n" +
+	"\x03kid\x18\x01 \x01(\tR\x03kid\x12\x16\n" +
+	"\x06public\x18\x02 \x01(\fR\x06public\x12\x12\n" +
+	"\x04seed\x18\x03 \x01(\fR\x04seed\x12\x18\n" +
+	"\acreated\x18\x04 \x01(\x03R\acreated\x12\x12\n" +
+	"\x04last\x18\x05 \x01(\x03R\x04last\"\x91\x02\n" +
+	"\x0fOverdrawnRecord\x12(\n" +
+	"\x03ref\x18\x01 \x01(\v2\x16.seatkeeper.log.v1.RefR\x03ref\x12\x16\n" +
+	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x18\n" +
+	"\afeature\x18\x03 \x01(\tR\afeature\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\x12\x14\n" +
+	"\x05count\x18\x05 \x01(\x03R\x05count\x12\x10\n" +
+	"\x03end\x18\x06 \x01(\x03R\x03end\x12\x14\n" +
+	"\x05until\x18\a \x01(\x03R\x05until\x12:\n" +
+	"\tprincipal\x18\b \x01(\v2\x1c.seatkeeper.log.v1.PrincipalR\tprincipal\x12\x0e\n" +
+	"\x02by\x18\t \x01(\tR\x02by\"'\n" +
 	"\vSnapshotEnd\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x04R\arecordsBDZBgithub.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1;logv1b\x06proto3"
 
@@ -1584,55 +1822,61 @@ func file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP() []byte {
 	return file_seatkeeper_log_v1_snapshot_proto_rawDescData
 }
 
-var file_seatkeeper_log_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_seatkeeper_log_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_seatkeeper_log_v1_snapshot_proto_goTypes = []any{
-	(*SnapshotRecord)(nil), // 0: seatkeeper.log.v1.SnapshotRecord
-	(*SnapshotHeader)(nil), // 1: seatkeeper.log.v1.SnapshotHeader
-	(*PoolRecord)(nil),     // 2: seatkeeper.log.v1.PoolRecord
-	(*SeatRecords)(nil),    // 3: seatkeeper.log.v1.SeatRecords
-	(*Refusal)(nil),        // 4: seatkeeper.log.v1.Refusal
-	(*LostRecord)(nil),     // 5: seatkeeper.log.v1.LostRecord
-	(*ReleasedRecord)(nil), // 6: seatkeeper.log.v1.ReleasedRecord
-	(*DoneRecord)(nil),     // 7: seatkeeper.log.v1.DoneRecord
-	(*SessionRecord)(nil),  // 8: seatkeeper.log.v1.SessionRecord
-	(*GroupRecord)(nil),    // 9: seatkeeper.log.v1.GroupRecord
-	(*LeaseRecord)(nil),    // 10: seatkeeper.log.v1.LeaseRecord
-	(*PinRecord)(nil),      // 11: seatkeeper.log.v1.PinRecord
-	(*SnapshotEnd)(nil),    // 12: seatkeeper.log.v1.SnapshotEnd
-	(*Licence)(nil),        // 13: seatkeeper.log.v1.Licence
-	(*RestorePart)(nil),    // 14: seatkeeper.log.v1.RestorePart
-	(*Policy)(nil),         // 15: seatkeeper.log.v1.Policy
-	(*Terms)(nil),          // 16: seatkeeper.log.v1.Terms
-	(*Ref)(nil),            // 17: seatkeeper.log.v1.Ref
-	(*Principal)(nil),      // 18: seatkeeper.log.v1.Principal
+	(*SnapshotRecord)(nil),  // 0: seatkeeper.log.v1.SnapshotRecord
+	(*SnapshotHeader)(nil),  // 1: seatkeeper.log.v1.SnapshotHeader
+	(*PoolRecord)(nil),      // 2: seatkeeper.log.v1.PoolRecord
+	(*SeatRecords)(nil),     // 3: seatkeeper.log.v1.SeatRecords
+	(*Refusal)(nil),         // 4: seatkeeper.log.v1.Refusal
+	(*LostRecord)(nil),      // 5: seatkeeper.log.v1.LostRecord
+	(*ReleasedRecord)(nil),  // 6: seatkeeper.log.v1.ReleasedRecord
+	(*DoneRecord)(nil),      // 7: seatkeeper.log.v1.DoneRecord
+	(*SessionRecord)(nil),   // 8: seatkeeper.log.v1.SessionRecord
+	(*GroupRecord)(nil),     // 9: seatkeeper.log.v1.GroupRecord
+	(*LeaseRecord)(nil),     // 10: seatkeeper.log.v1.LeaseRecord
+	(*PinRecord)(nil),       // 11: seatkeeper.log.v1.PinRecord
+	(*BorrowKeyRecord)(nil), // 12: seatkeeper.log.v1.BorrowKeyRecord
+	(*OverdrawnRecord)(nil), // 13: seatkeeper.log.v1.OverdrawnRecord
+	(*SnapshotEnd)(nil),     // 14: seatkeeper.log.v1.SnapshotEnd
+	(*Licence)(nil),         // 15: seatkeeper.log.v1.Licence
+	(*RestorePart)(nil),     // 16: seatkeeper.log.v1.RestorePart
+	(*Policy)(nil),          // 17: seatkeeper.log.v1.Policy
+	(*Terms)(nil),           // 18: seatkeeper.log.v1.Terms
+	(*Ref)(nil),             // 19: seatkeeper.log.v1.Ref
+	(*Principal)(nil),       // 20: seatkeeper.log.v1.Principal
 }
 var file_seatkeeper_log_v1_snapshot_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.log.v1.SnapshotRecord.header:type_name -> seatkeeper.log.v1.SnapshotHeader
-	13, // 1: seatkeeper.log.v1.SnapshotRecord.licence:type_name -> seatkeeper.log.v1.Licence
+	15, // 1: seatkeeper.log.v1.SnapshotRecord.licence:type_name -> seatkeeper.log.v1.Licence
 	2,  // 2: seatkeeper.log.v1.SnapshotRecord.pool:type_name -> seatkeeper.log.v1.PoolRecord
 	3,  // 3: seatkeeper.log.v1.SnapshotRecord.seats:type_name -> seatkeeper.log.v1.SeatRecords
 	8,  // 4: seatkeeper.log.v1.SnapshotRecord.session:type_name -> seatkeeper.log.v1.SessionRecord
 	9,  // 5: seatkeeper.log.v1.SnapshotRecord.group:type_name -> seatkeeper.log.v1.GroupRecord
 	10, // 6: seatkeeper.log.v1.SnapshotRecord.lease:type_name -> seatkeeper.log.v1.LeaseRecord
-	12, // 7: seatkeeper.log.v1.SnapshotRecord.end:type_name -> seatkeeper.log.v1.SnapshotEnd
-	14, // 8: seatkeeper.log.v1.SnapshotRecord.staged:type_name -> seatkeeper.log.v1.RestorePart
+	14, // 7: seatkeeper.log.v1.SnapshotRecord.end:type_name -> seatkeeper.log.v1.SnapshotEnd
+	16, // 8: seatkeeper.log.v1.SnapshotRecord.staged:type_name -> seatkeeper.log.v1.RestorePart
 	11, // 9: seatkeeper.log.v1.SnapshotRecord.pin:type_name -> seatkeeper.log.v1.PinRecord
-	15, // 10: seatkeeper.log.v1.SnapshotRecord.policy:type_name -> seatkeeper.log.v1.Policy
-	16, // 11: seatkeeper.log.v1.PoolRecord.terms:type_name -> seatkeeper.log.v1.Terms
-	17, // 12: seatkeeper.log.v1.LostRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	17, // 13: seatkeeper.log.v1.ReleasedRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	4,  // 14: seatkeeper.log.v1.DoneRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
-	17, // 15: seatkeeper.log.v1.DoneRecord.granted:type_name -> seatkeeper.log.v1.Ref
-	6,  // 16: seatkeeper.log.v1.DoneRecord.released:type_name -> seatkeeper.log.v1.ReleasedRecord
-	5,  // 17: seatkeeper.log.v1.DoneRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
-	18, // 18: seatkeeper.log.v1.SessionRecord.principal:type_name -> seatkeeper.log.v1.Principal
-	7,  // 19: seatkeeper.log.v1.SessionRecord.last:type_name -> seatkeeper.log.v1.DoneRecord
-	5,  // 20: seatkeeper.log.v1.SessionRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	17, // 10: seatkeeper.log.v1.SnapshotRecord.policy:type_name -> seatkeeper.log.v1.Policy
+	12, // 11: seatkeeper.log.v1.SnapshotRecord.borrow_key:type_name -> seatkeeper.log.v1.BorrowKeyRecord
+	13, // 12: seatkeeper.log.v1.SnapshotRecord.overdrawn:type_name -> seatkeeper.log.v1.OverdrawnRecord
+	18, // 13: seatkeeper.log.v1.PoolRecord.terms:type_name -> seatkeeper.log.v1.Terms
+	19, // 14: seatkeeper.log.v1.LostRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	19, // 15: seatkeeper.log.v1.ReleasedRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	4,  // 16: seatkeeper.log.v1.DoneRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
+	19, // 17: seatkeeper.log.v1.DoneRecord.granted:type_name -> seatkeeper.log.v1.Ref
+	6,  // 18: seatkeeper.log.v1.DoneRecord.released:type_name -> seatkeeper.log.v1.ReleasedRecord
+	5,  // 19: seatkeeper.log.v1.DoneRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
+	20, // 20: seatkeeper.log.v1.SessionRecord.principal:type_name -> seatkeeper.log.v1.Principal
+	7,  // 21: seatkeeper.log.v1.SessionRecord.last:type_name -> seatkeeper.log.v1.DoneRecord
+	5,  // 22: seatkeeper.log.v1.SessionRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
+	19, // 23: seatkeeper.log.v1.OverdrawnRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	20, // 24: seatkeeper.log.v1.OverdrawnRecord.principal:type_name -> seatkeeper.log.v1.Principal
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_log_v1_snapshot_proto_init() }
@@ -1653,6 +1897,8 @@ func file_seatkeeper_log_v1_snapshot_proto_init() {
 		(*SnapshotRecord_Staged)(nil),
 		(*SnapshotRecord_Pin)(nil),
 		(*SnapshotRecord_Policy)(nil),
+		(*SnapshotRecord_BorrowKey)(nil),
+		(*SnapshotRecord_Overdrawn)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1660,7 +1906,7 @@ func file_seatkeeper_log_v1_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_seatkeeper_log_v1_snapshot_proto_rawDesc), len(file_seatkeeper_log_v1_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
