@@ -45,7 +45,7 @@ func toTerms(t *lease.Terms) *logv1.Terms {
 	}
 	x := &logv1.Terms{
 		Uncounted: t.Uncounted, BorrowHours: int64(t.BorrowHours), LingerMin: int64(t.LingerMin),
-		IdleFloor: int64(t.IdleFloor), MinCheckout: int64(t.MinCheckout), Variant: t.Variant,
+		IdleFloor: int64(t.IdleFloor), MinCheckout: int64(t.MinCheckout), Variant: t.Variant, Suite: t.Suite,
 	}
 	if d := t.Draw; d != (lease.Draw{}) {
 		x.Draw = &logv1.Draw{Of: d.Of, Cost: int64(d.Cost), Per: int64(d.Per), Suite: d.Suite, Version: d.Version}
@@ -56,10 +56,20 @@ func toTerms(t *lease.Terms) *logv1.Terms {
 func fromTerms(x *logv1.Terms) lease.Terms {
 	t := lease.Terms{
 		Uncounted: x.GetUncounted(), BorrowHours: int(x.GetBorrowHours()), LingerMin: time.Duration(x.GetLingerMin()),
-		IdleFloor: time.Duration(x.GetIdleFloor()), MinCheckout: time.Duration(x.GetMinCheckout()), Variant: x.GetVariant(),
+		IdleFloor: time.Duration(x.GetIdleFloor()), MinCheckout: time.Duration(x.GetMinCheckout()), Variant: x.GetVariant(), Suite: x.GetSuite(),
 	}
 	if d := x.GetDraw(); d != nil {
 		t.Draw = lease.Draw{Of: d.Of, Cost: int(d.Cost), Per: int(d.Per), Suite: d.Suite, Version: d.Version}
 	}
 	return t
+}
+
+func drawRecord(slot uint32, d *lease.DrawRecord) *logv1.SnapshotRecord {
+	return &logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Draw{Draw: &logv1.DrawRecord{
+		Slot: slot, Pool: d.Pool, Seats: d.Seats, Charges: d.Charges,
+	}}}
+}
+
+func fromDraw(x *logv1.DrawRecord) lease.DrawRecord {
+	return lease.DrawRecord{Pool: x.Pool, Seats: x.Seats, Charges: x.Charges}
 }

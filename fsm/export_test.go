@@ -88,10 +88,11 @@ func Records() map[string][2]any {
 	var s lease.SessionRecord
 	var g lease.GroupRecord
 	var l lease.LeaseRecord
+	var d lease.DrawRecord
 	var pin lease.PinRecord
 	var key lease.BorrowKey
 	var over lease.Overdrawn
-	for _, v := range []any{&h, &st, &p, &s, &g, &l, &pin, &key, &over} {
+	for _, v := range []any{&h, &st, &p, &s, &g, &l, &pin, &key, &over, &d} {
 		Fill(reflect.ValueOf(v).Elem(), &n)
 	}
 	g.N, s.Last.Kind = uint8(len(g.Members)), lease.DoneCheckIn
@@ -101,6 +102,7 @@ func Records() map[string][2]any {
 	return map[string][2]any{
 		"header": {h, h2}, "status": {st, st2}, "pool": {p, fromPool(poolRecord(1, &p).GetPool())},
 		"session": {s, fromSessionRecord(sessionRecord(1, &s).GetSession())}, "charge": {g, g2},
+		"draw":  {d, fromDraw(drawRecord(1, &d).GetDraw())},
 		"lease": {l, fromLeaseRecord(leaseRecord(1, &l).GetLease())}, "pin": {pin, fromPin(pinRecord(&pin).GetPin())},
 		"borrow key": {key, fromBorrowKey(borrowKeyRecord(&key).GetBorrowKey())}, "overdrawn": {over, fromOverdrawn(overdrawnRecord(&over).GetOverdrawn())},
 	}

@@ -192,6 +192,11 @@ func loadRecord(load *lease.Loader, rec *logv1.SnapshotRecord) error {
 			load.Group(k.Group.Slot, g)
 			return nil
 		}
+	case *logv1.SnapshotRecord_Draw:
+		if !bad(k.Draw.Slot) {
+			load.Draw(k.Draw.Slot, fromDraw(k.Draw))
+			return nil
+		}
 	case *logv1.SnapshotRecord_Lease:
 		if !bad(k.Lease.Slot) {
 			load.Lease(k.Lease.Slot, fromLeaseRecord(k.Lease))

@@ -133,6 +133,7 @@ func writeSnapshot(out io.Writer, st Status, f *lease.Frozen, staged stage) erro
 	f.Groups(func(slot uint32, g *lease.GroupRecord) bool { return w.put(group.of(slot, g)) })
 	f.Leases(func(slot uint32, l *lease.LeaseRecord) bool { return w.put(held.of(slot, l)) })
 	putBorrowing(w, f)
+	f.Draws(func(slot uint32, d *lease.DrawRecord) bool { return w.put(drawRecord(slot, d)) })
 	staged.each(func(p RestorePart) bool {
 		return w.put(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Staged{Staged: toPart(p)}})
 	})

@@ -24,11 +24,15 @@ type Book struct {
 	sessionByID                                     slotIndex
 	groupByShare                                    slotIndex // of shared charges
 	poolsByFeature                                  map[featureKey][]uint32
-	state                                           []poolState // by pool slot
+	state                                           []poolState       // by pool slot
+	drawByHolder                                    slotIndex         // of suites
+	drawOf                                          map[uint32]uint32 // charge to draw; only ever asked for one
+	drawSlots                                       numbers
 	dueLeases                                       dueIndex
 	dueSessions                                     dueIndex // those without a lease
 	liveSessions, liveLeases                        int
-	lentSeats                                       map[uint32]int // borrowed, by pool slot
+	lentSeats                                       map[uint32]int        // borrowed, by pool slot
+	packages                                        map[featureKey]string // what each consists of
 	// nextDate is the next calendar date at which some entitlement starts or ends.
 	nextDate Calendar
 
@@ -46,10 +50,15 @@ type poolState struct {
 	// overdraft is how many seats above total a policy may allow: the sum of what the
 	// entitlements valid now say.
 	overdraft int
+	valid     bool     // has an entitlement that counts now
+	inGrace   int      // of total: seats that are past their last day
+	graceEnd  Calendar // when the first of these end
+	most      int      // with a draw: the largest that one payer could pay
+	packages  []string // that bring seats now
 }
 
 // licensed says whether an installed licence has the pool, valid now or not.
-func (st *poolState) licensed() bool { return st.total > 0 || st.expired || st.early }
+func (st *poolState) licensed() bool { return st.valid || st.expired || st.early }
 
 type featureKey struct{ tenant, feature string }
 
@@ -256,6 +265,7 @@ func (b *Book) reindex() {
 	})
 	b.groupSlots = numbersWithout(taken)
 	b.lentSeats = b.countLent()
+	b.indexDraws()
 	b.recount()
 	b.police()
 }

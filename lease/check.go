@@ -108,6 +108,10 @@ func (b *Book) checkPools() (err error) {
 		charges[g.Pool] += len(b.seats(i))
 		return true
 	})
+	b.eachDraw(func(_ uint32, d *DrawRecord) bool {
+		charges[d.Pool] += len(d.Seats)
+		return true
+	})
 	leases := map[uint32]uint64{}
 	b.eachLease(func(_ uint32, l *leaseRow) bool {
 		leases[b.groups.at(l.Group).Pool]++

@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"fmt"
 	"slices"
 	"time"
 )
@@ -13,6 +12,7 @@ type plan struct {
 	held    uint32 // the session's own lease slot, if it holds the pool already
 	group   uint32 // the share group it joins, if any
 	seats   int    // seats to be charged anew
+	draw    drawPlan
 	refusal *Refusal
 }
 
@@ -77,7 +77,9 @@ func reclaimHelps(r *Refusal) bool {
 // names says whether the pool is of a feature that the checkout asks for.
 func (b *Book) names(c *Checkout, pool uint32) bool {
 	p := b.pools.at(pool)
-	return p.Tenant == c.Tenant && slices.ContainsFunc(c.Items, func(it Item) bool { return it.Feature == p.Feature })
+	return p.Tenant == c.Tenant && slices.ContainsFunc(c.Items, func(it Item) bool {
+		return it.Feature == p.Feature || b.paysFor(pool, c.Tenant, it.Feature)
+	})
 }
 
 // normalize fills what is left out and refuses what can never be granted.
@@ -201,7 +203,7 @@ func (b *Book) plan(slot uint32, s *sessionRow, c *Checkout) ([]plan, *Refusal) 
 	plans := make([]plan, 0, len(c.Items))
 	fresh := 0
 	for _, it := range c.Items {
-		p := b.planItem(c, s, principal, it)
+		p := b.planItem(c, s, principal, it, plans)
 		for i := range plans {
 			if p.refusal == nil && plans[i].pool == p.pool {
 				p.refusal = refuse(Invalid, "feature %s is named twice; add the counts up", it.Feature)
@@ -226,8 +228,8 @@ func (b *Book) plan(slot uint32, s *sessionRow, c *Checkout) ([]plan, *Refusal) 
 }
 
 // planItem chooses a pool: the one the session holds already, else the first that fits
-// and has seats.
-func (b *Book) planItem(c *Checkout, s *sessionRow, who Principal, it Item) plan {
+// and has seats beside those that earlier items of the request take.
+func (b *Book) planItem(c *Checkout, s *sessionRow, who Principal, it Item, earlier []plan) plan {
 	p := plan{item: it}
 	if s != nil {
 		if held := b.heldBy(s, it); held != 0 && !Broken(GuardReattach) {
@@ -268,8 +270,13 @@ func (b *Book) planItem(c *Checkout, s *sessionRow, who Principal, it Item) plan
 			denied = nearer(denied, r)
 			continue
 		}
-		if p.seats <= b.room(i, who, c) {
-			return p
+		if p.seats+drawnBefore(earlier, i) <= b.room(i, who, c) {
+			unpaid, crowd := b.planDraw(&p, s, who, c, earlier)
+			if !unpaid && !crowd {
+				return p
+			}
+			full, exceeded = full || unpaid, exceeded || crowd
+			continue
 		}
 		r := b.deniedBy(i, who, p.seats)
 		denied, full = nearer(denied, r), full || r == nil
@@ -306,7 +313,7 @@ func (b *Book) fitting(tenant string, it Item) ([]uint32, *Refusal) {
 	highest, largest := "", 0
 	for _, i := range all {
 		st := &b.state[i]
-		if !st.licensed() {
+		if !st.licensed() || b.pools.at(i).Suite {
 			continue // its licence was removed; only what is still checked out keeps it
 		}
 		if v := b.pools.at(i).Version; CompareVersions(v, it.Version) < 0 {
@@ -316,7 +323,7 @@ func (b *Book) fitting(tenant string, it Item) ([]uint32, *Refusal) {
 		expired, early = expired || st.expired, early || st.early
 		if st.total > 0 {
 			fit = append(fit, i)
-			largest = max(largest, st.total)
+			largest = max(largest, b.largest(i))
 		}
 	}
 	switch {
@@ -331,15 +338,8 @@ func (b *Book) fitting(tenant string, it Item) ([]uint32, *Refusal) {
 	case highest != "":
 		return nil, refuse(BadVersion, "feature %s: version %s asked, licensed up to %s", it.Feature, it.Version, highest)
 	}
-	return nil, refuse(NoFeature, "no licence of tenant %s has the feature %s", tenant, it.Feature)
-}
-
-// usage words how full the pools are.
-func (b *Book) usage(pools []uint32) string {
-	used, total := 0, 0
-	for _, i := range pools {
-		used += int(b.pools.at(i).Charged)
-		total += b.state[i].total
+	if r := b.otherwise(tenant, it.Feature, all); r != nil {
+		return nil, r
 	}
-	return fmt.Sprintf("%d of %d in use", used, total)
+	return nil, refuse(NoFeature, "no licence of tenant %s has the feature %s", tenant, it.Feature)
 }

@@ -16,6 +16,7 @@ func (b *Book) grant(index uint64, sslot uint32, s *sessionRow, p *plan) uint32 
 		grantAndNext: b.Grants << slotBits, Session: sslot, Group: gslot,
 		Count: uint32(p.item.Count), Granted: b.Now(), Since: b.Calendar(),
 	}
+	b.takeDraw(gslot, sslot, p.draw)
 	l.Token = b.token(index, gslot, l.Count)
 	b.countHeld(gslot, 1)
 	if s.Leases == 0 {
@@ -69,12 +70,14 @@ func (b *Book) token(index uint64, gslot uint32, n uint32) Token {
 	for _, number := range seats {
 		t = max(t, p.Seats.at(number).Last+1)
 	}
+	t = b.drawToken(gslot, t, false)
 	if Broken(GuardToken) {
 		t = Token(b.liveLeases + 1)
 	}
 	for _, number := range seats {
 		p.Seats.mut(b.gen, number).Last = t
 	}
+	b.drawToken(gslot, t, true)
 	b.High = max(b.High, t)
 	return t
 }
@@ -121,6 +124,7 @@ func (b *Book) release(slot uint32, why Release) Released {
 	gslot := l.Group
 	b.countHeld(gslot, -1)
 	b.removeMember(gslot, slot)
+	b.dropDraw(gslot, l.Session)
 	p := b.pools.mut(b.gen, b.groups.at(gslot).Pool)
 	p.Releases++
 	p.SeatMillis += uint64(l.Count) * uint64(b.Now().Sub(l.Granted).Milliseconds())

@@ -37,4 +37,5 @@ const (
 	GuardMax          Guard = "max"           // lease: a cap holds
 	GuardInclude      Guard = "include"       // lease: others than those included get nothing
 	GuardQuarantine   Guard = "quarantine"    // lease: the seat of a revoked borrow stays charged until its end
+	GuardDraw         Guard = "draw"          // lease: what pays for a charge grows and shrinks with it
 )

@@ -43,7 +43,7 @@ func (e Entitlement) Check() *Refusal {
 		return refuse(Invalid, "feature %s: version %q is not a decimal number such as 2026.0", e.Feature, e.Version)
 	}
 	switch {
-	case e.Count < 1 || e.Count > MaxCount:
+	case (e.Count < 1 || e.Count > MaxCount) && !e.Uncounted:
 		return refuse(Invalid, "feature %s: count %d is not between 1 and %d", e.Feature, e.Count, MaxCount)
 	case e.Expiry != 0 && e.Expiry <= e.Start:
 		return refuse(Invalid, "feature %s: expires before it starts", e.Feature)
@@ -53,6 +53,9 @@ func (e Entitlement) Check() *Refusal {
 		return refuse(Invalid, "feature %s: grace %v is not between 0 and %v", e.Feature, e.Profile.Grace, MaxGrace)
 	case e.Share.By != 0 && (e.Share.MaxSessions < 1 || e.Share.MaxSessions > MaxShareSessions):
 		return refuse(Invalid, "feature %s: a share group has 1 to %d sessions, not %d", e.Feature, MaxShareSessions, e.Share.MaxSessions)
+	}
+	if r := e.checkTerms(); r != nil {
+		return r
 	}
 	return checkName("serial", e.Serial, false)
 }
@@ -79,9 +82,7 @@ func (b *Book) installLicence(c InstallLicence) Reply {
 		list = slices.Insert(list, at, &x)
 	}
 	b.licences = list
-	for i := range x.Entitlements {
-		b.ensurePool(&x, &x.Entitlements[i])
-	}
+	x.lines(func(e *Entitlement, _ string) { b.ensurePool(&x, e) })
 	b.recount()
 	b.dropUnusedPools()
 	return Reply{}

@@ -71,7 +71,7 @@ func (l *Loader) Seat(pool, number uint32, s SeatRecord) {
 // Finish derives the indexes and checks that the whole is a state the rules could
 // have made; a Book that is not is refused.
 func (l *Loader) Finish() (*Book, error) {
-	for _, check := range []func(){l.checkPools, l.checkSessions, l.checkGroups, l.checkLeases, l.checkLicences} {
+	for _, check := range []func(){l.checkPools, l.checkSessions, l.checkGroups, l.checkLeases, l.checkLicences, l.checkDraws} {
 		if l.err == nil {
 			check()
 		}
@@ -104,7 +104,7 @@ func (l *Loader) fresh(what string, slot uint32, used, free bool) {
 func (l *Loader) checkPools() {
 	(&Frozen{l.b.tables}).Pools(func(i uint32, p *PoolRecord) bool {
 		life, grace, share := p.Profile.Lifespan, p.Profile.Grace, p.Share.MaxSessions
-		if life < MinLifespan || life > MaxLifespan || grace < 0 || grace > MaxGrace || p.Share.By != 0 && (share < 1 || share > MaxShareSessions) {
+		if life < MinLifespan || life > MaxLifespan || grace < 0 || grace > MaxGrace || p.Share.By != 0 && (share < 1 || share > MaxShareSessions) || !p.Draw.possible() {
 			l.fail("pool %d has an impossible profile or share rule", i)
 		}
 		return l.err == nil
@@ -173,10 +173,10 @@ func (l *Loader) checkLicences() {
 		if n > 0 && compareLicences(l.b.licences[n-1], x) >= 0 {
 			l.fail("licence %q is out of order", x.ID)
 		}
-		for _, e := range x.Entitlements {
+		x.lines(func(e *Entitlement, _ string) {
 			if !pools[key{x.Tenant, x.Vendor, e.Feature, e.Version, e.Profile, e.Share, e.Terms}] {
 				l.fail("feature %q of licence %q has no pool", e.Feature, x.ID)
 			}
-		}
+		})
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"hash/maphash"
-	"slices"
 )
 
 // comparePools orders the pools of a feature: the lowest version that fits is used
@@ -34,78 +33,6 @@ func (b *Book) ensurePool(x *Licence, e *Entitlement) {
 	p := b.pools.mut(b.gen, i)
 	*p = PoolRecord{Tenant: x.Tenant, Vendor: x.Vendor, Feature: e.Feature, Version: e.Version, Profile: e.Profile, Share: e.Share, Terms: e.Terms}
 	b.indexPool(i, p)
-}
-
-// recount derives the totals of all pools from the entitlements valid now, and when
-// that next changes. A pool may charge more than its new total: those seats stay until
-// they are returned, and none is granted meanwhile.
-func (b *Book) recount() {
-	b.pools.all(func(i uint32, p *PoolRecord) bool {
-		if p.Feature != "" {
-			b.state[i] = poolState{seats: b.state[i].seats}
-		}
-		return true
-	})
-	b.nextDate = 0
-	now := b.Header.Calendar
-	next := func(d Calendar) {
-		if d > now && (b.nextDate == 0 || d < b.nextDate) {
-			b.nextDate = d
-		}
-	}
-	for _, x := range b.licences {
-		for i := range x.Entitlements {
-			e := &x.Entitlements[i]
-			st := &b.state[b.poolOf(x, e)]
-			next(e.Start)
-			next(e.Expiry)
-			switch {
-			case e.Expiry != 0 && e.Expiry <= now:
-				st.expired = true
-			case e.Start > now:
-				st.early = true
-			default:
-				if st.total == 0 || st.expiry != 0 && (e.Expiry == 0 || e.Expiry > st.expiry) {
-					st.expiry = e.Expiry
-				}
-				st.total = min(st.total+e.Count, MaxSeats)
-				st.overdraft = min(st.overdraft+e.Overdraft, MaxSeats)
-			}
-		}
-	}
-	b.policePools()
-}
-
-// dropUnusedPools forgets pools without entitlement and without a charged seat. Their
-// seats' tokens are covered by the floor from then on.
-func (b *Book) dropUnusedPools() {
-	used := map[uint32]bool{}
-	for _, x := range b.licences {
-		for i := range x.Entitlements {
-			used[b.poolOf(x, &x.Entitlements[i])] = true
-		}
-	}
-	var drop []uint32
-	b.pools.all(func(i uint32, p *PoolRecord) bool {
-		if p.Feature != "" && p.Charged == 0 && !used[i] {
-			drop = append(drop, i)
-		}
-		return true
-	})
-	for _, i := range drop {
-		p := b.pools.mut(b.gen, i)
-		k := featureKey{p.Tenant, p.Feature}
-		b.poolsByFeature[k] = slices.DeleteFunc(b.poolsByFeature[k], func(x uint32) bool { return x == i })
-		if len(b.poolsByFeature[k]) == 0 {
-			delete(b.poolsByFeature, k)
-		}
-		*p = PoolRecord{}
-		b.state[i] = poolState{}
-		b.poolSlots.put(i)
-	}
-	if len(drop) > 0 {
-		b.Floor = max(b.Floor, b.High)
-	}
 }
 
 // shareKey is a masked principal in a pool.

@@ -17,6 +17,21 @@ type PoolStatus struct {
 	ReservedFor []Reservation
 	// Expiry is when the last valid entitlement ends; 0 means never.
 	Expiry Calendar
+	Terms
+	// Uncounted: the feature has no number of seats, nor has what pays for it. Total is then
+	// only how many the ledger could number.
+	Uncounted bool
+	// OverUse is how many seats are in use beyond Total: they stay until they are returned.
+	OverUse int
+	// Drawn is how many of InUse pay for other features, as tokens or as seats of a suite.
+	Drawn int
+	// InGrace is how many of Total are past their last day; the first end at GraceEnd.
+	InGrace  int
+	GraceEnd Calendar
+	// Overdraft is how many seats above Total a policy may allow.
+	Overdraft int
+	// Packages are those that bring seats of the pool.
+	Packages []string
 }
 
 // Filter narrows a listing; empty fields match everything.
@@ -37,12 +52,14 @@ type PreviewItem struct {
 
 // Pools lists the pools of a tenant ("" = all), by tenant, feature, version.
 func (b *Book) Pools(tenant string) []PoolStatus {
-	expiring := b.expiringByPool()
+	expiring, drawn := b.expiringByPool(), b.drawnByPool()
 	var out []PoolStatus
 	b.pools.all(func(i uint32, p *PoolRecord) bool {
 		if p.Feature != "" && (tenant == "" || tenant == p.Tenant) {
 			st := &b.state[i]
 			out = append(out, PoolStatus{
+				Terms: p.Terms, Uncounted: b.uncounted(p), OverUse: max(0, int(p.Charged)-st.total), Drawn: drawn[i],
+				InGrace: st.inGrace, GraceEnd: st.graceEnd, Overdraft: st.overdraft, Packages: st.packages,
 				Tenant: p.Tenant, Vendor: p.Vendor, Feature: p.Feature, Version: p.Version,
 				Total: st.total, InUse: int(p.Charged), Reserved: b.kept(i), ReservedFor: b.reserved(i), Expiring: expiring[i], Expiry: st.expiry,
 			})
@@ -154,7 +171,7 @@ func (b *Book) Preview(c Checkout) (items []PreviewItem, ok bool) {
 	}
 	ok = true
 	for _, it := range c.Items {
-		p := b.planItem(&c, s, principal, it)
+		p := b.planItem(&c, s, principal, it, nil)
 		x := PreviewItem{Item: it, Refusal: p.refusal}
 		if pools, refusal := b.fitting(c.Tenant, it); refusal == nil {
 			for _, i := range pools {
@@ -209,6 +226,9 @@ func (b *Book) Alarms() []string {
 		}
 		if over := int(p.Charged) - b.state[i].total; over > 0 {
 			out = append(out, fmt.Sprintf("feature %s: %d seats in use beyond what is licensed now", p.Feature, over))
+		}
+		if st := &b.state[i]; st.graceEnd != 0 {
+			out = append(out, st.graceAlarm(p))
 		}
 		return true
 	})

@@ -126,6 +126,7 @@ type tables struct {
 	// keys and overdrawn are of borrowing; the slices are replaced on every change.
 	keys      []*BorrowKey
 	overdrawn []Overdrawn
+	draws     vec[DrawRecord] // of what few pools cost
 	// licences are sorted by tenant and id; the slice is replaced on every change.
 	licences []*Licence
 	// policies are sorted by tenant; the slice is replaced on every change.

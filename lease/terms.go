@@ -10,6 +10,8 @@ import (
 // every seat of a pool has the same terms. All zero means what a licence means that says
 // nothing.
 type Terms struct {
+	// Suite marks the seats of a suite: only its components charge them.
+	Suite bool
 	// Uncounted: there is no number of seats to run out of. Each use is still a lease.
 	Uncounted bool
 	// BorrowHours is the longest a seat may be borrowed; 0: it may not be borrowed.

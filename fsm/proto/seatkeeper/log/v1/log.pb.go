@@ -2137,14 +2137,16 @@ func (x *Entitlement) GetComponents() []*Component {
 
 // Terms are what a licence says of a feature beyond how many seats there are.
 type Terms struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Uncounted     bool                   `protobuf:"varint,1,opt,name=uncounted,proto3" json:"uncounted,omitempty"`
-	BorrowHours   int64                  `protobuf:"varint,2,opt,name=borrow_hours,json=borrowHours,proto3" json:"borrow_hours,omitempty"`
-	LingerMin     int64                  `protobuf:"varint,3,opt,name=linger_min,json=lingerMin,proto3" json:"linger_min,omitempty"`
-	IdleFloor     int64                  `protobuf:"varint,4,opt,name=idle_floor,json=idleFloor,proto3" json:"idle_floor,omitempty"`
-	MinCheckout   int64                  `protobuf:"varint,5,opt,name=min_checkout,json=minCheckout,proto3" json:"min_checkout,omitempty"`
-	Variant       string                 `protobuf:"bytes,6,opt,name=variant,proto3" json:"variant,omitempty"`
-	Draw          *Draw                  `protobuf:"bytes,7,opt,name=draw,proto3" json:"draw,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Uncounted   bool                   `protobuf:"varint,1,opt,name=uncounted,proto3" json:"uncounted,omitempty"`
+	BorrowHours int64                  `protobuf:"varint,2,opt,name=borrow_hours,json=borrowHours,proto3" json:"borrow_hours,omitempty"`
+	LingerMin   int64                  `protobuf:"varint,3,opt,name=linger_min,json=lingerMin,proto3" json:"linger_min,omitempty"`
+	IdleFloor   int64                  `protobuf:"varint,4,opt,name=idle_floor,json=idleFloor,proto3" json:"idle_floor,omitempty"`
+	MinCheckout int64                  `protobuf:"varint,5,opt,name=min_checkout,json=minCheckout,proto3" json:"min_checkout,omitempty"`
+	Variant     string                 `protobuf:"bytes,6,opt,name=variant,proto3" json:"variant,omitempty"`
+	Draw        *Draw                  `protobuf:"bytes,7,opt,name=draw,proto3" json:"draw,omitempty"`
+	// The seats of a suite.
+	Suite         bool `protobuf:"varint,8,opt,name=suite,proto3" json:"suite,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2226,6 +2228,13 @@ func (x *Terms) GetDraw() *Draw {
 		return x.Draw
 	}
 	return nil
+}
+
+func (x *Terms) GetSuite() bool {
+	if x != nil {
+		return x.Suite
+	}
+	return false
 }
 
 // Draw says which other pool pays for a seat.
@@ -2825,7 +2834,7 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\x05suite\x18. \x01(\bR\x05suite\x12<\n" +
 	"\n" +
 	"components\x18/ \x03(\v2\x1c.seatkeeper.log.v1.ComponentR\n" +
-	"components\"\xf0\x01\n" +
+	"components\"\x86\x02\n" +
 	"\x05Terms\x12\x1c\n" +
 	"\tuncounted\x18\x01 \x01(\bR\tuncounted\x12!\n" +
 	"\fborrow_hours\x18\x02 \x01(\x03R\vborrowHours\x12\x1d\n" +
@@ -2835,7 +2844,8 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"idle_floor\x18\x04 \x01(\x03R\tidleFloor\x12!\n" +
 	"\fmin_checkout\x18\x05 \x01(\x03R\vminCheckout\x12\x18\n" +
 	"\avariant\x18\x06 \x01(\tR\avariant\x12+\n" +
-	"\x04draw\x18\a \x01(\v2\x17.seatkeeper.log.v1.DrawR\x04draw\"l\n" +
+	"\x04draw\x18\a \x01(\v2\x17.seatkeeper.log.v1.DrawR\x04draw\x12\x14\n" +
+	"\x05suite\x18\b \x01(\bR\x05suite\"l\n" +
 	"\x04Draw\x12\x0e\n" +
 	"\x02of\x18\x01 \x01(\tR\x02of\x12\x12\n" +
 	"\x04cost\x18\x02 \x01(\x03R\x04cost\x12\x10\n" +

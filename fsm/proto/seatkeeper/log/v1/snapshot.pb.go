@@ -24,7 +24,7 @@ const (
 // SnapshotRecord is one record of a snapshot: a stream of these, each after its length
 // as a varint, behind an eight-byte magic and before a closing checksum. Order: header,
 // licences, policies, pools (each before its seats), sessions, charges, leases, pins, keys
-// of borrowing (the one that signs last), overdrawn seats, staged pieces of a
+// of borrowing (the one that signs last), overdrawn seats, draws, staged pieces of a
 // backup that is being restored, end.
 type SnapshotRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -39,6 +39,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Lease
 	//	*SnapshotRecord_End
 	//	*SnapshotRecord_Staged
+	//	*SnapshotRecord_Draw
 	//	*SnapshotRecord_Pin
 	//	*SnapshotRecord_Policy
 	//	*SnapshotRecord_BorrowKey
@@ -166,6 +167,15 @@ func (x *SnapshotRecord) GetStaged() *RestorePart {
 	return nil
 }
 
+func (x *SnapshotRecord) GetDraw() *DrawRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*SnapshotRecord_Draw); ok {
+			return x.Draw
+		}
+	}
+	return nil
+}
+
 func (x *SnapshotRecord) GetPin() *PinRecord {
 	if x != nil {
 		if x, ok := x.Kind.(*SnapshotRecord_Pin); ok {
@@ -242,6 +252,10 @@ type SnapshotRecord_Staged struct {
 	Staged *RestorePart `protobuf:"bytes,9,opt,name=staged,proto3,oneof"`
 }
 
+type SnapshotRecord_Draw struct {
+	Draw *DrawRecord `protobuf:"bytes,40,opt,name=draw,proto3,oneof"`
+}
+
 type SnapshotRecord_Pin struct {
 	Pin *PinRecord `protobuf:"bytes,70,opt,name=pin,proto3,oneof"`
 }
@@ -275,6 +289,8 @@ func (*SnapshotRecord_Lease) isSnapshotRecord_Kind() {}
 func (*SnapshotRecord_End) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Staged) isSnapshotRecord_Kind() {}
+
+func (*SnapshotRecord_Draw) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Pin) isSnapshotRecord_Kind() {}
 
@@ -1604,6 +1620,75 @@ func (x *OverdrawnRecord) GetBy() string {
 	return ""
 }
 
+// DrawRecord is what charges of one pool take from another: tokens, or a suite's seat.
+type DrawRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	Pool          uint32                 `protobuf:"varint,2,opt,name=pool,proto3" json:"pool,omitempty"`
+	Seats         []uint32               `protobuf:"varint,3,rep,packed,name=seats,proto3" json:"seats,omitempty"`
+	Charges       []uint32               `protobuf:"varint,4,rep,packed,name=charges,proto3" json:"charges,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrawRecord) Reset() {
+	*x = DrawRecord{}
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrawRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrawRecord) ProtoMessage() {}
+
+func (x *DrawRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrawRecord.ProtoReflect.Descriptor instead.
+func (*DrawRecord) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DrawRecord) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *DrawRecord) GetPool() uint32 {
+	if x != nil {
+		return x.Pool
+	}
+	return 0
+}
+
+func (x *DrawRecord) GetSeats() []uint32 {
+	if x != nil {
+		return x.Seats
+	}
+	return nil
+}
+
+func (x *DrawRecord) GetCharges() []uint32 {
+	if x != nil {
+		return x.Charges
+	}
+	return nil
+}
+
 type SnapshotEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Records before this one.
@@ -1614,7 +1699,7 @@ type SnapshotEnd struct {
 
 func (x *SnapshotEnd) Reset() {
 	*x = SnapshotEnd{}
-	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[14]
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1626,7 +1711,7 @@ func (x *SnapshotEnd) String() string {
 func (*SnapshotEnd) ProtoMessage() {}
 
 func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[14]
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1639,7 +1724,7 @@ func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
 func (*SnapshotEnd) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{14}
+	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SnapshotEnd) GetRecords() uint64 {
@@ -1653,7 +1738,7 @@ var File_seatkeeper_log_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	" seatkeeper/log/v1/snapshot.proto\x12\x11seatkeeper.log.v1\x1a\x1bseatkeeper/log/v1/log.proto\"\x86\x06\n" +
+	" seatkeeper/log/v1/snapshot.proto\x12\x11seatkeeper.log.v1\x1a\x1bseatkeeper/log/v1/log.proto\"\xbb\x06\n" +
 	"\x0eSnapshotRecord\x12;\n" +
 	"\x06header\x18\x01 \x01(\v2!.seatkeeper.log.v1.SnapshotHeaderH\x00R\x06header\x126\n" +
 	"\alicence\x18\x02 \x01(\v2\x1a.seatkeeper.log.v1.LicenceH\x00R\alicence\x123\n" +
@@ -1663,7 +1748,8 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\x05group\x18\x06 \x01(\v2\x1e.seatkeeper.log.v1.GroupRecordH\x00R\x05group\x126\n" +
 	"\x05lease\x18\a \x01(\v2\x1e.seatkeeper.log.v1.LeaseRecordH\x00R\x05lease\x122\n" +
 	"\x03end\x18\b \x01(\v2\x1e.seatkeeper.log.v1.SnapshotEndH\x00R\x03end\x128\n" +
-	"\x06staged\x18\t \x01(\v2\x1e.seatkeeper.log.v1.RestorePartH\x00R\x06staged\x120\n" +
+	"\x06staged\x18\t \x01(\v2\x1e.seatkeeper.log.v1.RestorePartH\x00R\x06staged\x123\n" +
+	"\x04draw\x18( \x01(\v2\x1d.seatkeeper.log.v1.DrawRecordH\x00R\x04draw\x120\n" +
 	"\x03pin\x18F \x01(\v2\x1c.seatkeeper.log.v1.PinRecordH\x00R\x03pin\x123\n" +
 	"\x06policy\x182 \x01(\v2\x19.seatkeeper.log.v1.PolicyH\x00R\x06policy\x12C\n" +
 	"\n" +
@@ -1806,7 +1892,13 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\x03end\x18\x06 \x01(\x03R\x03end\x12\x14\n" +
 	"\x05until\x18\a \x01(\x03R\x05until\x12:\n" +
 	"\tprincipal\x18\b \x01(\v2\x1c.seatkeeper.log.v1.PrincipalR\tprincipal\x12\x0e\n" +
-	"\x02by\x18\t \x01(\tR\x02by\"'\n" +
+	"\x02by\x18\t \x01(\tR\x02by\"d\n" +
+	"\n" +
+	"DrawRecord\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x12\n" +
+	"\x04pool\x18\x02 \x01(\rR\x04pool\x12\x14\n" +
+	"\x05seats\x18\x03 \x03(\rR\x05seats\x12\x18\n" +
+	"\acharges\x18\x04 \x03(\rR\acharges\"'\n" +
 	"\vSnapshotEnd\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x04R\arecordsBDZBgithub.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1;logv1b\x06proto3"
 
@@ -1822,7 +1914,7 @@ func file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP() []byte {
 	return file_seatkeeper_log_v1_snapshot_proto_rawDescData
 }
 
-var file_seatkeeper_log_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_seatkeeper_log_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_seatkeeper_log_v1_snapshot_proto_goTypes = []any{
 	(*SnapshotRecord)(nil),  // 0: seatkeeper.log.v1.SnapshotRecord
 	(*SnapshotHeader)(nil),  // 1: seatkeeper.log.v1.SnapshotHeader
@@ -1838,45 +1930,47 @@ var file_seatkeeper_log_v1_snapshot_proto_goTypes = []any{
 	(*PinRecord)(nil),       // 11: seatkeeper.log.v1.PinRecord
 	(*BorrowKeyRecord)(nil), // 12: seatkeeper.log.v1.BorrowKeyRecord
 	(*OverdrawnRecord)(nil), // 13: seatkeeper.log.v1.OverdrawnRecord
-	(*SnapshotEnd)(nil),     // 14: seatkeeper.log.v1.SnapshotEnd
-	(*Licence)(nil),         // 15: seatkeeper.log.v1.Licence
-	(*RestorePart)(nil),     // 16: seatkeeper.log.v1.RestorePart
-	(*Policy)(nil),          // 17: seatkeeper.log.v1.Policy
-	(*Terms)(nil),           // 18: seatkeeper.log.v1.Terms
-	(*Ref)(nil),             // 19: seatkeeper.log.v1.Ref
-	(*Principal)(nil),       // 20: seatkeeper.log.v1.Principal
+	(*DrawRecord)(nil),      // 14: seatkeeper.log.v1.DrawRecord
+	(*SnapshotEnd)(nil),     // 15: seatkeeper.log.v1.SnapshotEnd
+	(*Licence)(nil),         // 16: seatkeeper.log.v1.Licence
+	(*RestorePart)(nil),     // 17: seatkeeper.log.v1.RestorePart
+	(*Policy)(nil),          // 18: seatkeeper.log.v1.Policy
+	(*Terms)(nil),           // 19: seatkeeper.log.v1.Terms
+	(*Ref)(nil),             // 20: seatkeeper.log.v1.Ref
+	(*Principal)(nil),       // 21: seatkeeper.log.v1.Principal
 }
 var file_seatkeeper_log_v1_snapshot_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.log.v1.SnapshotRecord.header:type_name -> seatkeeper.log.v1.SnapshotHeader
-	15, // 1: seatkeeper.log.v1.SnapshotRecord.licence:type_name -> seatkeeper.log.v1.Licence
+	16, // 1: seatkeeper.log.v1.SnapshotRecord.licence:type_name -> seatkeeper.log.v1.Licence
 	2,  // 2: seatkeeper.log.v1.SnapshotRecord.pool:type_name -> seatkeeper.log.v1.PoolRecord
 	3,  // 3: seatkeeper.log.v1.SnapshotRecord.seats:type_name -> seatkeeper.log.v1.SeatRecords
 	8,  // 4: seatkeeper.log.v1.SnapshotRecord.session:type_name -> seatkeeper.log.v1.SessionRecord
 	9,  // 5: seatkeeper.log.v1.SnapshotRecord.group:type_name -> seatkeeper.log.v1.GroupRecord
 	10, // 6: seatkeeper.log.v1.SnapshotRecord.lease:type_name -> seatkeeper.log.v1.LeaseRecord
-	14, // 7: seatkeeper.log.v1.SnapshotRecord.end:type_name -> seatkeeper.log.v1.SnapshotEnd
-	16, // 8: seatkeeper.log.v1.SnapshotRecord.staged:type_name -> seatkeeper.log.v1.RestorePart
-	11, // 9: seatkeeper.log.v1.SnapshotRecord.pin:type_name -> seatkeeper.log.v1.PinRecord
-	17, // 10: seatkeeper.log.v1.SnapshotRecord.policy:type_name -> seatkeeper.log.v1.Policy
-	12, // 11: seatkeeper.log.v1.SnapshotRecord.borrow_key:type_name -> seatkeeper.log.v1.BorrowKeyRecord
-	13, // 12: seatkeeper.log.v1.SnapshotRecord.overdrawn:type_name -> seatkeeper.log.v1.OverdrawnRecord
-	18, // 13: seatkeeper.log.v1.PoolRecord.terms:type_name -> seatkeeper.log.v1.Terms
-	19, // 14: seatkeeper.log.v1.LostRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	19, // 15: seatkeeper.log.v1.ReleasedRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	4,  // 16: seatkeeper.log.v1.DoneRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
-	19, // 17: seatkeeper.log.v1.DoneRecord.granted:type_name -> seatkeeper.log.v1.Ref
-	6,  // 18: seatkeeper.log.v1.DoneRecord.released:type_name -> seatkeeper.log.v1.ReleasedRecord
-	5,  // 19: seatkeeper.log.v1.DoneRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
-	20, // 20: seatkeeper.log.v1.SessionRecord.principal:type_name -> seatkeeper.log.v1.Principal
-	7,  // 21: seatkeeper.log.v1.SessionRecord.last:type_name -> seatkeeper.log.v1.DoneRecord
-	5,  // 22: seatkeeper.log.v1.SessionRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
-	19, // 23: seatkeeper.log.v1.OverdrawnRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	20, // 24: seatkeeper.log.v1.OverdrawnRecord.principal:type_name -> seatkeeper.log.v1.Principal
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	15, // 7: seatkeeper.log.v1.SnapshotRecord.end:type_name -> seatkeeper.log.v1.SnapshotEnd
+	17, // 8: seatkeeper.log.v1.SnapshotRecord.staged:type_name -> seatkeeper.log.v1.RestorePart
+	14, // 9: seatkeeper.log.v1.SnapshotRecord.draw:type_name -> seatkeeper.log.v1.DrawRecord
+	11, // 10: seatkeeper.log.v1.SnapshotRecord.pin:type_name -> seatkeeper.log.v1.PinRecord
+	18, // 11: seatkeeper.log.v1.SnapshotRecord.policy:type_name -> seatkeeper.log.v1.Policy
+	12, // 12: seatkeeper.log.v1.SnapshotRecord.borrow_key:type_name -> seatkeeper.log.v1.BorrowKeyRecord
+	13, // 13: seatkeeper.log.v1.SnapshotRecord.overdrawn:type_name -> seatkeeper.log.v1.OverdrawnRecord
+	19, // 14: seatkeeper.log.v1.PoolRecord.terms:type_name -> seatkeeper.log.v1.Terms
+	20, // 15: seatkeeper.log.v1.LostRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	20, // 16: seatkeeper.log.v1.ReleasedRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	4,  // 17: seatkeeper.log.v1.DoneRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
+	20, // 18: seatkeeper.log.v1.DoneRecord.granted:type_name -> seatkeeper.log.v1.Ref
+	6,  // 19: seatkeeper.log.v1.DoneRecord.released:type_name -> seatkeeper.log.v1.ReleasedRecord
+	5,  // 20: seatkeeper.log.v1.DoneRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
+	21, // 21: seatkeeper.log.v1.SessionRecord.principal:type_name -> seatkeeper.log.v1.Principal
+	7,  // 22: seatkeeper.log.v1.SessionRecord.last:type_name -> seatkeeper.log.v1.DoneRecord
+	5,  // 23: seatkeeper.log.v1.SessionRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
+	20, // 24: seatkeeper.log.v1.OverdrawnRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	21, // 25: seatkeeper.log.v1.OverdrawnRecord.principal:type_name -> seatkeeper.log.v1.Principal
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_log_v1_snapshot_proto_init() }
@@ -1895,6 +1989,7 @@ func file_seatkeeper_log_v1_snapshot_proto_init() {
 		(*SnapshotRecord_Lease)(nil),
 		(*SnapshotRecord_End)(nil),
 		(*SnapshotRecord_Staged)(nil),
+		(*SnapshotRecord_Draw)(nil),
 		(*SnapshotRecord_Pin)(nil),
 		(*SnapshotRecord_Policy)(nil),
 		(*SnapshotRecord_BorrowKey)(nil),
@@ -1906,7 +2001,7 @@ func file_seatkeeper_log_v1_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_seatkeeper_log_v1_snapshot_proto_rawDesc), len(file_seatkeeper_log_v1_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
