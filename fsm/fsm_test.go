@@ -33,6 +33,18 @@ func licence() lease.Licence {
 	}}
 }
 
+// richLicence has what is paid in tokens, by a suite's seat, or not at all.
+func richLicence() lease.Licence {
+	share := lease.ShareRule{By: lease.MaskUser, MaxSessions: 4}
+	return lease.Licence{ID: "L-2", Vendor: "acme", Tenant: "default", Entitlements: []lease.Entitlement{
+		{Feature: "units", Version: "1", Count: 20, Serial: "4", Profile: lease.DefaultProfile, Expiry: launch + 1000*60, GraceDays: 2},
+		{Feature: "cam", Version: "1", Serial: "5", Profile: lease.Profiles["lan"], Share: share,
+			Terms: lease.Terms{Uncounted: true, BorrowHours: 5, Draw: lease.Draw{Of: "units", Cost: 3, Per: 1}}},
+		{Feature: "studio", Version: "1", Count: 3, Serial: "6", Profile: lease.Profiles["ci"], Share: share, Supersedes: []string{"old"},
+			Package: lease.Package{Suite: true, Components: []lease.Component{{Feature: "post", Count: 2}, {Feature: "paint", Version: "2", Count: 1}}}},
+	}}
+}
+
 // logOf makes the entries of a random, plausible history: checkouts, renewals, check-ins,
 // expirations, leader changes and entries of deposed leaders.
 func logOf(t testing.TB, seed uint64, n int) []*raft.Log {
@@ -52,7 +64,7 @@ func logOf(t testing.TB, seed uint64, n int) []*raft.Log {
 	o := add(term, data, err)
 	epoch, now := o.Epoch.Index, o.Now
 	seqs := map[int]uint64{}
-	batch := []lease.Command{lease.InstallLicence{Licence: licence()}}
+	batch := []lease.Command{lease.InstallLicence{Licence: licence()}, lease.InstallLicence{Licence: richLicence()}}
 	for len(logs) < n {
 		now = now.Add(time.Duration(rnd.IntN(3000)) * time.Millisecond)
 		stampEpoch, stampTerm := epoch, term
@@ -74,7 +86,7 @@ func logOf(t testing.TB, seed uint64, n int) []*raft.Log {
 			case 0, 1, 2:
 				seqs[s]++
 				c := lease.Checkout{Tenant: "default", Session: session(s, seqs[s]), Principal: lease.Principal{User: fmt.Sprint("u", s%4), Host: "h"},
-					Items: []lease.Item{{Feature: []string{"cad", "solver", "mesh", "none"}[rnd.IntN(4)], Count: 1 + rnd.IntN(3)}}}
+					Items: []lease.Item{{Feature: []string{"cad", "solver", "mesh", "none", "cam", "post", "paint"}[rnd.IntN(7)], Count: 1 + rnd.IntN(3)}}}
 				batch = append(batch, c)
 				if rnd.IntN(5) == 0 {
 					batch = append(batch, c) // a duplicate

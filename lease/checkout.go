@@ -271,11 +271,17 @@ func (b *Book) planItem(c *Checkout, s *sessionRow, who Principal, it Item, earl
 			continue
 		}
 		if p.seats+drawnBefore(earlier, i) <= b.room(i, who, c) {
-			unpaid, crowd := b.planDraw(&p, s, who, c, earlier)
-			if !unpaid && !crowd {
+			r := b.planDraw(&p, s, who, c, earlier)
+			switch {
+			case r == nil:
 				return p
+			case r.Reason == SessionsExceeded:
+				exceeded = true
+			case r.Reason == NoSeats:
+				full = true
+			default:
+				denied = nearer(denied, r)
 			}
-			full, exceeded = full || unpaid, exceeded || crowd
 			continue
 		}
 		r := b.deniedBy(i, who, p.seats)

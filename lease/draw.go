@@ -92,13 +92,15 @@ type drawPlan struct {
 	extra int    // seats to be charged anew
 }
 
-// planDraw decides what pays for a plan. full says that nothing can, exceeded that as many
-// sessions as may share the holder's suite do already.
-func (b *Book) planDraw(p *plan, s *sessionRow, who Principal, c *Checkout, earlier []plan) (full, exceeded bool) {
+// notPaid is what planDraw answers where nothing has room; planItem says it in full.
+var notPaid = refuse(NoSeats, "what it costs is not free")
+
+// planDraw decides what pays for a plan; it says why nothing can.
+func (b *Book) planDraw(p *plan, s *sessionRow, who Principal, c *Checkout, earlier []plan) *Refusal {
 	x := b.pools.at(p.pool)
 	p.draw = drawPlan{}
 	if x.Draw.Of == "" {
-		return false, false
+		return nil
 	}
 	after := p.seats
 	if p.group != 0 {
@@ -107,7 +109,7 @@ func (b *Book) planDraw(p *plan, s *sessionRow, who Principal, c *Checkout, earl
 	want := x.Draw.cost(after)
 	if p.group != 0 && !x.Draw.Suite {
 		d := b.draws.at(b.drawOf[p.group])
-		return !b.drawFrom(p, d.Pool, want, len(d.Seats), who, c, earlier), false
+		return b.drawFrom(p, d.Pool, want, len(d.Seats), who, c, earlier)
 	}
 	payers := b.payers(x)
 	if x.Draw.Suite {
@@ -117,36 +119,73 @@ func (b *Book) planDraw(p *plan, s *sessionRow, who Principal, c *Checkout, earl
 		}
 		for _, i := range payers {
 			slot := b.findDraw(b.holderKeyOf(i, session, who))
-			have := 0
-			if slot != 0 {
-				if b.crowded(slot, session) {
-					return false, true
-				}
-				have = len(b.draws.at(slot).Seats)
+			if slot != 0 && b.crowded(slot, session) {
+				return refuse(SessionsExceeded, "as many sessions as may share the suite do")
 			}
-			for n := range earlier {
-				if earlier[n].draw.pool == i && b.pools.at(earlier[n].pool).Draw.Suite {
-					have = max(have, earlier[n].draw.want) // it will be the same holder's
-				}
-			}
-			if have > 0 {
-				return !b.drawFrom(p, i, want, have, who, c, earlier), false
+			if have := b.covered(slot, i, earlier); have > 0 {
+				return b.drawFrom(p, i, want, have, who, c, earlier)
 			}
 		}
 	}
+	var refusal *Refusal
 	for _, i := range payers {
-		if b.drawFrom(p, i, want, 0, who, c, earlier) {
-			return false, false
+		r := b.drawFrom(p, i, want, 0, who, c, earlier)
+		if r == nil {
+			return nil
 		}
+		refusal = nearer(refusal, r)
 	}
-	return true, false
+	if refusal == nil {
+		return notPaid
+	}
+	return refusal
 }
 
-// drawFrom plans to let a draw on pool i grow from have seats to want; false if there is
-// no room for it.
-func (b *Book) drawFrom(p *plan, i uint32, want, have int, who Principal, c *Checkout, earlier []plan) bool {
+// covered is how many seats of a suite the holder has, or will have by what was planned
+// before.
+func (b *Book) covered(slot, pool uint32, earlier []plan) (have int) {
+	if slot != 0 {
+		have = len(b.draws.at(slot).Seats)
+	}
+	for i := range earlier {
+		if earlier[i].draw.pool == pool && b.pools.at(earlier[i].pool).Draw.Suite {
+			have = max(have, earlier[i].draw.want)
+		}
+	}
+	return have
+}
+
+// drawFrom plans to let a draw on pool i grow from have seats to want.
+func (b *Book) drawFrom(p *plan, i uint32, want, have int, who Principal, c *Checkout, earlier []plan) *Refusal {
 	p.draw = drawPlan{pool: i, want: want, extra: max(0, want-have)}
-	return p.draw.extra == 0 || p.draw.extra+pending(earlier, i) <= b.room(i, who, c)
+	if p.draw.extra == 0 {
+		return nil
+	}
+	n := p.draw.extra + pending(earlier, i)
+	if r := b.forbids(i, who, n); r != nil {
+		return r
+	}
+	if n <= b.room(i, who, c) {
+		return nil
+	}
+	if r := b.deniedBy(i, who, n); r != nil {
+		return r
+	}
+	return notPaid
+}
+
+// countDraw notes that a draw comes or goes, as countHeld does for a charge.
+func (b *Book) countDraw(slot uint32, sign int) {
+	if slot == 0 {
+		return
+	}
+	d := b.draws.at(slot)
+	x := b.rulesOf(d.Pool)
+	if x == nil || len(x.rules[RuleMax])+len(x.rules[RuleReserve]) == 0 || len(d.Charges) == 0 {
+		return
+	}
+	first := b.members(d.Charges[0])[0]
+	x.count(sign*len(d.Seats), x.tenant.match.of(b.principalOf(b.leases.at(first).Session)))
 }
 
 // pending is how many seats of a pool the items planned before take.
@@ -210,17 +249,19 @@ func (b *Book) takeDraw(gslot, session uint32, plan drawPlan) {
 			b.drawByHolder.add(b.holderHash(key), slot, b.drawHash)
 		}
 	}
+	b.countDraw(slot, -1)
 	d := b.draws.mut(b.gen, slot)
 	if !slices.Contains(d.Charges, gslot) {
 		d.Charges = append(slices.Clone(d.Charges), gslot)
 		b.drawOf[gslot] = slot
 	}
 	b.fitDraw(slot)
+	b.countDraw(slot, 1)
 }
 
 // dropDraw lets the draw behind a charge shrink to what is still needed, and ends it with
-// its last charge. The charge has lost a member of this session already, and not yet the
-// seats that only that one needed.
+// its last charge. It was taken out of the counts; the charge has lost a member of this
+// session already, and not yet the seats that only that one needed.
 func (b *Book) dropDraw(gslot, session uint32) {
 	slot := b.drawOf[gslot]
 	if slot == 0 {
@@ -235,6 +276,7 @@ func (b *Book) dropDraw(gslot, session uint32) {
 		b.drawByHolder.remove(b.holderHash(b.holderKeyOf(d.Pool, session, b.principalOf(session))), slot)
 	}
 	b.fitDraw(slot)
+	b.countDraw(slot, 1)
 	if len(d.Charges) == 0 {
 		*d = DrawRecord{}
 		b.drawSlots.put(slot)

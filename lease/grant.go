@@ -123,6 +123,7 @@ func (b *Book) release(slot uint32, why Release) Released {
 	b.forgetPin(slot)
 	gslot := l.Group
 	b.countHeld(gslot, -1)
+	b.countDraw(b.drawOf[gslot], -1)
 	b.removeMember(gslot, slot)
 	b.dropDraw(gslot, l.Session)
 	p := b.pools.mut(b.gen, b.groups.at(gslot).Pool)

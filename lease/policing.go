@@ -127,6 +127,10 @@ func (b *Book) police() {
 		b.countHeld(slot, 1)
 		return true
 	})
+	b.eachDraw(func(slot uint32, _ *DrawRecord) bool {
+		b.countDraw(slot, 1)
+		return true
+	})
 }
 
 // policePools looks at the pools anew: there may be others, with other totals.

@@ -198,8 +198,11 @@ func (b *Book) countHeld(slot uint32, sign int) {
 	if len(members) == 0 {
 		return
 	}
-	n := sign * len(b.seats(slot))
-	is := x.tenant.match.of(b.principalOf(b.leases.at(members[0]).Session))
+	x.count(sign*len(b.seats(slot)), x.tenant.match.of(b.principalOf(b.leases.at(members[0]).Session)))
+}
+
+// count notes n seats more that somebody holds.
+func (x *poolRules) count(n int, is *subjects) {
 	for _, i := range x.rules[RuleMax] {
 		if is.has(x.tenant.who[i]) {
 			x.tenant.held[i] += n
