@@ -52,6 +52,9 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := cfg.Registerer.Register(newPoolMetrics(cfg.Node)); err != nil {
+		return nil, err
+	}
 	s := &Server{
 		cfg:     cfg,
 		metrics: m,
