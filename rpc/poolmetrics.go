@@ -20,6 +20,7 @@ type poolMetrics struct {
 	total, inUse, reserved, queued     *prometheus.Desc
 	expiring, expiry                   *prometheus.Desc
 	sessions, leases, alarms, unlisted *prometheus.Desc
+	applied                            *prometheus.Desc
 }
 
 func newPoolMetrics(node Node) *poolMetrics {
@@ -41,12 +42,13 @@ func newPoolMetrics(node Node) *poolMetrics {
 		leases:   whole("leases", "Live leases."),
 		alarms:   whole("alarms", "Alarms that status shows."),
 		unlisted: whole("pools_unlisted", "Pools beyond those that have series here."),
+		applied:  whole("applied_index", "Log position that this node has applied."),
 	}
 }
 
 // Describe tells the series there may be.
 func (m *poolMetrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.total, m.inUse, m.reserved, m.queued, m.expiring, m.expiry, m.sessions, m.leases, m.alarms, m.unlisted} {
+	for _, d := range []*prometheus.Desc{m.total, m.inUse, m.reserved, m.queued, m.expiring, m.expiry, m.sessions, m.leases, m.alarms, m.unlisted, m.applied} {
 		to <- d
 	}
 }
@@ -55,7 +57,7 @@ func (m *poolMetrics) Describe(to chan<- *prometheus.Desc) {
 func (m *poolMetrics) Collect(to chan<- prometheus.Metric) {
 	var pools []lease.PoolStatus
 	var sessions, leases, alarms int
-	m.node.ReadStale(func(b *lease.Book) {
+	status := m.node.ReadStale(func(b *lease.Book) {
 		pools = b.Pools("")
 		sessions, leases = b.Counts()
 		alarms = len(b.Alarms())
@@ -63,6 +65,7 @@ func (m *poolMetrics) Collect(to chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
+	gauge(m.applied, float64(status.AppliedIndex))
 	gauge(m.sessions, float64(sessions))
 	gauge(m.leases, float64(leases))
 	gauge(m.alarms, float64(alarms))

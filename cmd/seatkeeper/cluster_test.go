@@ -201,6 +201,7 @@ func TestDevClusterServesCommandsAndCurl(t *testing.T) {
 			t.Errorf("exit code %d, stderr %q", code, stderr)
 		}
 	})
+	t.Run("metrics are those of the list", func(t *testing.T) { testMetrics(t, ready) })
 	t.Run("garbage on every port", func(t *testing.T) { testGarbage(t, ready) })
 
 	dev.signal(syscall.SIGINT)
