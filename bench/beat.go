@@ -109,10 +109,11 @@ func (b *batchBeater) Close(context.Context) {}
 type streamBeater struct {
 	*messages
 	window int
-	stream grpc.BidiStreamingClient[pb.HeartbeatsRequest, pb.HeartbeatsResponse]
+	stream grpc.BidiStreamingClient[pb.PipelineRequest, pb.PipelineResponse]
 	cancel context.CancelFunc
 	number uint64
 	sent   map[uint64]time.Time
+	got    []*pb.PipelineAnswer // not looked at yet
 }
 
 // openStream opens the stream of one client; it outlives ctx.
@@ -127,12 +128,12 @@ func (s *streamBeater) open(ctx context.Context) error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(s.w.target.signed(context.WithoutCancel(ctx)))
-	stream, err := pb.NewSeatsClient(cc).Heartbeats(ctx)
+	stream, err := pb.NewSeatsClient(cc).Pipeline(ctx)
 	if err != nil {
 		cancel()
 		return err
 	}
-	s.stream, s.cancel, s.sent = stream, cancel, map[uint64]time.Time{}
+	s.stream, s.cancel, s.sent, s.got = stream, cancel, map[uint64]time.Time{}, nil
 	return nil
 }
 
@@ -140,36 +141,48 @@ func (s *streamBeater) Do(ctx context.Context, m *load.Meter) error {
 	// What ends the step ends the stream too, or an answer that never comes would
 	// keep us here.
 	defer context.AfterFunc(ctx, s.cancel)()
-	for len(s.sent) < s.window {
-		s.number++
-		s.sent[s.number] = time.Now()
-		if err := s.stream.Send(s.message()); err != nil {
-			break // Recv says why
+	if len(s.got) == 0 {
+		s.fill()
+		r, err := s.stream.Recv()
+		if err != nil {
+			return s.broken(ctx, err)
 		}
+		s.got = r.Answers
 	}
-	answer, err := s.stream.Recv()
-	if err != nil {
-		return s.broken(ctx, err)
-	}
+	answer := s.got[0]
+	s.got = s.got[1:]
 	if s.window > 1 {
 		m.Sent(s.sent[answer.Number])
 	}
 	delete(s.sent, answer.Number)
 	switch of := answer.Of.(type) {
-	case *pb.HeartbeatsResponse_Batch:
+	case *pb.PipelineAnswer_Batch:
 		judged(m, of.Batch)
-	case *pb.HeartbeatsResponse_Problem:
+	case *pb.PipelineAnswer_Problem:
 		return &load.Reasoned{Reason: of.Problem.Reason, Pause: time.Duration(of.Problem.RetryAfterMs) * time.Millisecond, Err: errors.New(of.Problem.Message)}
 	}
 	return nil
 }
 
-func (s *streamBeater) message() *pb.HeartbeatsRequest {
-	r := &pb.HeartbeatsRequest{Number: s.number}
+// fill sends what has room in the window, together.
+func (s *streamBeater) fill() {
+	r := &pb.PipelineRequest{}
+	for len(s.sent) < s.window {
+		s.number++
+		s.sent[s.number] = time.Now()
+		r.Calls = append(r.Calls, s.message())
+	}
+	if len(r.Calls) > 0 {
+		_ = s.stream.Send(r) // Recv says what is wrong
+	}
+}
+
+func (s *streamBeater) message() *pb.PipelineCall {
+	r := &pb.PipelineCall{Number: s.number}
 	if s.batched {
-		r.Of = &pb.HeartbeatsRequest_Batch{Batch: s.batch()}
+		r.Of = &pb.PipelineCall_Batch{Batch: s.batch()}
 	} else {
-		r.Of = &pb.HeartbeatsRequest_Renew{Renew: s.one()}
+		r.Of = &pb.PipelineCall_Renew{Renew: s.one()}
 	}
 	return r
 }

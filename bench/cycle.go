@@ -13,8 +13,9 @@ import (
 
 // The ways of a client to the cluster.
 const (
-	ViaRaw = "raw" // the generated gRPC client
-	ViaSDK = "sdk" // sessions of rpc/client, with their heartbeats
+	ViaRaw      = "raw"      // the generated gRPC client, a call for each request
+	ViaPipeline = "pipeline" // the clients of a connection share one stream of it
+	ViaSDK      = "sdk"      // sessions of rpc/client, with their heartbeats; they share streams
 )
 
 // Cycle measures checkout and check-in of one seat. A client keeps its session and
@@ -25,7 +26,7 @@ type Cycle struct {
 	Warmup, Duration time.Duration
 	// Rate in cycles a second makes an open loop; 0 is a closed one.
 	Rate float64
-	// Via is ViaRaw or ViaSDK.
+	// Via is ViaRaw, ViaPipeline or ViaSDK.
 	Via string
 	// Fresh opens and ends a session in each cycle.
 	Fresh bool
@@ -57,8 +58,8 @@ const (
 
 // Run measures every step.
 func (c Cycle) Run(ctx context.Context, t *Target, r *load.Report) error {
-	if c.Via != ViaRaw && c.Via != ViaSDK {
-		return fmt.Errorf("clients go via %q: use %s or %s", c.Via, ViaRaw, ViaSDK)
+	if c.Via != ViaRaw && c.Via != ViaPipeline && c.Via != ViaSDK {
+		return fmt.Errorf("clients go via %q: use %s, %s or %s", c.Via, ViaRaw, ViaPipeline, ViaSDK)
 	}
 	for _, n := range c.Clients {
 		if err := t.validate(n); err != nil {
@@ -116,12 +117,21 @@ func (c Cycle) measure(ctx context.Context, t *Target, r *load.Report, n int, fs
 	if err != nil {
 		return err
 	}
-	rows, err := t.step(ctx, load.Step{Name: RowCycle, Clients: n, Warmup: c.Warmup, Duration: c.Duration, Rate: c.Rate}, makeWorker)
+	cpu := &spent{t: t, leader: w.Leader()}
+	rows, err := t.step(ctx, load.Step{Name: RowCycle, Clients: n, Warmup: c.Warmup, Duration: c.Duration, Rate: c.Rate},
+		func(ctx context.Context, i int) (load.Worker, error) {
+			worker, err := makeWorker(ctx, i)
+			if err != nil {
+				return nil, err
+			}
+			return cpu.worker(ctx, worker, i == 0), nil
+		})
 	closeAll(ctx)
 	if err != nil {
 		return err
 	}
 	r.Rows = append(r.Rows, rows...)
+	cpu.report(r, n)
 	if echo.PerSecond > 0 && c.Rate == 0 {
 		r.Add(EchoShare(n), 2*rows[0].PerSecond/echo.PerSecond, "")
 	}
@@ -134,7 +144,12 @@ func (c Cycle) measure(ctx context.Context, t *Target, r *load.Report, n int, fs
 }
 
 func (c Cycle) explain(t *Target, r *load.Report) {
-	r.Notes = append(r.Notes,
+	how := map[string]string{
+		ViaRaw:      "unary: every checkout and every check-in is a gRPC call of its own",
+		ViaPipeline: "streamed: checkouts and check-ins of the clients of one connection share one gRPC stream; each client still waits for its answer before it asks again",
+		ViaSDK:      "sessions of the Go SDK; those of one client share its connection, and a gRPC stream on it",
+	}
+	r.Notes = append(r.Notes, how[c.Via],
 		fmt.Sprintf("%s of warm-up before each step are thrown away", c.Warmup),
 		"every acknowledged checkout and check-in is on the disks of a majority (fsync)",
 		fmt.Sprintf("up to %d clients are of one tenant, more are spread over tenants with %d in each, as many as a server takes at once; they share connections, %d to each",
@@ -153,9 +168,11 @@ func (c Cycle) explain(t *Target, r *load.Report) {
 }
 
 func (c Cycle) workers(t *Target, w *Wire, n int) (load.Maker, func(context.Context), error) {
-	if c.Via == ViaRaw {
+	if c.Via != ViaSDK {
 		return func(_ context.Context, i int) (load.Worker, error) {
-			return &cycler{h: w.newHolder(i, n, t.Feature), fresh: c.Fresh}, nil
+			h := w.newHolder(i, n, t.Feature)
+			h.streamed = c.Via == ViaPipeline
+			return &cycler{h: h, fresh: c.Fresh}, nil
 		}, func(context.Context) {}, nil
 	}
 	clients, err := t.sdkClients(n, sessionsPerClient)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/seatkeeper/seatkeeper/bench/load"
 	"github.com/seatkeeper/seatkeeper/rpc/client"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
@@ -32,6 +34,24 @@ type holder struct {
 	items       []*pb.Item
 	user        string
 	incarnation uint64
+	streamed    bool // over the stream of its connection
+}
+
+// takes is what a holder asks for: unary calls, or the same over a stream.
+type takes interface {
+	Checkout(ctx context.Context, r *pb.CheckoutRequest, opts ...grpc.CallOption) (*pb.CheckoutResponse, error)
+	Checkin(ctx context.Context, r *pb.CheckinRequest, opts ...grpc.CallOption) (*pb.CheckinResponse, error)
+}
+
+func (h *holder) seats() (takes, error) {
+	if h.streamed {
+		return h.w.pipe(h.i)
+	}
+	cc, err := h.w.conn(h.i)
+	if err != nil {
+		return nil, err
+	}
+	return pb.NewSeatsClient(cc), nil
 }
 
 // newHolder makes a session that is opened by its first checkout.
@@ -55,14 +75,14 @@ func (h *holder) renew() {
 
 // checkout takes all items of the holder.
 func (h *holder) checkout(ctx context.Context) error {
-	cc, err := h.w.conn(h.i)
+	seats, err := h.seats()
 	if err != nil {
 		return load.Fatal(err)
 	}
 	call, cancel := h.w.target.call(ctx)
 	defer cancel()
 	h.seq++
-	answer, err := pb.NewSeatsClient(cc).Checkout(call, &pb.CheckoutRequest{Items: h.items, User: h.user, Host: "bench",
+	answer, err := seats.Checkout(call, &pb.CheckoutRequest{Items: h.items, User: h.user, Host: "bench",
 		SessionId: h.id, SessionSecret: h.secret, Incarnation: h.incarnation, Seq: h.seq, Tenant: h.tenant})
 	if err != nil {
 		return h.failed(ctx, err)
@@ -77,14 +97,14 @@ func (h *holder) checkout(ctx context.Context) error {
 
 // checkin gives all of them back, and ends the session if asked to.
 func (h *holder) checkin(ctx context.Context, end bool) error {
-	cc, err := h.w.conn(h.i)
+	seats, err := h.seats()
 	if err != nil {
 		return load.Fatal(err)
 	}
 	call, cancel := h.w.target.call(ctx)
 	defer cancel()
 	h.seq++
-	_, err = pb.NewSeatsClient(cc).Checkin(call, &pb.CheckinRequest{SessionId: h.id, SessionSecret: h.secret,
+	_, err = seats.Checkin(call, &pb.CheckinRequest{SessionId: h.id, SessionSecret: h.secret,
 		Incarnation: h.incarnation, Seq: h.seq, Refs: h.held, Close: end, Tenant: h.tenant})
 	if err != nil {
 		return h.failed(ctx, err)

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/seatkeeper/seatkeeper/bench/load"
+	"github.com/seatkeeper/seatkeeper/rpc/client"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
 
@@ -35,12 +36,13 @@ type Wire struct {
 
 	mu     sync.Mutex
 	byAddr map[string][]*grpc.ClientConn
+	pipes  map[*grpc.ClientConn]*client.Pipeline
 	leader string
 }
 
 // Dial finds the leader and prepares so many connections to it.
 func (t *Target) Dial(ctx context.Context, conns int) (*Wire, error) {
-	w := &Wire{target: t, conns: max(conns, 1), byAddr: map[string][]*grpc.ClientConn{}}
+	w := &Wire{target: t, conns: max(conns, 1), byAddr: map[string][]*grpc.ClientConn{}, pipes: map[*grpc.ClientConn]*client.Pipeline{}}
 	if _, err := w.Find(ctx); err != nil {
 		w.Close()
 		return nil, err
@@ -63,6 +65,7 @@ func (w *Wire) Close() {
 		}
 	}
 	w.byAddr = map[string][]*grpc.ClientConn{}
+	clear(w.pipes)
 }
 
 // to returns connection i to one node.
@@ -115,6 +118,22 @@ func (w *Wire) Leader() string {
 
 // conn returns connection i to the leader.
 func (w *Wire) conn(i int) (*grpc.ClientConn, error) { return w.to(w.Leader(), i) }
+
+// pipe returns the stream that the clients of connection i to the leader share.
+func (w *Wire) pipe(i int) (*client.Pipeline, error) {
+	cc, err := w.conn(i)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := w.pipes[cc]
+	if p == nil || p.Err() != nil {
+		p = client.OpenPipeline(w.target.signed(context.Background()), cc)
+		w.pipes[cc] = p
+	}
+	return p, nil
+}
 
 // Find asks the nodes until one names a leader that answers for itself.
 func (w *Wire) Find(ctx context.Context) (string, error) {

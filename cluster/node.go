@@ -288,41 +288,6 @@ func (n *Node) propose(ctx context.Context, cmd lease.Command) (Applied, error) 
 	return applied, err
 }
 
-// ProposeMany commits commands next to each other, usually in one entry, and returns what
-// came of each, in order. Its error is that of all of them: nothing was applied.
-func (n *Node) ProposeMany(ctx context.Context, cmds []lease.Command) ([]Proposed, error) {
-	answers, err := n.proposeMany(ctx, cmds)
-	for i := range answers {
-		if errors.Is(answers[i].Err, errEpochOver) {
-			answers[i].Err = n.notLeader()
-		}
-		n.metrics.outcome(answers[i].Err)
-	}
-	if err != nil {
-		n.metrics.outcomes(err, len(cmds))
-	}
-	return answers, err
-}
-
-func (n *Node) proposeMany(ctx context.Context, cmds []lease.Command) ([]Proposed, error) {
-	e := n.current.Load()
-	if e == nil || n.stopping.Load() {
-		return nil, n.notLeader()
-	}
-	for _, cmd := range cmds {
-		if err := n.refuseNew(cmd); err != nil {
-			return nil, err
-		}
-	}
-	ctx, cancel := withTimeout(ctx, ProposeTimeout)
-	defer cancel()
-	answers, err := e.proposer.proposeMany(ctx, cmds)
-	if errors.Is(err, errEpochOver) {
-		err = n.notLeader()
-	}
-	return answers, err
-}
-
 // withTimeout adds a deadline where the caller has set none that is sooner.
 func withTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {

@@ -45,11 +45,14 @@ const (
 type party struct {
 	calls []call
 	done  chan struct{} // closed when every call is answered
+	// told is called with what is known instead, for callers that do not wait.
+	told func(first int, answers []Proposed)
 
 	mu      sync.Mutex
 	answers []Proposed
 	known   []bool
 	left    int
+	over    bool // told has been told of everything
 }
 
 // newParty encodes the commands. Either all can be proposed or none is.
@@ -81,25 +84,41 @@ func newLone(cmd lease.Command) (*party, error) {
 	return &l.party, l.encode(0, cmd)
 }
 
-func (w *party) encode(i int, cmd lease.Command) error {
+func (w *party) encode(i int, cmd lease.Command) (err error) {
+	w.calls[i], err = w.encoded(i, cmd)
+	return err
+}
+
+// encoded makes the party's call i of a command.
+func (w *party) encoded(i int, cmd lease.Command) (call, error) {
 	encoded, err := fsm.EncodeCommand(cmd)
 	if err != nil {
-		return fmt.Errorf("%w: %v", ErrNotApplied, err)
+		return call{}, fmt.Errorf("%w: %v", ErrNotApplied, err)
 	}
 	if len(encoded) > fsm.MaxEntryBytes-entryOverhead {
-		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(encoded), fsm.MaxEntryBytes-entryOverhead)
+		return call{}, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(encoded), fsm.MaxEntryBytes-entryOverhead)
 	}
-	w.calls[i] = call{encoded: encoded, to: w, at: i}
-	return nil
+	return call{encoded: encoded, to: w, at: i}, nil
 }
 
 // answer tells one call's caller what came of it. It never blocks.
-func (c *call) answer(p Proposed) {
-	w := c.to
+func (c *call) answer(p Proposed) { c.to.answer(c.at, []Proposed{p}) }
+
+// answer says what came of the calls from first on.
+func (w *party) answer(first int, list []Proposed) {
+	if w.told != nil {
+		if w.note(first, len(list)) {
+			w.told(first, list)
+		}
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.answers[c.at], w.known[c.at] = p, true
-	if w.left--; w.left == 0 {
+	copy(w.answers[first:], list)
+	for i := range list {
+		w.known[first+i] = true
+	}
+	if w.left -= len(list); w.left == 0 {
 		close(w.done)
 	}
 }
@@ -323,15 +342,28 @@ func (p *proposer) send(batch []*call) {
 		if out.Epoch.Term == p.epoch.Term && out.Epoch.Index > p.epoch.Index && p.over != nil {
 			p.over()
 		}
-		for i, c := range batch {
-			r := Proposed{Err: err}
-			if err == nil {
+		answers := make([]Proposed, len(batch))
+		for i := range answers {
+			r := &answers[i]
+			if r.Err = err; err == nil {
 				r.Applied = Applied{Index: out.Index, Term: out.Term, Now: out.Now, Reply: out.Replies[i]}
 			}
-			c.answer(r)
 		}
+		answerRuns(batch, answers)
 		<-p.slots
 	})
+}
+
+// answerRuns tells every caller once of what stands next to each other.
+func answerRuns(batch []*call, answers []Proposed) {
+	for i := 0; i < len(batch); {
+		c, j := batch[i], i+1
+		for j < len(batch) && batch[j].to == c.to && batch[j].at == batch[j-1].at+1 {
+			j++
+		}
+		c.to.answer(c.at, answers[i:j:j])
+		i = j
+	}
 }
 
 // settle notes what an answered entry means for the clock and the watchdog.
@@ -391,15 +423,6 @@ func (p *proposer) propose(ctx context.Context, cmd lease.Command) (Applied, err
 		return Applied{}, err
 	}
 	return answers[0].Applied, answers[0].Err
-}
-
-// proposeMany queues commands next to each other and waits for the outcome of each.
-func (p *proposer) proposeMany(ctx context.Context, cmds []lease.Command) ([]Proposed, error) {
-	w, err := newParty(cmds)
-	if err != nil {
-		return nil, err
-	}
-	return p.submit(ctx, false, w)
 }
 
 // proposeOwn queues the node's own commands and waits for them all, or for ctx.

@@ -137,11 +137,7 @@ func (t *ticket) enter(ctx context.Context) error {
 	if w == nil {
 		return nil
 	}
-	patience := a.limits.wait
-	if t.class == keeping {
-		patience *= keepWaitFactor
-	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(a.patience(t.class))
 	defer timer.Stop()
 	var err error
 	select {
@@ -162,8 +158,20 @@ func (t *ticket) enter(ctx context.Context) error {
 	return err
 }
 
+// patience is how long a class waits in the line.
+func (a *admission) patience(c class) time.Duration {
+	if c == keeping {
+		return keepWaitFactor * a.limits.wait
+	}
+	return a.limits.wait
+}
+
 // admit gives room at once (nil, ""), a place in the line, or the limit that is reached.
-func (a *admission) admit(t *ticket) (w *waiter, limit string) {
+func (a *admission) admit(t *ticket) (w *waiter, limit string) { return a.admitOr(t, nil) }
+
+// admitOr is admit for one who does not wait at the place in the line: wake is called,
+// under the lock, when the place has done its service.
+func (a *admission) admitOr(t *ticket, wake func()) (w *waiter, limit string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	space := a.limits.total
@@ -199,7 +207,10 @@ func (a *admission) admit(t *ticket) (w *waiter, limit string) {
 		a.tidy(r)
 		return nil, "tenant"
 	}
-	w = &waiter{ticket: t, turn: make(chan struct{})}
+	w = &waiter{ticket: t, wake: wake}
+	if wake == nil {
+		w.turn = make(chan struct{})
+	}
 	r.lines[t.class].push(t.client, w)
 	a.metrics.lined[t.class].Inc()
 	a.count(r, t, 1)
@@ -231,7 +242,7 @@ func (a *admission) makePlace(r *room, t *ticket) bool {
 	}
 	w.state = pushedOut
 	a.drop(r, w)
-	close(w.turn)
+	w.told()
 	return true
 }
 
@@ -305,7 +316,7 @@ func (a *admission) next(r *room) {
 			w.state = admitted
 			w.ticket.room = r
 			a.forgive(w.ticket)
-			close(w.turn)
+			w.told()
 		}
 	}
 }

@@ -39,9 +39,9 @@ const (
 	// DefaultWaiters is the most requests that wait for seats at once: each of them
 	// asks again whenever a seat comes free.
 	DefaultWaiters = 1000
-	// DefaultStreams is the most heartbeat streams at once, one for each agent: beside its
+	// DefaultPipelines is the most pipelined streams at once, one for each busy client: beside its
 	// connection one costs some 30 KiB while nothing happens on it.
-	DefaultStreams = 2048
+	DefaultPipelines = 2048
 
 	// MaxWait is the longest wait for seats in one request; a longer wait_ms is held
 	// to it, and the client may ask again.
@@ -93,7 +93,7 @@ type Config struct {
 	AdmitWait      time.Duration // wait for a ticket
 	Connections    int           // open connections
 	Waiters        int           // requests waiting for seats
-	Streams        int           // heartbeat streams
+	Pipelines      int           // pipelined streams
 	RequestTimeout time.Duration // one request, without its wait for seats
 
 	// Registerer takes the metrics of the API, Gatherer feeds /metrics. Both nil: a
@@ -128,7 +128,7 @@ func (c *Config) Validate() error {
 		{"MaxInFlight", &c.MaxInFlight, DefaultMaxInFlight},
 		{"Connections", &c.Connections, DefaultConnections},
 		{"Waiters", &c.Waiters, DefaultWaiters},
-		{"Streams", &c.Streams, DefaultStreams},
+		{"Pipelines", &c.Pipelines, DefaultPipelines},
 	} {
 		if *f.value < 0 {
 			return fmt.Errorf("rpc: %s is %d, want 1 or more", f.name, *f.value)

@@ -132,7 +132,8 @@ func statusOf(err error, self string, leader func() (fsm.Epoch, bool)) *status.S
 	return refused(&lease.Refusal{Reason: UnknownOutcome, Message: err.Error()})
 }
 
-func refused(r *lease.Refusal, more ...protoadapt.MessageV1) *status.Status {
+// problemPB is a refusal as its caller reads it, with its gRPC code.
+func problemPB(r *lease.Refusal) (*pb.Problem, codes.Code) {
 	look, ok := faces[r.Reason]
 	if !ok {
 		look = face{HTTP: http.StatusInternalServerError, Code: codes.Unknown}
@@ -141,13 +142,17 @@ func refused(r *lease.Refusal, more ...protoadapt.MessageV1) *status.Status {
 	if message == "" {
 		message = look.Text
 	}
-	problem := &pb.Problem{
+	return &pb.Problem{
 		Reason:       string(r.Reason),
 		Final:        r.Final,
 		RetryAfterMs: millisUp(r.RetryAfter),
 		Message:      message,
-	}
-	st := status.New(look.Code, message)
+	}, look.Code
+}
+
+func refused(r *lease.Refusal, more ...protoadapt.MessageV1) *status.Status {
+	problem, code := problemPB(r)
+	st := status.New(code, problem.Message)
 	with, err := st.WithDetails(append([]protoadapt.MessageV1{problem}, more...)...)
 	if err != nil {
 		return st // cannot happen: both details are plain messages

@@ -43,11 +43,12 @@ type fakeNode struct {
 	moved    string // argument of TransferLeadership
 	removed  string // argument of RemovePeer
 	proposed []lease.Command
-	together []int // how many commands came with each ProposeMany
+	together []int // how many commands came with each ProposeAsync
 
-	holdMany chan struct{} // ProposeMany waits until it is closed
-	heldMany int           // calls of ProposeMany
+	holdMany chan struct{} // what comes by ProposeAsync waits until it is closed
+	heldMany int           // calls of ProposeAsync
 	failEach error         // what becomes of each of its commands
+	most     int           // how many commands it takes at once; 0: any number
 
 	staleReads int
 }
@@ -120,22 +121,37 @@ func (n *fakeNode) Propose(ctx context.Context, cmd lease.Command) (cluster.Appl
 	return cluster.Applied{Index: n.index, Term: 1, Now: n.book.Now(), Reply: reply}, nil
 }
 
-func (n *fakeNode) ProposeMany(ctx context.Context, cmds []lease.Command) ([]cluster.Proposed, error) {
+func (n *fakeNode) ProposeAsync(cmds []lease.Command, answered func(int, []cluster.Proposed)) (func(error), error) {
 	n.mu.Lock()
+	if n.most > 0 && len(cmds) > n.most {
+		n.mu.Unlock()
+		return nil, cluster.ErrOverloaded
+	}
 	hold, failEach := n.holdMany, n.failEach
 	n.heldMany++
 	n.together = append(n.together, len(cmds))
 	n.mu.Unlock()
-	if hold != nil {
+	if hold == nil {
+		hold = make(chan struct{})
+		close(hold)
+	}
+	var once sync.Once
+	tell := func(why error) {
+		once.Do(func() {
+			out := make([]cluster.Proposed, len(cmds))
+			for i, cmd := range cmds {
+				if out[i].Err = why; why == nil {
+					out[i].Applied, out[i].Err = n.Propose(context.Background(), cmd)
+				}
+			}
+			answered(0, out)
+		})
+	}
+	go func() {
 		<-hold
-	}
-	out := make([]cluster.Proposed, len(cmds))
-	for i, cmd := range cmds {
-		if out[i].Err = failEach; failEach == nil {
-			out[i].Applied, out[i].Err = n.Propose(ctx, cmd)
-		}
-	}
-	return out, nil
+		tell(failEach)
+	}()
+	return func(cause error) { tell(fmt.Errorf("%w (%w)", cluster.ErrUnknown, cause)) }, nil
 }
 
 func (n *fakeNode) Read(_ context.Context, fn func(*lease.Book)) (fsm.Status, error) {

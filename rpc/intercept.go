@@ -66,7 +66,7 @@ func (s *Server) interceptStream(service any, stream grpc.ServerStream, info *gr
 			err = s.bug(info.FullMethod, bug, debug.Stack())
 		}
 	}()
-	if info.FullMethod != pb.Seats_Heartbeats_FullMethodName {
+	if info.FullMethod != pb.Seats_Pipeline_FullMethodName {
 		return next(service, stream)
 	}
 	if _, err = s.authenticate(stream.Context(), info.FullMethod, nil); err == nil {

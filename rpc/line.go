@@ -6,7 +6,17 @@ import "slices"
 type waiter struct {
 	ticket *ticket
 	turn   chan struct{} // closed when it is let in or pushed out
+	wake   func()        // called instead where it is set
 	state  waitState
+}
+
+// told lets the one who waits know that it is let in or pushed out.
+func (w *waiter) told() {
+	if w.wake != nil {
+		w.wake()
+		return
+	}
+	close(w.turn)
 }
 
 type waitState uint8

@@ -118,8 +118,9 @@ func (c *capConn) RemoteAddr() net.Addr { return c.addr }
 // connAddr is the address at the other end, and what is in flight from there.
 type connAddr struct {
 	net.Addr
-	ip       string // "" where it is none
-	inFlight atomic.Int64
+	ip        string // "" where it is none
+	inFlight  atomic.Int64
+	pipelines atomic.Int64
 }
 
 // withConn gives the calls of an HTTP/1 connection its address.

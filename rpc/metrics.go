@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
 
 type metrics struct {
@@ -32,7 +34,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	const ns, sub = "seatkeeper", "rpc"
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
-			Name: "requests_total", Help: "API calls answered, by method and gRPC code."}, []string{"method", "code"}),
+			Name: "requests_total", Help: "API calls answered, by method and gRPC code; those on a pipeline count as the calls they stand for."}, []string{"method", "code"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
 			Name: "refused_total", Help: "API calls refused, by reason."}, []string{"reason"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: ns, Subsystem: sub,
@@ -51,9 +53,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		renewed: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
 			Name: "heartbeats_total", Help: "Sessions whose heartbeat was replicated, one by one, streamed or in batches."}),
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub,
-			Name: "heartbeat_streams", Help: "Open heartbeat streams."}),
+			Name: "pipelines", Help: "Open pipelines."}),
 		slowStreams: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
-			Name: "heartbeat_streams_slow_total", Help: "Heartbeat streams ended because their answers were not read."}),
+			Name: "pipelines_slow_total", Help: "Pipelines ended because their answers were not read."}),
 		turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
 			Name: "overloaded_total", Help: "API calls refused for want of room, by class (keep, ask, read) and by the limit reached (tenant, client, connection, node, held)."},
 			[]string{"class", "limit"}),
@@ -106,8 +108,13 @@ func (m *metrics) ended(method string, st *status.Status) {
 		m.of(method).done.Inc()
 		return
 	}
-	m.requests.WithLabelValues(method, codeName(st.Code())).Inc()
-	if p, _ := details(st); p != nil {
+	p, _ := details(st)
+	m.failed(method, st.Code(), p)
+}
+
+func (m *metrics) failed(method string, code codes.Code, p *pb.Problem) {
+	m.requests.WithLabelValues(method, codeName(code)).Inc()
+	if p != nil {
 		m.refused.WithLabelValues(p.Reason).Inc()
 	}
 }

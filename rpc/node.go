@@ -16,9 +16,12 @@ type Node interface {
 	// cluster.ErrOverloaded and cluster.ErrStopped were not applied;
 	// cluster.ErrUnknown may have been.
 	Propose(ctx context.Context, cmd lease.Command) (cluster.Applied, error)
-	// ProposeMany replicates commands next to each other and returns what came of each,
-	// in order. Its own error, one of Propose's, means that none was applied.
-	ProposeMany(ctx context.Context, cmds []lease.Command) ([]cluster.Proposed, error)
+	// ProposeAsync has commands replicated next to each other and returns at once. What
+	// came of each, as Propose would return it, is told once, for neighbours together,
+	// from any goroutine; answered must not block. giveUp has all the rest answered now,
+	// as not applied or unknown. An error, one of Propose's, means that nothing was
+	// queued and nothing is told.
+	ProposeAsync(cmds []lease.Command, answered func(first int, answers []cluster.Proposed)) (giveUp func(cause error), err error)
 	// Read calls fn with the ledger and returns once it is certain that the view
 	// reflects every write acknowledged before Read began; until then what fn saw
 	// must not be used. Elsewhere than on the leader: *cluster.NotLeaderError. fn may

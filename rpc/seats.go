@@ -44,15 +44,19 @@ func (h *seats) Checkout(ctx context.Context, r *pb.CheckoutRequest) (*pb.Checko
 	if err != nil {
 		return nil, err
 	}
-	session := sessionPB(applied.Reply.Session)
+	return checkoutPB(applied, minted), nil
+}
+
+func checkoutPB(a cluster.Applied, minted string) *pb.CheckoutResponse {
+	session := sessionPB(a.Reply.Session)
 	session.Secret = minted
 	return &pb.CheckoutResponse{
 		Session:   session,
-		Leases:    leasesPB(applied.Reply.Leases),
-		RaftIndex: applied.Index,
-		Term:      applied.Term,
-		Replayed:  applied.Reply.Replayed,
-	}, nil
+		Leases:    leasesPB(a.Reply.Leases),
+		RaftIndex: a.Index,
+		Term:      a.Term,
+		Replayed:  a.Reply.Replayed,
+	}
 }
 
 // checkoutOf reads the command out of a request; minted is the secret of a session
@@ -216,24 +220,33 @@ func renewPB(a cluster.Applied) *pb.RenewResponse {
 }
 
 func (h *seats) Checkin(ctx context.Context, r *pb.CheckinRequest) (*pb.CheckinResponse, error) {
+	cmd, err := checkinOf(r)
+	if err != nil {
+		return nil, err
+	}
+	applied, err := h.s.propose(ctx, cmd)
+	if err != nil {
+		return nil, err
+	}
+	return checkinPB(applied), nil
+}
+
+func checkinOf(r *pb.CheckinRequest) (lease.CheckIn, error) {
 	session, err := sessionRef(r.GetSessionId(), r.GetSessionSecret(), r.GetIncarnation(), r.GetSeq())
 	if err != nil {
-		return nil, err
+		return lease.CheckIn{}, err
 	}
 	refs, err := refsOf(r.GetLeaseIds(), r.GetRefs())
-	if err != nil {
-		return nil, err
-	}
-	applied, err := h.s.propose(ctx, lease.CheckIn{Session: session, Refs: refs, Close: r.GetClose()})
-	if err != nil {
-		return nil, err
-	}
+	return lease.CheckIn{Session: session, Refs: refs, Close: r.GetClose()}, err
+}
+
+func checkinPB(a cluster.Applied) *pb.CheckinResponse {
 	return &pb.CheckinResponse{
-		Released:  releasedPB(applied.Reply.Released),
-		RaftIndex: applied.Index,
-		Term:      applied.Term,
-		Replayed:  applied.Reply.Replayed,
-	}, nil
+		Released:  releasedPB(a.Reply.Released),
+		RaftIndex: a.Index,
+		Term:      a.Term,
+		Replayed:  a.Reply.Replayed,
+	}
 }
 
 func (h *seats) Preview(ctx context.Context, r *pb.PreviewRequest) (*pb.PreviewResponse, error) {

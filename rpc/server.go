@@ -28,8 +28,9 @@ type Server struct {
 	admission *admission
 	peers     *peerConns
 	waiters   chan struct{} // one slot per request that waits for seats
-	streams   atomic.Int64  // heartbeat streams
-	streamed  *semaphore.Weighted
+	pipelines atomic.Int64
+	streamed  *semaphore.Weighted // renewals and check-ins of pipelines
+	pipes     pipeTimes
 	grpc      *grpc.Server
 	http      *http.Server
 	operator  *operatorService
@@ -63,6 +64,7 @@ func New(cfg Config) (*Server, error) {
 		peers:    newPeerConns(),
 		waiters:  make(chan struct{}, cfg.Waiters),
 		streamed: semaphore.NewWeighted(streamedAtOnce),
+		pipes:    defaultPipeTimes,
 		stopping: make(chan struct{}),
 	}
 	s.SetTrustedKeys(cfg.TrustedKeys)

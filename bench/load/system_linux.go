@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,15 @@ func system(dir string) (kernel, fileSystem string, memory uint64) {
 		memory = uint64(info.Totalram) * uint64(info.Unit)
 	}
 	return kernel, mountType(dir), memory
+}
+
+// CPU is the processor time this process has taken so far.
+func CPU() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // mountType is the type of the file system with the longest mount point above dir.

@@ -89,7 +89,7 @@ fsync and a TCP round trip are measured, so that shares of those limits can be s
 	}
 	var l loadFlags
 	l.add(cmd, []int{1, 64, 256})
-	cmd.Flags().StringVar(&b.Via, "via", bench.ViaRaw, "raw: generated gRPC client; sdk: sessions of the Go SDK")
+	cmd.Flags().StringVar(&b.Via, "via", bench.ViaRaw, "raw: a gRPC call for each request; pipeline: clients of a connection share a stream; sdk: sessions of the Go SDK")
 	cmd.Flags().BoolVar(&b.Fresh, "fresh", false, "open and end a session in each cycle")
 	cmd.Flags().BoolVar(&b.Limits, "limits", true, "measure gRPC echo, fsync and round trip too")
 	cmd.Flags().DurationVar(&b.Probe, "probe", b.Probe, "how long each of those is measured")

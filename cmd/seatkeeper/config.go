@@ -74,7 +74,7 @@ type Limits struct {
 	InFlight              int `yaml:"in_flight"`
 	Connections           int `yaml:"connections"`
 	Waiting               int `yaml:"waiting"`
-	HeartbeatStreams      int `yaml:"heartbeat_streams"`
+	Pipelines             int `yaml:"pipelines"`
 }
 
 // Snapshots say when a node writes its state down to shorten its log.
@@ -126,7 +126,7 @@ func defaultConfig() Config {
 		Limits: Limits{
 			InFlightPerTenant: rpc.DefaultInFlight, InFlightShared: rpc.DefaultInFlightShared, InFlightPerClient: rpc.DefaultClientInFlight,
 			InFlightPerConnection: rpc.DefaultConnInFlight, InFlight: rpc.DefaultMaxInFlight, Connections: rpc.DefaultConnections,
-			Waiting: rpc.DefaultWaiters, HeartbeatStreams: rpc.DefaultStreams,
+			Waiting: rpc.DefaultWaiters, Pipelines: rpc.DefaultPipelines,
 		},
 		Snapshots: Snapshots{Entries: cluster.DefaultSnapshotThreshold},
 		Client:    Client{Addr: loopback(apiPort), Tenant: lease.DefaultTenant, Format: "table"},

@@ -211,7 +211,7 @@ limits:
   connections: {{.Limits.Connections}}
   # Checkouts that wait for a seat (wait_ms).
   waiting: {{.Limits.Waiting}}
-  heartbeat_streams: {{.Limits.HeartbeatStreams}}
+  pipelines: {{.Limits.Pipelines}}
 
 # Log entries between two snapshots of the state; a restart replays fewer than these.
 snapshots:

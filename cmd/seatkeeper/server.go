@@ -84,7 +84,7 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 		Node: node, Version: buildVersion(), TrustedKeys: l.TrustedKeys,
 		InFlight: limits.InFlightPerTenant, InFlightShared: limits.InFlightShared, ClientInFlight: limits.InFlightPerClient,
 		ConnInFlight: limits.InFlightPerConnection, MaxInFlight: limits.InFlight, Connections: limits.Connections,
-		Waiters: limits.Waiting, Streams: limits.HeartbeatStreams,
+		Waiters: limits.Waiting, Pipelines: limits.Pipelines,
 		Registerer: registry, Gatherer: registry, Logger: log.Named("api"),
 	})
 	if err != nil {

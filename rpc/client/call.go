@@ -168,7 +168,7 @@ func (c *Client) attempt(ctx context.Context, addr string, timeout time.Duration
 	}
 	var via peer.Peer // filled when the request was given to a connection
 	sent := c.now()
-	err = send(one, k.cc, grpc.Peer(&via))
+	err = send(one, k, grpc.Peer(&via))
 	v := judge(err, via.Addr != nil)
 	switch {
 	case err == nil || v.kind == refused || len(status.Convert(err).Details()) > 0:

@@ -154,7 +154,7 @@ func (s *Session) checkoutOnce(ctx context.Context, wait time.Duration, items []
 	n.plan.tellBusy = true
 	var resp *pb.CheckoutResponse
 	a, err := s.c.do(ctx, n.plan, func(ctx context.Context, cc grpc.ClientConnInterface, opts ...grpc.CallOption) (err error) {
-		resp, err = pb.NewSeatsClient(cc).Checkout(ctx, req, opts...)
+		resp, err = s.c.seatsOver(cc).Checkout(ctx, req, opts...)
 		return err
 	})
 	s.mu.Lock()
@@ -228,7 +228,7 @@ func (s *Session) giveBack(ctx context.Context, id lease.ID) error {
 	req := &pb.CheckinRequest{SessionId: n.id, SessionSecret: n.secret, Incarnation: n.incarnation, Seq: n.seq, Tenant: s.c.cfg.Tenant,
 		Refs: []*pb.LeaseRef{{Id: uint64(ref.ID), FencingToken: uint64(ref.Token)}}}
 	a, err := s.c.do(ctx, n.plan, func(ctx context.Context, cc grpc.ClientConnInterface, opts ...grpc.CallOption) error {
-		_, err := pb.NewSeatsClient(cc).Checkin(ctx, req, opts...)
+		_, err := s.c.seatsOver(cc).Checkin(ctx, req, opts...)
 		return err
 	})
 	s.mu.Lock()

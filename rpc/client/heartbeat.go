@@ -134,7 +134,7 @@ func (s *Session) beat(ctx context.Context) error {
 	s.mu.Unlock()
 	var resp *pb.RenewResponse
 	a, err := s.c.do(ctx, p, func(ctx context.Context, cc grpc.ClientConnInterface, opts ...grpc.CallOption) (err error) {
-		resp, err = pb.NewSeatsClient(cc).Renew(ctx, req, opts...)
+		resp, err = s.c.seatsOver(cc).Renew(ctx, req, opts...)
 		return err
 	})
 	s.mu.Lock()

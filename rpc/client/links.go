@@ -38,6 +38,21 @@ type link struct {
 	retired bool
 	// heard is when something last came back over it.
 	heard Instant
+	// pipeline is the stream that sessions share, nil while there is none.
+	pipeline *Pipeline
+	// called is when sessions last called over it, calls how often, and unaryUntil says
+	// for how long they are not to try a stream.
+	called, unaryUntil Instant
+	calls              uint64
+}
+
+// Invoke and NewStream make a link the connection that it is.
+func (k *link) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	return k.cc.Invoke(ctx, method, args, reply, opts...)
+}
+
+func (k *link) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	return k.cc.NewStream(ctx, desc, method, opts...)
 }
 
 // links keeps one connection per address.
@@ -87,7 +102,7 @@ func (l *links) take(addr string) (*link, error) {
 		if err != nil {
 			return nil, err
 		}
-		k = &link{cc: cc, heard: math.MinInt64}
+		k = &link{cc: cc, heard: math.MinInt64, unaryUntil: math.MinInt64}
 		l.byAddr[addr] = k
 	}
 	k.users++

@@ -265,7 +265,7 @@ func (s *Session) leave(ctx context.Context) error {
 	}
 	p.laps = s.c.cfg.RetryCount
 	_, err := s.c.do(ctx, p, func(ctx context.Context, cc grpc.ClientConnInterface, opts ...grpc.CallOption) error {
-		_, err := pb.NewSeatsClient(cc).Checkin(ctx, req, opts...)
+		_, err := s.c.seatsOver(cc).Checkin(ctx, req, opts...)
 		return err
 	})
 	if reasonIs(err, lease.SessionUnknown) {

@@ -1020,33 +1020,28 @@ func (x *RenewBatchResponse) GetTerm() uint64 {
 	return 0
 }
 
-type HeartbeatsRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Chosen by the client; the answer carries it.
-	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	// Types that are valid to be assigned to Of:
-	//
-	//	*HeartbeatsRequest_Renew
-	//	*HeartbeatsRequest_Batch
-	Of            isHeartbeatsRequest_Of `protobuf_oneof:"of"`
+// PipelineRequest brings what has come together: at most 256 calls and 1 MiB.
+type PipelineRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Calls         []*PipelineCall        `protobuf:"bytes,1,rep,name=calls,proto3" json:"calls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *HeartbeatsRequest) Reset() {
-	*x = HeartbeatsRequest{}
+func (x *PipelineRequest) Reset() {
+	*x = PipelineRequest{}
 	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *HeartbeatsRequest) String() string {
+func (x *PipelineRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*HeartbeatsRequest) ProtoMessage() {}
+func (*PipelineRequest) ProtoMessage() {}
 
-func (x *HeartbeatsRequest) ProtoReflect() protoreflect.Message {
+func (x *PipelineRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1058,87 +1053,164 @@ func (x *HeartbeatsRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use HeartbeatsRequest.ProtoReflect.Descriptor instead.
-func (*HeartbeatsRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use PipelineRequest.ProtoReflect.Descriptor instead.
+func (*PipelineRequest) Descriptor() ([]byte, []int) {
 	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{11}
 }
 
-func (x *HeartbeatsRequest) GetNumber() uint64 {
+func (x *PipelineRequest) GetCalls() []*PipelineCall {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+type PipelineCall struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the client; the answer carries it.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Types that are valid to be assigned to Of:
+	//
+	//	*PipelineCall_Renew
+	//	*PipelineCall_Batch
+	//	*PipelineCall_Checkout
+	//	*PipelineCall_Checkin
+	Of            isPipelineCall_Of `protobuf_oneof:"of"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PipelineCall) Reset() {
+	*x = PipelineCall{}
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PipelineCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PipelineCall) ProtoMessage() {}
+
+func (x *PipelineCall) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PipelineCall.ProtoReflect.Descriptor instead.
+func (*PipelineCall) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PipelineCall) GetNumber() uint64 {
 	if x != nil {
 		return x.Number
 	}
 	return 0
 }
 
-func (x *HeartbeatsRequest) GetOf() isHeartbeatsRequest_Of {
+func (x *PipelineCall) GetOf() isPipelineCall_Of {
 	if x != nil {
 		return x.Of
 	}
 	return nil
 }
 
-func (x *HeartbeatsRequest) GetRenew() *RenewRequest {
+func (x *PipelineCall) GetRenew() *RenewRequest {
 	if x != nil {
-		if x, ok := x.Of.(*HeartbeatsRequest_Renew); ok {
+		if x, ok := x.Of.(*PipelineCall_Renew); ok {
 			return x.Renew
 		}
 	}
 	return nil
 }
 
-func (x *HeartbeatsRequest) GetBatch() *RenewBatchRequest {
+func (x *PipelineCall) GetBatch() *RenewBatchRequest {
 	if x != nil {
-		if x, ok := x.Of.(*HeartbeatsRequest_Batch); ok {
+		if x, ok := x.Of.(*PipelineCall_Batch); ok {
 			return x.Batch
 		}
 	}
 	return nil
 }
 
-type isHeartbeatsRequest_Of interface {
-	isHeartbeatsRequest_Of()
+func (x *PipelineCall) GetCheckout() *CheckoutRequest {
+	if x != nil {
+		if x, ok := x.Of.(*PipelineCall_Checkout); ok {
+			return x.Checkout
+		}
+	}
+	return nil
 }
 
-type HeartbeatsRequest_Renew struct {
+func (x *PipelineCall) GetCheckin() *CheckinRequest {
+	if x != nil {
+		if x, ok := x.Of.(*PipelineCall_Checkin); ok {
+			return x.Checkin
+		}
+	}
+	return nil
+}
+
+type isPipelineCall_Of interface {
+	isPipelineCall_Of()
+}
+
+type PipelineCall_Renew struct {
 	Renew *RenewRequest `protobuf:"bytes,2,opt,name=renew,proto3,oneof"`
 }
 
-type HeartbeatsRequest_Batch struct {
+type PipelineCall_Batch struct {
 	Batch *RenewBatchRequest `protobuf:"bytes,3,opt,name=batch,proto3,oneof"`
 }
 
-func (*HeartbeatsRequest_Renew) isHeartbeatsRequest_Of() {}
+type PipelineCall_Checkout struct {
+	// Without wait_ms: who waits for seats uses Checkout.
+	Checkout *CheckoutRequest `protobuf:"bytes,4,opt,name=checkout,proto3,oneof"`
+}
 
-func (*HeartbeatsRequest_Batch) isHeartbeatsRequest_Of() {}
+type PipelineCall_Checkin struct {
+	Checkin *CheckinRequest `protobuf:"bytes,5,opt,name=checkin,proto3,oneof"`
+}
 
-type HeartbeatsResponse struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	// Types that are valid to be assigned to Of:
-	//
-	//	*HeartbeatsResponse_Renewed
-	//	*HeartbeatsResponse_Batch
-	//	*HeartbeatsResponse_Problem
-	Of            isHeartbeatsResponse_Of `protobuf_oneof:"of"`
+func (*PipelineCall_Renew) isPipelineCall_Of() {}
+
+func (*PipelineCall_Batch) isPipelineCall_Of() {}
+
+func (*PipelineCall_Checkout) isPipelineCall_Of() {}
+
+func (*PipelineCall_Checkin) isPipelineCall_Of() {}
+
+type PipelineResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Answers       []*PipelineAnswer      `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *HeartbeatsResponse) Reset() {
-	*x = HeartbeatsResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
+func (x *PipelineResponse) Reset() {
+	*x = PipelineResponse{}
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *HeartbeatsResponse) String() string {
+func (x *PipelineResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*HeartbeatsResponse) ProtoMessage() {}
+func (*PipelineResponse) ProtoMessage() {}
 
-func (x *HeartbeatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
+func (x *PipelineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,74 +1221,165 @@ func (x *HeartbeatsResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use HeartbeatsResponse.ProtoReflect.Descriptor instead.
-func (*HeartbeatsResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{12}
+// Deprecated: Use PipelineResponse.ProtoReflect.Descriptor instead.
+func (*PipelineResponse) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{13}
 }
 
-func (x *HeartbeatsResponse) GetNumber() uint64 {
+func (x *PipelineResponse) GetAnswers() []*PipelineAnswer {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+type PipelineAnswer struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Types that are valid to be assigned to Of:
+	//
+	//	*PipelineAnswer_Renewed
+	//	*PipelineAnswer_Batch
+	//	*PipelineAnswer_Checkout
+	//	*PipelineAnswer_Checkin
+	//	*PipelineAnswer_Problem
+	Of isPipelineAnswer_Of `protobuf_oneof:"of"`
+	// Beside a problem of the reason not_leader: who leads, if that is known.
+	NotLeader     *NotLeader `protobuf:"bytes,7,opt,name=not_leader,json=notLeader,proto3" json:"not_leader,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PipelineAnswer) Reset() {
+	*x = PipelineAnswer{}
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PipelineAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PipelineAnswer) ProtoMessage() {}
+
+func (x *PipelineAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PipelineAnswer.ProtoReflect.Descriptor instead.
+func (*PipelineAnswer) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PipelineAnswer) GetNumber() uint64 {
 	if x != nil {
 		return x.Number
 	}
 	return 0
 }
 
-func (x *HeartbeatsResponse) GetOf() isHeartbeatsResponse_Of {
+func (x *PipelineAnswer) GetOf() isPipelineAnswer_Of {
 	if x != nil {
 		return x.Of
 	}
 	return nil
 }
 
-func (x *HeartbeatsResponse) GetRenewed() *RenewResponse {
+func (x *PipelineAnswer) GetRenewed() *RenewResponse {
 	if x != nil {
-		if x, ok := x.Of.(*HeartbeatsResponse_Renewed); ok {
+		if x, ok := x.Of.(*PipelineAnswer_Renewed); ok {
 			return x.Renewed
 		}
 	}
 	return nil
 }
 
-func (x *HeartbeatsResponse) GetBatch() *RenewBatchResponse {
+func (x *PipelineAnswer) GetBatch() *RenewBatchResponse {
 	if x != nil {
-		if x, ok := x.Of.(*HeartbeatsResponse_Batch); ok {
+		if x, ok := x.Of.(*PipelineAnswer_Batch); ok {
 			return x.Batch
 		}
 	}
 	return nil
 }
 
-func (x *HeartbeatsResponse) GetProblem() *Problem {
+func (x *PipelineAnswer) GetCheckout() *CheckoutResponse {
 	if x != nil {
-		if x, ok := x.Of.(*HeartbeatsResponse_Problem); ok {
+		if x, ok := x.Of.(*PipelineAnswer_Checkout); ok {
+			return x.Checkout
+		}
+	}
+	return nil
+}
+
+func (x *PipelineAnswer) GetCheckin() *CheckinResponse {
+	if x != nil {
+		if x, ok := x.Of.(*PipelineAnswer_Checkin); ok {
+			return x.Checkin
+		}
+	}
+	return nil
+}
+
+func (x *PipelineAnswer) GetProblem() *Problem {
+	if x != nil {
+		if x, ok := x.Of.(*PipelineAnswer_Problem); ok {
 			return x.Problem
 		}
 	}
 	return nil
 }
 
-type isHeartbeatsResponse_Of interface {
-	isHeartbeatsResponse_Of()
+func (x *PipelineAnswer) GetNotLeader() *NotLeader {
+	if x != nil {
+		return x.NotLeader
+	}
+	return nil
 }
 
-type HeartbeatsResponse_Renewed struct {
+type isPipelineAnswer_Of interface {
+	isPipelineAnswer_Of()
+}
+
+type PipelineAnswer_Renewed struct {
 	Renewed *RenewResponse `protobuf:"bytes,2,opt,name=renewed,proto3,oneof"`
 }
 
-type HeartbeatsResponse_Batch struct {
+type PipelineAnswer_Batch struct {
 	Batch *RenewBatchResponse `protobuf:"bytes,3,opt,name=batch,proto3,oneof"`
 }
 
-type HeartbeatsResponse_Problem struct {
-	// Why this one was refused, or that its outcome is unknown.
-	Problem *Problem `protobuf:"bytes,4,opt,name=problem,proto3,oneof"`
+type PipelineAnswer_Checkout struct {
+	Checkout *CheckoutResponse `protobuf:"bytes,4,opt,name=checkout,proto3,oneof"`
 }
 
-func (*HeartbeatsResponse_Renewed) isHeartbeatsResponse_Of() {}
+type PipelineAnswer_Checkin struct {
+	Checkin *CheckinResponse `protobuf:"bytes,5,opt,name=checkin,proto3,oneof"`
+}
 
-func (*HeartbeatsResponse_Batch) isHeartbeatsResponse_Of() {}
+type PipelineAnswer_Problem struct {
+	// Why this one was refused, or that its outcome is unknown.
+	Problem *Problem `protobuf:"bytes,6,opt,name=problem,proto3,oneof"`
+}
 
-func (*HeartbeatsResponse_Problem) isHeartbeatsResponse_Of() {}
+func (*PipelineAnswer_Renewed) isPipelineAnswer_Of() {}
+
+func (*PipelineAnswer_Batch) isPipelineAnswer_Of() {}
+
+func (*PipelineAnswer_Checkout) isPipelineAnswer_Of() {}
+
+func (*PipelineAnswer_Checkin) isPipelineAnswer_Of() {}
+
+func (*PipelineAnswer_Problem) isPipelineAnswer_Of() {}
 
 type CheckinRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1236,7 +1399,7 @@ type CheckinRequest struct {
 
 func (x *CheckinRequest) Reset() {
 	*x = CheckinRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[13]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1411,7 @@ func (x *CheckinRequest) String() string {
 func (*CheckinRequest) ProtoMessage() {}
 
 func (x *CheckinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[13]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +1424,7 @@ func (x *CheckinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckinRequest.ProtoReflect.Descriptor instead.
 func (*CheckinRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{13}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CheckinRequest) GetSessionId() string {
@@ -1332,7 +1495,7 @@ type CheckinResponse struct {
 
 func (x *CheckinResponse) Reset() {
 	*x = CheckinResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[14]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1507,7 @@ func (x *CheckinResponse) String() string {
 func (*CheckinResponse) ProtoMessage() {}
 
 func (x *CheckinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[14]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1520,7 @@ func (x *CheckinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckinResponse.ProtoReflect.Descriptor instead.
 func (*CheckinResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{14}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CheckinResponse) GetReleased() []*ReleasedLease {
@@ -1401,7 +1564,7 @@ type ReleasedLease struct {
 
 func (x *ReleasedLease) Reset() {
 	*x = ReleasedLease{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[15]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1413,7 +1576,7 @@ func (x *ReleasedLease) String() string {
 func (*ReleasedLease) ProtoMessage() {}
 
 func (x *ReleasedLease) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[15]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1426,7 +1589,7 @@ func (x *ReleasedLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleasedLease.ProtoReflect.Descriptor instead.
 func (*ReleasedLease) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{15}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReleasedLease) GetId() uint64 {
@@ -1483,7 +1646,7 @@ type PreviewRequest struct {
 
 func (x *PreviewRequest) Reset() {
 	*x = PreviewRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[16]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1658,7 @@ func (x *PreviewRequest) String() string {
 func (*PreviewRequest) ProtoMessage() {}
 
 func (x *PreviewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[16]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1671,7 @@ func (x *PreviewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewRequest.ProtoReflect.Descriptor instead.
 func (*PreviewRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{16}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PreviewRequest) GetFeature() string {
@@ -1601,7 +1764,7 @@ type PreviewResponse struct {
 
 func (x *PreviewResponse) Reset() {
 	*x = PreviewResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[17]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +1776,7 @@ func (x *PreviewResponse) String() string {
 func (*PreviewResponse) ProtoMessage() {}
 
 func (x *PreviewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[17]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +1789,7 @@ func (x *PreviewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewResponse.ProtoReflect.Descriptor instead.
 func (*PreviewResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{17}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PreviewResponse) GetGranted() bool {
@@ -1674,7 +1837,7 @@ type PreviewItem struct {
 
 func (x *PreviewItem) Reset() {
 	*x = PreviewItem{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[18]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1686,7 +1849,7 @@ func (x *PreviewItem) String() string {
 func (*PreviewItem) ProtoMessage() {}
 
 func (x *PreviewItem) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[18]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1699,7 +1862,7 @@ func (x *PreviewItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewItem.ProtoReflect.Descriptor instead.
 func (*PreviewItem) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{18}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PreviewItem) GetFeature() string {
@@ -1769,7 +1932,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[19]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +1944,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[19]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +1957,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{19}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *VerifyRequest) GetLeaseId() uint64 {
@@ -1830,7 +1993,7 @@ type VerifyResponse struct {
 
 func (x *VerifyResponse) Reset() {
 	*x = VerifyResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[20]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +2005,7 @@ func (x *VerifyResponse) String() string {
 func (*VerifyResponse) ProtoMessage() {}
 
 func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[20]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +2018,7 @@ func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{20}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *VerifyResponse) GetValid() bool {
@@ -1897,7 +2060,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[21]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1909,7 +2072,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[21]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1922,7 +2085,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{21}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StatusRequest) GetTenant() string {
@@ -1962,7 +2125,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[22]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1974,7 +2137,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[22]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1987,7 +2150,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{22}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StatusResponse) GetClusterId() string {
@@ -2090,7 +2253,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[23]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2102,7 +2265,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[23]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2115,7 +2278,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{23}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *NodeStatus) GetId() string {
@@ -2179,7 +2342,7 @@ type PoolStatus struct {
 
 func (x *PoolStatus) Reset() {
 	*x = PoolStatus{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[24]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2191,7 +2354,7 @@ func (x *PoolStatus) String() string {
 func (*PoolStatus) ProtoMessage() {}
 
 func (x *PoolStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[24]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2204,7 +2367,7 @@ func (x *PoolStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStatus.ProtoReflect.Descriptor instead.
 func (*PoolStatus) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{24}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PoolStatus) GetFeature() string {
@@ -2285,7 +2448,7 @@ type StatusLeaderRequest struct {
 
 func (x *StatusLeaderRequest) Reset() {
 	*x = StatusLeaderRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[25]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2297,7 +2460,7 @@ func (x *StatusLeaderRequest) String() string {
 func (*StatusLeaderRequest) ProtoMessage() {}
 
 func (x *StatusLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[25]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2310,7 +2473,7 @@ func (x *StatusLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusLeaderRequest.ProtoReflect.Descriptor instead.
 func (*StatusLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{25}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{27}
 }
 
 type StatusLeaderResponse struct {
@@ -2326,7 +2489,7 @@ type StatusLeaderResponse struct {
 
 func (x *StatusLeaderResponse) Reset() {
 	*x = StatusLeaderResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[26]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2338,7 +2501,7 @@ func (x *StatusLeaderResponse) String() string {
 func (*StatusLeaderResponse) ProtoMessage() {}
 
 func (x *StatusLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[26]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2351,7 +2514,7 @@ func (x *StatusLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusLeaderResponse.ProtoReflect.Descriptor instead.
 func (*StatusLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{26}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StatusLeaderResponse) GetId() string {
@@ -2390,7 +2553,7 @@ type StatusPeersRequest struct {
 
 func (x *StatusPeersRequest) Reset() {
 	*x = StatusPeersRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[27]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2402,7 +2565,7 @@ func (x *StatusPeersRequest) String() string {
 func (*StatusPeersRequest) ProtoMessage() {}
 
 func (x *StatusPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[27]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2415,7 +2578,7 @@ func (x *StatusPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusPeersRequest.ProtoReflect.Descriptor instead.
 func (*StatusPeersRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{27}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{29}
 }
 
 type StatusPeersResponse struct {
@@ -2427,7 +2590,7 @@ type StatusPeersResponse struct {
 
 func (x *StatusPeersResponse) Reset() {
 	*x = StatusPeersResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[28]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2439,7 +2602,7 @@ func (x *StatusPeersResponse) String() string {
 func (*StatusPeersResponse) ProtoMessage() {}
 
 func (x *StatusPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[28]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2452,7 +2615,7 @@ func (x *StatusPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusPeersResponse.ProtoReflect.Descriptor instead.
 func (*StatusPeersResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{28}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StatusPeersResponse) GetPeers() []*Peer {
@@ -2481,7 +2644,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[29]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2493,7 +2656,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[29]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2506,7 +2669,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{29}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Peer) GetId() string {
@@ -2587,7 +2750,7 @@ type LeasesRequest struct {
 
 func (x *LeasesRequest) Reset() {
 	*x = LeasesRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[30]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2599,7 +2762,7 @@ func (x *LeasesRequest) String() string {
 func (*LeasesRequest) ProtoMessage() {}
 
 func (x *LeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[30]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2612,7 +2775,7 @@ func (x *LeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeasesRequest.ProtoReflect.Descriptor instead.
 func (*LeasesRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{30}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LeasesRequest) GetTenant() string {
@@ -2723,7 +2886,7 @@ type LeaseEntry struct {
 
 func (x *LeaseEntry) Reset() {
 	*x = LeaseEntry{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[31]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2735,7 +2898,7 @@ func (x *LeaseEntry) String() string {
 func (*LeaseEntry) ProtoMessage() {}
 
 func (x *LeaseEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[31]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2748,7 +2911,7 @@ func (x *LeaseEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseEntry.ProtoReflect.Descriptor instead.
 func (*LeaseEntry) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{31}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *LeaseEntry) GetId() uint64 {
@@ -2903,7 +3066,7 @@ type LeasesResponse struct {
 
 func (x *LeasesResponse) Reset() {
 	*x = LeasesResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[32]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2915,7 +3078,7 @@ func (x *LeasesResponse) String() string {
 func (*LeasesResponse) ProtoMessage() {}
 
 func (x *LeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[32]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2928,7 +3091,7 @@ func (x *LeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeasesResponse.ProtoReflect.Descriptor instead.
 func (*LeasesResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{32}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *LeasesResponse) GetLeases() []*LeaseEntry {
@@ -2973,7 +3136,7 @@ type UsageRequest struct {
 
 func (x *UsageRequest) Reset() {
 	*x = UsageRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[33]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2985,7 +3148,7 @@ func (x *UsageRequest) String() string {
 func (*UsageRequest) ProtoMessage() {}
 
 func (x *UsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[33]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2998,7 +3161,7 @@ func (x *UsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRequest.ProtoReflect.Descriptor instead.
 func (*UsageRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{33}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *UsageRequest) GetTenant() string {
@@ -3057,7 +3220,7 @@ type UsageRecord struct {
 
 func (x *UsageRecord) Reset() {
 	*x = UsageRecord{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[34]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3069,7 +3232,7 @@ func (x *UsageRecord) String() string {
 func (*UsageRecord) ProtoMessage() {}
 
 func (x *UsageRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[34]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3082,7 +3245,7 @@ func (x *UsageRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRecord.ProtoReflect.Descriptor instead.
 func (*UsageRecord) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{34}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *UsageRecord) GetLeaseId() uint64 {
@@ -3180,7 +3343,7 @@ type UsageResponse struct {
 
 func (x *UsageResponse) Reset() {
 	*x = UsageResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[35]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3192,7 +3355,7 @@ func (x *UsageResponse) String() string {
 func (*UsageResponse) ProtoMessage() {}
 
 func (x *UsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[35]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3205,7 +3368,7 @@ func (x *UsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResponse.ProtoReflect.Descriptor instead.
 func (*UsageResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{35}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *UsageResponse) GetRecords() []*UsageRecord {
@@ -3239,7 +3402,7 @@ type KillRequest struct {
 
 func (x *KillRequest) Reset() {
 	*x = KillRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[36]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3251,7 +3414,7 @@ func (x *KillRequest) String() string {
 func (*KillRequest) ProtoMessage() {}
 
 func (x *KillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[36]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3264,7 +3427,7 @@ func (x *KillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillRequest.ProtoReflect.Descriptor instead.
 func (*KillRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{36}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *KillRequest) GetTenant() string {
@@ -3335,7 +3498,7 @@ type KillResponse struct {
 
 func (x *KillResponse) Reset() {
 	*x = KillResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[37]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3347,7 +3510,7 @@ func (x *KillResponse) String() string {
 func (*KillResponse) ProtoMessage() {}
 
 func (x *KillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[37]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3360,7 +3523,7 @@ func (x *KillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillResponse.ProtoReflect.Descriptor instead.
 func (*KillResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{37}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *KillResponse) GetKilled() []*LeaseEntry {
@@ -3396,7 +3559,7 @@ type LicenseApplyRequest struct {
 
 func (x *LicenseApplyRequest) Reset() {
 	*x = LicenseApplyRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[38]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3408,7 +3571,7 @@ func (x *LicenseApplyRequest) String() string {
 func (*LicenseApplyRequest) ProtoMessage() {}
 
 func (x *LicenseApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[38]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3421,7 +3584,7 @@ func (x *LicenseApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseApplyRequest.ProtoReflect.Descriptor instead.
 func (*LicenseApplyRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{38}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *LicenseApplyRequest) GetFile() []byte {
@@ -3449,7 +3612,7 @@ type LicenseApplyResponse struct {
 
 func (x *LicenseApplyResponse) Reset() {
 	*x = LicenseApplyResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[39]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3461,7 +3624,7 @@ func (x *LicenseApplyResponse) String() string {
 func (*LicenseApplyResponse) ProtoMessage() {}
 
 func (x *LicenseApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[39]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3474,7 +3637,7 @@ func (x *LicenseApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseApplyResponse.ProtoReflect.Descriptor instead.
 func (*LicenseApplyResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{39}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *LicenseApplyResponse) GetLicense() *License {
@@ -3514,7 +3677,7 @@ type License struct {
 
 func (x *License) Reset() {
 	*x = License{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[40]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3526,7 +3689,7 @@ func (x *License) String() string {
 func (*License) ProtoMessage() {}
 
 func (x *License) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[40]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3539,7 +3702,7 @@ func (x *License) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use License.ProtoReflect.Descriptor instead.
 func (*License) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{40}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *License) GetId() string {
@@ -3611,7 +3774,7 @@ type LicenseFeature struct {
 
 func (x *LicenseFeature) Reset() {
 	*x = LicenseFeature{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[41]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3623,7 +3786,7 @@ func (x *LicenseFeature) String() string {
 func (*LicenseFeature) ProtoMessage() {}
 
 func (x *LicenseFeature) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[41]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3636,7 +3799,7 @@ func (x *LicenseFeature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseFeature.ProtoReflect.Descriptor instead.
 func (*LicenseFeature) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{41}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *LicenseFeature) GetFeature() string {
@@ -3719,7 +3882,7 @@ type LicenseListRequest struct {
 
 func (x *LicenseListRequest) Reset() {
 	*x = LicenseListRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[42]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3731,7 +3894,7 @@ func (x *LicenseListRequest) String() string {
 func (*LicenseListRequest) ProtoMessage() {}
 
 func (x *LicenseListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[42]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3744,7 +3907,7 @@ func (x *LicenseListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseListRequest.ProtoReflect.Descriptor instead.
 func (*LicenseListRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{42}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LicenseListRequest) GetTenant() string {
@@ -3770,7 +3933,7 @@ type LicenseListResponse struct {
 
 func (x *LicenseListResponse) Reset() {
 	*x = LicenseListResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[43]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3782,7 +3945,7 @@ func (x *LicenseListResponse) String() string {
 func (*LicenseListResponse) ProtoMessage() {}
 
 func (x *LicenseListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[43]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3795,7 +3958,7 @@ func (x *LicenseListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseListResponse.ProtoReflect.Descriptor instead.
 func (*LicenseListResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{43}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *LicenseListResponse) GetLicenses() []*License {
@@ -3815,7 +3978,7 @@ type LicenseRemoveRequest struct {
 
 func (x *LicenseRemoveRequest) Reset() {
 	*x = LicenseRemoveRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3827,7 +3990,7 @@ func (x *LicenseRemoveRequest) String() string {
 func (*LicenseRemoveRequest) ProtoMessage() {}
 
 func (x *LicenseRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3840,7 +4003,7 @@ func (x *LicenseRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseRemoveRequest.ProtoReflect.Descriptor instead.
 func (*LicenseRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{44}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *LicenseRemoveRequest) GetTenant() string {
@@ -3867,7 +4030,7 @@ type LicenseRemoveResponse struct {
 
 func (x *LicenseRemoveResponse) Reset() {
 	*x = LicenseRemoveResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3879,7 +4042,7 @@ func (x *LicenseRemoveResponse) String() string {
 func (*LicenseRemoveResponse) ProtoMessage() {}
 
 func (x *LicenseRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3892,7 +4055,7 @@ func (x *LicenseRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseRemoveResponse.ProtoReflect.Descriptor instead.
 func (*LicenseRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{45}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *LicenseRemoveResponse) GetRaftIndex() uint64 {
@@ -3919,7 +4082,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[46]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3931,7 +4094,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[46]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3944,7 +4107,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{46}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TransferLeadershipRequest) GetTo() string {
@@ -3963,7 +4126,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[47]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3975,7 +4138,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[47]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3988,7 +4151,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{47}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TransferLeadershipResponse) GetLeader() string {
@@ -4008,7 +4171,7 @@ type RemovePeerRequest struct {
 
 func (x *RemovePeerRequest) Reset() {
 	*x = RemovePeerRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[48]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4020,7 +4183,7 @@ func (x *RemovePeerRequest) String() string {
 func (*RemovePeerRequest) ProtoMessage() {}
 
 func (x *RemovePeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[48]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4033,7 +4196,7 @@ func (x *RemovePeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePeerRequest.ProtoReflect.Descriptor instead.
 func (*RemovePeerRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{48}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RemovePeerRequest) GetId() string {
@@ -4052,7 +4215,7 @@ type RemovePeerResponse struct {
 
 func (x *RemovePeerResponse) Reset() {
 	*x = RemovePeerResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[49]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4064,7 +4227,7 @@ func (x *RemovePeerResponse) String() string {
 func (*RemovePeerResponse) ProtoMessage() {}
 
 func (x *RemovePeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[49]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4077,7 +4240,7 @@ func (x *RemovePeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePeerResponse.ProtoReflect.Descriptor instead.
 func (*RemovePeerResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{49}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RemovePeerResponse) GetId() string {
@@ -4100,7 +4263,7 @@ type NotLeader struct {
 
 func (x *NotLeader) Reset() {
 	*x = NotLeader{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[50]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4112,7 +4275,7 @@ func (x *NotLeader) String() string {
 func (*NotLeader) ProtoMessage() {}
 
 func (x *NotLeader) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[50]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4125,7 +4288,7 @@ func (x *NotLeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotLeader.ProtoReflect.Descriptor instead.
 func (*NotLeader) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{50}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *NotLeader) GetLeaderAddress() string {
@@ -4163,7 +4326,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[51]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4175,7 +4338,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[51]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4188,7 +4351,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{51}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Problem) GetReason() string {
@@ -4309,17 +4472,27 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\bgrace_ms\x18\x03 \x03(\rR\agraceMs\x12\x1d\n" +
 	"\n" +
 	"raft_index\x18\x04 \x01(\x04R\traftIndex\x12\x12\n" +
-	"\x04term\x18\x05 \x01(\x04R\x04term\"\xa0\x01\n" +
-	"\x11HeartbeatsRequest\x12\x16\n" +
+	"\x04term\x18\x05 \x01(\x04R\x04term\"D\n" +
+	"\x0fPipelineRequest\x121\n" +
+	"\x05calls\x18\x01 \x03(\v2\x1b.seatkeeper.v1.PipelineCallR\x05calls\"\x94\x02\n" +
+	"\fPipelineCall\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x123\n" +
 	"\x05renew\x18\x02 \x01(\v2\x1b.seatkeeper.v1.RenewRequestH\x00R\x05renew\x128\n" +
-	"\x05batch\x18\x03 \x01(\v2 .seatkeeper.v1.RenewBatchRequestH\x00R\x05batchB\x04\n" +
-	"\x02of\"\xdb\x01\n" +
-	"\x12HeartbeatsResponse\x12\x16\n" +
+	"\x05batch\x18\x03 \x01(\v2 .seatkeeper.v1.RenewBatchRequestH\x00R\x05batch\x12<\n" +
+	"\bcheckout\x18\x04 \x01(\v2\x1e.seatkeeper.v1.CheckoutRequestH\x00R\bcheckout\x129\n" +
+	"\acheckin\x18\x05 \x01(\v2\x1d.seatkeeper.v1.CheckinRequestH\x00R\acheckinB\x04\n" +
+	"\x02of\"K\n" +
+	"\x10PipelineResponse\x127\n" +
+	"\aanswers\x18\x01 \x03(\v2\x1d.seatkeeper.v1.PipelineAnswerR\aanswers\"\x8b\x03\n" +
+	"\x0ePipelineAnswer\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x128\n" +
 	"\arenewed\x18\x02 \x01(\v2\x1c.seatkeeper.v1.RenewResponseH\x00R\arenewed\x129\n" +
-	"\x05batch\x18\x03 \x01(\v2!.seatkeeper.v1.RenewBatchResponseH\x00R\x05batch\x122\n" +
-	"\aproblem\x18\x04 \x01(\v2\x16.seatkeeper.v1.ProblemH\x00R\aproblemB\x04\n" +
+	"\x05batch\x18\x03 \x01(\v2!.seatkeeper.v1.RenewBatchResponseH\x00R\x05batch\x12=\n" +
+	"\bcheckout\x18\x04 \x01(\v2\x1f.seatkeeper.v1.CheckoutResponseH\x00R\bcheckout\x12:\n" +
+	"\acheckin\x18\x05 \x01(\v2\x1e.seatkeeper.v1.CheckinResponseH\x00R\acheckin\x122\n" +
+	"\aproblem\x18\x06 \x01(\v2\x16.seatkeeper.v1.ProblemH\x00R\aproblem\x127\n" +
+	"\n" +
+	"not_leader\x18\a \x01(\v2\x18.seatkeeper.v1.NotLeaderR\tnotLeaderB\x04\n" +
 	"\x02of\"\x82\x02\n" +
 	"\x0eCheckinRequest\x12\x1d\n" +
 	"\n" +
@@ -4594,14 +4767,13 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x1eRENEW_RESULT_RENEWED_WITH_NEWS\x10\x02\x12 \n" +
 	"\x1cRENEW_RESULT_SESSION_UNKNOWN\x10\x03\x12\x1a\n" +
 	"\x16RENEW_RESULT_FORBIDDEN\x10\x04\x12\x17\n" +
-	"\x13RENEW_RESULT_FENCED\x10\x052\x9d\x04\n" +
+	"\x13RENEW_RESULT_FENCED\x10\x052\x97\x04\n" +
 	"\x05Seats\x12K\n" +
 	"\bCheckout\x12\x1e.seatkeeper.v1.CheckoutRequest\x1a\x1f.seatkeeper.v1.CheckoutResponse\x12B\n" +
 	"\x05Renew\x12\x1b.seatkeeper.v1.RenewRequest\x1a\x1c.seatkeeper.v1.RenewResponse\x12Q\n" +
 	"\n" +
-	"RenewBatch\x12 .seatkeeper.v1.RenewBatchRequest\x1a!.seatkeeper.v1.RenewBatchResponse\x12U\n" +
-	"\n" +
-	"Heartbeats\x12 .seatkeeper.v1.HeartbeatsRequest\x1a!.seatkeeper.v1.HeartbeatsResponse(\x010\x01\x12H\n" +
+	"RenewBatch\x12 .seatkeeper.v1.RenewBatchRequest\x1a!.seatkeeper.v1.RenewBatchResponse\x12O\n" +
+	"\bPipeline\x12\x1e.seatkeeper.v1.PipelineRequest\x1a\x1f.seatkeeper.v1.PipelineResponse(\x010\x01\x12H\n" +
 	"\aCheckin\x12\x1d.seatkeeper.v1.CheckinRequest\x1a\x1e.seatkeeper.v1.CheckinResponse\x12H\n" +
 	"\aPreview\x12\x1d.seatkeeper.v1.PreviewRequest\x1a\x1e.seatkeeper.v1.PreviewResponse\x12E\n" +
 	"\x06Verify\x12\x1c.seatkeeper.v1.VerifyRequest\x1a\x1d.seatkeeper.v1.VerifyResponse2\x94\a\n" +
@@ -4632,7 +4804,7 @@ func file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP() []byte {
 }
 
 var file_seatkeeper_v1_seatkeeper_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_seatkeeper_v1_seatkeeper_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_seatkeeper_v1_seatkeeper_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_seatkeeper_v1_seatkeeper_proto_goTypes = []any{
 	(RenewResult)(0),                   // 0: seatkeeper.v1.RenewResult
 	(*Item)(nil),                       // 1: seatkeeper.v1.Item
@@ -4646,47 +4818,49 @@ var file_seatkeeper_v1_seatkeeper_proto_goTypes = []any{
 	(*RenewResponse)(nil),              // 9: seatkeeper.v1.RenewResponse
 	(*RenewBatchRequest)(nil),          // 10: seatkeeper.v1.RenewBatchRequest
 	(*RenewBatchResponse)(nil),         // 11: seatkeeper.v1.RenewBatchResponse
-	(*HeartbeatsRequest)(nil),          // 12: seatkeeper.v1.HeartbeatsRequest
-	(*HeartbeatsResponse)(nil),         // 13: seatkeeper.v1.HeartbeatsResponse
-	(*CheckinRequest)(nil),             // 14: seatkeeper.v1.CheckinRequest
-	(*CheckinResponse)(nil),            // 15: seatkeeper.v1.CheckinResponse
-	(*ReleasedLease)(nil),              // 16: seatkeeper.v1.ReleasedLease
-	(*PreviewRequest)(nil),             // 17: seatkeeper.v1.PreviewRequest
-	(*PreviewResponse)(nil),            // 18: seatkeeper.v1.PreviewResponse
-	(*PreviewItem)(nil),                // 19: seatkeeper.v1.PreviewItem
-	(*VerifyRequest)(nil),              // 20: seatkeeper.v1.VerifyRequest
-	(*VerifyResponse)(nil),             // 21: seatkeeper.v1.VerifyResponse
-	(*StatusRequest)(nil),              // 22: seatkeeper.v1.StatusRequest
-	(*StatusResponse)(nil),             // 23: seatkeeper.v1.StatusResponse
-	(*NodeStatus)(nil),                 // 24: seatkeeper.v1.NodeStatus
-	(*PoolStatus)(nil),                 // 25: seatkeeper.v1.PoolStatus
-	(*StatusLeaderRequest)(nil),        // 26: seatkeeper.v1.StatusLeaderRequest
-	(*StatusLeaderResponse)(nil),       // 27: seatkeeper.v1.StatusLeaderResponse
-	(*StatusPeersRequest)(nil),         // 28: seatkeeper.v1.StatusPeersRequest
-	(*StatusPeersResponse)(nil),        // 29: seatkeeper.v1.StatusPeersResponse
-	(*Peer)(nil),                       // 30: seatkeeper.v1.Peer
-	(*LeasesRequest)(nil),              // 31: seatkeeper.v1.LeasesRequest
-	(*LeaseEntry)(nil),                 // 32: seatkeeper.v1.LeaseEntry
-	(*LeasesResponse)(nil),             // 33: seatkeeper.v1.LeasesResponse
-	(*UsageRequest)(nil),               // 34: seatkeeper.v1.UsageRequest
-	(*UsageRecord)(nil),                // 35: seatkeeper.v1.UsageRecord
-	(*UsageResponse)(nil),              // 36: seatkeeper.v1.UsageResponse
-	(*KillRequest)(nil),                // 37: seatkeeper.v1.KillRequest
-	(*KillResponse)(nil),               // 38: seatkeeper.v1.KillResponse
-	(*LicenseApplyRequest)(nil),        // 39: seatkeeper.v1.LicenseApplyRequest
-	(*LicenseApplyResponse)(nil),       // 40: seatkeeper.v1.LicenseApplyResponse
-	(*License)(nil),                    // 41: seatkeeper.v1.License
-	(*LicenseFeature)(nil),             // 42: seatkeeper.v1.LicenseFeature
-	(*LicenseListRequest)(nil),         // 43: seatkeeper.v1.LicenseListRequest
-	(*LicenseListResponse)(nil),        // 44: seatkeeper.v1.LicenseListResponse
-	(*LicenseRemoveRequest)(nil),       // 45: seatkeeper.v1.LicenseRemoveRequest
-	(*LicenseRemoveResponse)(nil),      // 46: seatkeeper.v1.LicenseRemoveResponse
-	(*TransferLeadershipRequest)(nil),  // 47: seatkeeper.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 48: seatkeeper.v1.TransferLeadershipResponse
-	(*RemovePeerRequest)(nil),          // 49: seatkeeper.v1.RemovePeerRequest
-	(*RemovePeerResponse)(nil),         // 50: seatkeeper.v1.RemovePeerResponse
-	(*NotLeader)(nil),                  // 51: seatkeeper.v1.NotLeader
-	(*Problem)(nil),                    // 52: seatkeeper.v1.Problem
+	(*PipelineRequest)(nil),            // 12: seatkeeper.v1.PipelineRequest
+	(*PipelineCall)(nil),               // 13: seatkeeper.v1.PipelineCall
+	(*PipelineResponse)(nil),           // 14: seatkeeper.v1.PipelineResponse
+	(*PipelineAnswer)(nil),             // 15: seatkeeper.v1.PipelineAnswer
+	(*CheckinRequest)(nil),             // 16: seatkeeper.v1.CheckinRequest
+	(*CheckinResponse)(nil),            // 17: seatkeeper.v1.CheckinResponse
+	(*ReleasedLease)(nil),              // 18: seatkeeper.v1.ReleasedLease
+	(*PreviewRequest)(nil),             // 19: seatkeeper.v1.PreviewRequest
+	(*PreviewResponse)(nil),            // 20: seatkeeper.v1.PreviewResponse
+	(*PreviewItem)(nil),                // 21: seatkeeper.v1.PreviewItem
+	(*VerifyRequest)(nil),              // 22: seatkeeper.v1.VerifyRequest
+	(*VerifyResponse)(nil),             // 23: seatkeeper.v1.VerifyResponse
+	(*StatusRequest)(nil),              // 24: seatkeeper.v1.StatusRequest
+	(*StatusResponse)(nil),             // 25: seatkeeper.v1.StatusResponse
+	(*NodeStatus)(nil),                 // 26: seatkeeper.v1.NodeStatus
+	(*PoolStatus)(nil),                 // 27: seatkeeper.v1.PoolStatus
+	(*StatusLeaderRequest)(nil),        // 28: seatkeeper.v1.StatusLeaderRequest
+	(*StatusLeaderResponse)(nil),       // 29: seatkeeper.v1.StatusLeaderResponse
+	(*StatusPeersRequest)(nil),         // 30: seatkeeper.v1.StatusPeersRequest
+	(*StatusPeersResponse)(nil),        // 31: seatkeeper.v1.StatusPeersResponse
+	(*Peer)(nil),                       // 32: seatkeeper.v1.Peer
+	(*LeasesRequest)(nil),              // 33: seatkeeper.v1.LeasesRequest
+	(*LeaseEntry)(nil),                 // 34: seatkeeper.v1.LeaseEntry
+	(*LeasesResponse)(nil),             // 35: seatkeeper.v1.LeasesResponse
+	(*UsageRequest)(nil),               // 36: seatkeeper.v1.UsageRequest
+	(*UsageRecord)(nil),                // 37: seatkeeper.v1.UsageRecord
+	(*UsageResponse)(nil),              // 38: seatkeeper.v1.UsageResponse
+	(*KillRequest)(nil),                // 39: seatkeeper.v1.KillRequest
+	(*KillResponse)(nil),               // 40: seatkeeper.v1.KillResponse
+	(*LicenseApplyRequest)(nil),        // 41: seatkeeper.v1.LicenseApplyRequest
+	(*LicenseApplyResponse)(nil),       // 42: seatkeeper.v1.LicenseApplyResponse
+	(*License)(nil),                    // 43: seatkeeper.v1.License
+	(*LicenseFeature)(nil),             // 44: seatkeeper.v1.LicenseFeature
+	(*LicenseListRequest)(nil),         // 45: seatkeeper.v1.LicenseListRequest
+	(*LicenseListResponse)(nil),        // 46: seatkeeper.v1.LicenseListResponse
+	(*LicenseRemoveRequest)(nil),       // 47: seatkeeper.v1.LicenseRemoveRequest
+	(*LicenseRemoveResponse)(nil),      // 48: seatkeeper.v1.LicenseRemoveResponse
+	(*TransferLeadershipRequest)(nil),  // 49: seatkeeper.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 50: seatkeeper.v1.TransferLeadershipResponse
+	(*RemovePeerRequest)(nil),          // 51: seatkeeper.v1.RemovePeerRequest
+	(*RemovePeerResponse)(nil),         // 52: seatkeeper.v1.RemovePeerResponse
+	(*NotLeader)(nil),                  // 53: seatkeeper.v1.NotLeader
+	(*Problem)(nil),                    // 54: seatkeeper.v1.Problem
 }
 var file_seatkeeper_v1_seatkeeper_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.v1.CheckoutRequest.items:type_name -> seatkeeper.v1.Item
@@ -4697,66 +4871,73 @@ var file_seatkeeper_v1_seatkeeper_proto_depIdxs = []int32{
 	4,  // 5: seatkeeper.v1.RenewResponse.leases:type_name -> seatkeeper.v1.Lease
 	5,  // 6: seatkeeper.v1.RenewResponse.lost:type_name -> seatkeeper.v1.LostLease
 	0,  // 7: seatkeeper.v1.RenewBatchResponse.results:type_name -> seatkeeper.v1.RenewResult
-	8,  // 8: seatkeeper.v1.HeartbeatsRequest.renew:type_name -> seatkeeper.v1.RenewRequest
-	10, // 9: seatkeeper.v1.HeartbeatsRequest.batch:type_name -> seatkeeper.v1.RenewBatchRequest
-	9,  // 10: seatkeeper.v1.HeartbeatsResponse.renewed:type_name -> seatkeeper.v1.RenewResponse
-	11, // 11: seatkeeper.v1.HeartbeatsResponse.batch:type_name -> seatkeeper.v1.RenewBatchResponse
-	52, // 12: seatkeeper.v1.HeartbeatsResponse.problem:type_name -> seatkeeper.v1.Problem
-	7,  // 13: seatkeeper.v1.CheckinRequest.refs:type_name -> seatkeeper.v1.LeaseRef
-	16, // 14: seatkeeper.v1.CheckinResponse.released:type_name -> seatkeeper.v1.ReleasedLease
-	1,  // 15: seatkeeper.v1.PreviewRequest.items:type_name -> seatkeeper.v1.Item
-	19, // 16: seatkeeper.v1.PreviewResponse.items:type_name -> seatkeeper.v1.PreviewItem
-	4,  // 17: seatkeeper.v1.VerifyResponse.lease:type_name -> seatkeeper.v1.Lease
-	24, // 18: seatkeeper.v1.StatusResponse.nodes:type_name -> seatkeeper.v1.NodeStatus
-	25, // 19: seatkeeper.v1.StatusResponse.pools:type_name -> seatkeeper.v1.PoolStatus
-	30, // 20: seatkeeper.v1.StatusPeersResponse.peers:type_name -> seatkeeper.v1.Peer
-	32, // 21: seatkeeper.v1.LeasesResponse.leases:type_name -> seatkeeper.v1.LeaseEntry
-	35, // 22: seatkeeper.v1.UsageResponse.records:type_name -> seatkeeper.v1.UsageRecord
-	32, // 23: seatkeeper.v1.KillResponse.killed:type_name -> seatkeeper.v1.LeaseEntry
-	41, // 24: seatkeeper.v1.LicenseApplyResponse.license:type_name -> seatkeeper.v1.License
-	42, // 25: seatkeeper.v1.License.features:type_name -> seatkeeper.v1.LicenseFeature
-	41, // 26: seatkeeper.v1.LicenseListResponse.licenses:type_name -> seatkeeper.v1.License
-	2,  // 27: seatkeeper.v1.Seats.Checkout:input_type -> seatkeeper.v1.CheckoutRequest
-	8,  // 28: seatkeeper.v1.Seats.Renew:input_type -> seatkeeper.v1.RenewRequest
-	10, // 29: seatkeeper.v1.Seats.RenewBatch:input_type -> seatkeeper.v1.RenewBatchRequest
-	12, // 30: seatkeeper.v1.Seats.Heartbeats:input_type -> seatkeeper.v1.HeartbeatsRequest
-	14, // 31: seatkeeper.v1.Seats.Checkin:input_type -> seatkeeper.v1.CheckinRequest
-	17, // 32: seatkeeper.v1.Seats.Preview:input_type -> seatkeeper.v1.PreviewRequest
-	20, // 33: seatkeeper.v1.Seats.Verify:input_type -> seatkeeper.v1.VerifyRequest
-	22, // 34: seatkeeper.v1.Cluster.Status:input_type -> seatkeeper.v1.StatusRequest
-	26, // 35: seatkeeper.v1.Cluster.StatusLeader:input_type -> seatkeeper.v1.StatusLeaderRequest
-	28, // 36: seatkeeper.v1.Cluster.StatusPeers:input_type -> seatkeeper.v1.StatusPeersRequest
-	31, // 37: seatkeeper.v1.Cluster.Leases:input_type -> seatkeeper.v1.LeasesRequest
-	34, // 38: seatkeeper.v1.Cluster.Usage:input_type -> seatkeeper.v1.UsageRequest
-	37, // 39: seatkeeper.v1.Cluster.Kill:input_type -> seatkeeper.v1.KillRequest
-	39, // 40: seatkeeper.v1.Cluster.LicenseApply:input_type -> seatkeeper.v1.LicenseApplyRequest
-	43, // 41: seatkeeper.v1.Cluster.LicenseList:input_type -> seatkeeper.v1.LicenseListRequest
-	45, // 42: seatkeeper.v1.Cluster.LicenseRemove:input_type -> seatkeeper.v1.LicenseRemoveRequest
-	47, // 43: seatkeeper.v1.Cluster.TransferLeadership:input_type -> seatkeeper.v1.TransferLeadershipRequest
-	49, // 44: seatkeeper.v1.Cluster.RemovePeer:input_type -> seatkeeper.v1.RemovePeerRequest
-	6,  // 45: seatkeeper.v1.Seats.Checkout:output_type -> seatkeeper.v1.CheckoutResponse
-	9,  // 46: seatkeeper.v1.Seats.Renew:output_type -> seatkeeper.v1.RenewResponse
-	11, // 47: seatkeeper.v1.Seats.RenewBatch:output_type -> seatkeeper.v1.RenewBatchResponse
-	13, // 48: seatkeeper.v1.Seats.Heartbeats:output_type -> seatkeeper.v1.HeartbeatsResponse
-	15, // 49: seatkeeper.v1.Seats.Checkin:output_type -> seatkeeper.v1.CheckinResponse
-	18, // 50: seatkeeper.v1.Seats.Preview:output_type -> seatkeeper.v1.PreviewResponse
-	21, // 51: seatkeeper.v1.Seats.Verify:output_type -> seatkeeper.v1.VerifyResponse
-	23, // 52: seatkeeper.v1.Cluster.Status:output_type -> seatkeeper.v1.StatusResponse
-	27, // 53: seatkeeper.v1.Cluster.StatusLeader:output_type -> seatkeeper.v1.StatusLeaderResponse
-	29, // 54: seatkeeper.v1.Cluster.StatusPeers:output_type -> seatkeeper.v1.StatusPeersResponse
-	33, // 55: seatkeeper.v1.Cluster.Leases:output_type -> seatkeeper.v1.LeasesResponse
-	36, // 56: seatkeeper.v1.Cluster.Usage:output_type -> seatkeeper.v1.UsageResponse
-	38, // 57: seatkeeper.v1.Cluster.Kill:output_type -> seatkeeper.v1.KillResponse
-	40, // 58: seatkeeper.v1.Cluster.LicenseApply:output_type -> seatkeeper.v1.LicenseApplyResponse
-	44, // 59: seatkeeper.v1.Cluster.LicenseList:output_type -> seatkeeper.v1.LicenseListResponse
-	46, // 60: seatkeeper.v1.Cluster.LicenseRemove:output_type -> seatkeeper.v1.LicenseRemoveResponse
-	48, // 61: seatkeeper.v1.Cluster.TransferLeadership:output_type -> seatkeeper.v1.TransferLeadershipResponse
-	50, // 62: seatkeeper.v1.Cluster.RemovePeer:output_type -> seatkeeper.v1.RemovePeerResponse
-	45, // [45:63] is the sub-list for method output_type
-	27, // [27:45] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	13, // 8: seatkeeper.v1.PipelineRequest.calls:type_name -> seatkeeper.v1.PipelineCall
+	8,  // 9: seatkeeper.v1.PipelineCall.renew:type_name -> seatkeeper.v1.RenewRequest
+	10, // 10: seatkeeper.v1.PipelineCall.batch:type_name -> seatkeeper.v1.RenewBatchRequest
+	2,  // 11: seatkeeper.v1.PipelineCall.checkout:type_name -> seatkeeper.v1.CheckoutRequest
+	16, // 12: seatkeeper.v1.PipelineCall.checkin:type_name -> seatkeeper.v1.CheckinRequest
+	15, // 13: seatkeeper.v1.PipelineResponse.answers:type_name -> seatkeeper.v1.PipelineAnswer
+	9,  // 14: seatkeeper.v1.PipelineAnswer.renewed:type_name -> seatkeeper.v1.RenewResponse
+	11, // 15: seatkeeper.v1.PipelineAnswer.batch:type_name -> seatkeeper.v1.RenewBatchResponse
+	6,  // 16: seatkeeper.v1.PipelineAnswer.checkout:type_name -> seatkeeper.v1.CheckoutResponse
+	17, // 17: seatkeeper.v1.PipelineAnswer.checkin:type_name -> seatkeeper.v1.CheckinResponse
+	54, // 18: seatkeeper.v1.PipelineAnswer.problem:type_name -> seatkeeper.v1.Problem
+	53, // 19: seatkeeper.v1.PipelineAnswer.not_leader:type_name -> seatkeeper.v1.NotLeader
+	7,  // 20: seatkeeper.v1.CheckinRequest.refs:type_name -> seatkeeper.v1.LeaseRef
+	18, // 21: seatkeeper.v1.CheckinResponse.released:type_name -> seatkeeper.v1.ReleasedLease
+	1,  // 22: seatkeeper.v1.PreviewRequest.items:type_name -> seatkeeper.v1.Item
+	21, // 23: seatkeeper.v1.PreviewResponse.items:type_name -> seatkeeper.v1.PreviewItem
+	4,  // 24: seatkeeper.v1.VerifyResponse.lease:type_name -> seatkeeper.v1.Lease
+	26, // 25: seatkeeper.v1.StatusResponse.nodes:type_name -> seatkeeper.v1.NodeStatus
+	27, // 26: seatkeeper.v1.StatusResponse.pools:type_name -> seatkeeper.v1.PoolStatus
+	32, // 27: seatkeeper.v1.StatusPeersResponse.peers:type_name -> seatkeeper.v1.Peer
+	34, // 28: seatkeeper.v1.LeasesResponse.leases:type_name -> seatkeeper.v1.LeaseEntry
+	37, // 29: seatkeeper.v1.UsageResponse.records:type_name -> seatkeeper.v1.UsageRecord
+	34, // 30: seatkeeper.v1.KillResponse.killed:type_name -> seatkeeper.v1.LeaseEntry
+	43, // 31: seatkeeper.v1.LicenseApplyResponse.license:type_name -> seatkeeper.v1.License
+	44, // 32: seatkeeper.v1.License.features:type_name -> seatkeeper.v1.LicenseFeature
+	43, // 33: seatkeeper.v1.LicenseListResponse.licenses:type_name -> seatkeeper.v1.License
+	2,  // 34: seatkeeper.v1.Seats.Checkout:input_type -> seatkeeper.v1.CheckoutRequest
+	8,  // 35: seatkeeper.v1.Seats.Renew:input_type -> seatkeeper.v1.RenewRequest
+	10, // 36: seatkeeper.v1.Seats.RenewBatch:input_type -> seatkeeper.v1.RenewBatchRequest
+	12, // 37: seatkeeper.v1.Seats.Pipeline:input_type -> seatkeeper.v1.PipelineRequest
+	16, // 38: seatkeeper.v1.Seats.Checkin:input_type -> seatkeeper.v1.CheckinRequest
+	19, // 39: seatkeeper.v1.Seats.Preview:input_type -> seatkeeper.v1.PreviewRequest
+	22, // 40: seatkeeper.v1.Seats.Verify:input_type -> seatkeeper.v1.VerifyRequest
+	24, // 41: seatkeeper.v1.Cluster.Status:input_type -> seatkeeper.v1.StatusRequest
+	28, // 42: seatkeeper.v1.Cluster.StatusLeader:input_type -> seatkeeper.v1.StatusLeaderRequest
+	30, // 43: seatkeeper.v1.Cluster.StatusPeers:input_type -> seatkeeper.v1.StatusPeersRequest
+	33, // 44: seatkeeper.v1.Cluster.Leases:input_type -> seatkeeper.v1.LeasesRequest
+	36, // 45: seatkeeper.v1.Cluster.Usage:input_type -> seatkeeper.v1.UsageRequest
+	39, // 46: seatkeeper.v1.Cluster.Kill:input_type -> seatkeeper.v1.KillRequest
+	41, // 47: seatkeeper.v1.Cluster.LicenseApply:input_type -> seatkeeper.v1.LicenseApplyRequest
+	45, // 48: seatkeeper.v1.Cluster.LicenseList:input_type -> seatkeeper.v1.LicenseListRequest
+	47, // 49: seatkeeper.v1.Cluster.LicenseRemove:input_type -> seatkeeper.v1.LicenseRemoveRequest
+	49, // 50: seatkeeper.v1.Cluster.TransferLeadership:input_type -> seatkeeper.v1.TransferLeadershipRequest
+	51, // 51: seatkeeper.v1.Cluster.RemovePeer:input_type -> seatkeeper.v1.RemovePeerRequest
+	6,  // 52: seatkeeper.v1.Seats.Checkout:output_type -> seatkeeper.v1.CheckoutResponse
+	9,  // 53: seatkeeper.v1.Seats.Renew:output_type -> seatkeeper.v1.RenewResponse
+	11, // 54: seatkeeper.v1.Seats.RenewBatch:output_type -> seatkeeper.v1.RenewBatchResponse
+	14, // 55: seatkeeper.v1.Seats.Pipeline:output_type -> seatkeeper.v1.PipelineResponse
+	17, // 56: seatkeeper.v1.Seats.Checkin:output_type -> seatkeeper.v1.CheckinResponse
+	20, // 57: seatkeeper.v1.Seats.Preview:output_type -> seatkeeper.v1.PreviewResponse
+	23, // 58: seatkeeper.v1.Seats.Verify:output_type -> seatkeeper.v1.VerifyResponse
+	25, // 59: seatkeeper.v1.Cluster.Status:output_type -> seatkeeper.v1.StatusResponse
+	29, // 60: seatkeeper.v1.Cluster.StatusLeader:output_type -> seatkeeper.v1.StatusLeaderResponse
+	31, // 61: seatkeeper.v1.Cluster.StatusPeers:output_type -> seatkeeper.v1.StatusPeersResponse
+	35, // 62: seatkeeper.v1.Cluster.Leases:output_type -> seatkeeper.v1.LeasesResponse
+	38, // 63: seatkeeper.v1.Cluster.Usage:output_type -> seatkeeper.v1.UsageResponse
+	40, // 64: seatkeeper.v1.Cluster.Kill:output_type -> seatkeeper.v1.KillResponse
+	42, // 65: seatkeeper.v1.Cluster.LicenseApply:output_type -> seatkeeper.v1.LicenseApplyResponse
+	46, // 66: seatkeeper.v1.Cluster.LicenseList:output_type -> seatkeeper.v1.LicenseListResponse
+	48, // 67: seatkeeper.v1.Cluster.LicenseRemove:output_type -> seatkeeper.v1.LicenseRemoveResponse
+	50, // 68: seatkeeper.v1.Cluster.TransferLeadership:output_type -> seatkeeper.v1.TransferLeadershipResponse
+	52, // 69: seatkeeper.v1.Cluster.RemovePeer:output_type -> seatkeeper.v1.RemovePeerResponse
+	52, // [52:70] is the sub-list for method output_type
+	34, // [34:52] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_v1_seatkeeper_proto_init() }
@@ -4766,24 +4947,28 @@ func file_seatkeeper_v1_seatkeeper_proto_init() {
 	}
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[1].OneofWrappers = []any{}
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[3].OneofWrappers = []any{}
-	file_seatkeeper_v1_seatkeeper_proto_msgTypes[11].OneofWrappers = []any{
-		(*HeartbeatsRequest_Renew)(nil),
-		(*HeartbeatsRequest_Batch)(nil),
-	}
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[12].OneofWrappers = []any{
-		(*HeartbeatsResponse_Renewed)(nil),
-		(*HeartbeatsResponse_Batch)(nil),
-		(*HeartbeatsResponse_Problem)(nil),
+		(*PipelineCall_Renew)(nil),
+		(*PipelineCall_Batch)(nil),
+		(*PipelineCall_Checkout)(nil),
+		(*PipelineCall_Checkin)(nil),
 	}
-	file_seatkeeper_v1_seatkeeper_proto_msgTypes[16].OneofWrappers = []any{}
-	file_seatkeeper_v1_seatkeeper_proto_msgTypes[31].OneofWrappers = []any{}
+	file_seatkeeper_v1_seatkeeper_proto_msgTypes[14].OneofWrappers = []any{
+		(*PipelineAnswer_Renewed)(nil),
+		(*PipelineAnswer_Batch)(nil),
+		(*PipelineAnswer_Checkout)(nil),
+		(*PipelineAnswer_Checkin)(nil),
+		(*PipelineAnswer_Problem)(nil),
+	}
+	file_seatkeeper_v1_seatkeeper_proto_msgTypes[18].OneofWrappers = []any{}
+	file_seatkeeper_v1_seatkeeper_proto_msgTypes[33].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_seatkeeper_v1_seatkeeper_proto_rawDesc), len(file_seatkeeper_v1_seatkeeper_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   52,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

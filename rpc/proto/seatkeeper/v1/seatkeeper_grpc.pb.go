@@ -26,7 +26,7 @@ const (
 	Seats_Checkout_FullMethodName   = "/seatkeeper.v1.Seats/Checkout"
 	Seats_Renew_FullMethodName      = "/seatkeeper.v1.Seats/Renew"
 	Seats_RenewBatch_FullMethodName = "/seatkeeper.v1.Seats/RenewBatch"
-	Seats_Heartbeats_FullMethodName = "/seatkeeper.v1.Seats/Heartbeats"
+	Seats_Pipeline_FullMethodName   = "/seatkeeper.v1.Seats/Pipeline"
 	Seats_Checkin_FullMethodName    = "/seatkeeper.v1.Seats/Checkin"
 	Seats_Preview_FullMethodName    = "/seatkeeper.v1.Seats/Preview"
 	Seats_Verify_FullMethodName     = "/seatkeeper.v1.Seats/Verify"
@@ -45,11 +45,16 @@ type SeatsClient interface {
 	// RenewBatch is the heartbeat of up to 4096 sessions in one message, for agents and
 	// relays that keep them on behalf of others. Each is judged by itself. gRPC only.
 	RenewBatch(ctx context.Context, in *RenewBatchRequest, opts ...grpc.CallOption) (*RenewBatchResponse, error)
-	// Heartbeats is Renew and RenewBatch as a stream: many on their way at once, each
-	// answer with the number of its request. It ends with UNAVAILABLE and a NotLeader
-	// detail when this node does not lead (any more), and without error when it was idle
-	// for ten minutes. gRPC only.
-	Heartbeats(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HeartbeatsRequest, HeartbeatsResponse], error)
+	// Pipeline is Checkout, Renew, RenewBatch and Checkin as a stream: many on their way at
+	// once, each answered with its number as soon as its own log entry is applied, so
+	// answers may overtake each other, and so may requests: whoever needs an order waits
+	// for the answer. A refusal answers its request and never ends the stream. The server
+	// sends its headers when it takes the stream; without headers nothing was applied. The
+	// stream ends with UNAVAILABLE and a NotLeader detail when this node does not lead (any
+	// more), with UNKNOWN when its answers are not read for half a minute, and without error
+	// when it was idle for ten minutes. What was sent and has no answer by then may have
+	// been applied: send it again with the same seq. gRPC only.
+	Pipeline(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PipelineRequest, PipelineResponse], error)
 	// Checkin gives leases back; with no lease ids, all of them.
 	Checkin(ctx context.Context, in *CheckinRequest, opts ...grpc.CallOption) (*CheckinResponse, error)
 	// Preview says what a checkout would get, and why not, without taking anything.
@@ -96,18 +101,18 @@ func (c *seatsClient) RenewBatch(ctx context.Context, in *RenewBatchRequest, opt
 	return out, nil
 }
 
-func (c *seatsClient) Heartbeats(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HeartbeatsRequest, HeartbeatsResponse], error) {
+func (c *seatsClient) Pipeline(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PipelineRequest, PipelineResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Seats_ServiceDesc.Streams[0], Seats_Heartbeats_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Seats_ServiceDesc.Streams[0], Seats_Pipeline_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	x := &grpc.GenericClientStream[HeartbeatsRequest, HeartbeatsResponse]{ClientStream: stream}
+	x := &grpc.GenericClientStream[PipelineRequest, PipelineResponse]{ClientStream: stream}
 	return x, nil
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Seats_HeartbeatsClient = grpc.BidiStreamingClient[HeartbeatsRequest, HeartbeatsResponse]
+type Seats_PipelineClient = grpc.BidiStreamingClient[PipelineRequest, PipelineResponse]
 
 func (c *seatsClient) Checkin(ctx context.Context, in *CheckinRequest, opts ...grpc.CallOption) (*CheckinResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -152,11 +157,16 @@ type SeatsServer interface {
 	// RenewBatch is the heartbeat of up to 4096 sessions in one message, for agents and
 	// relays that keep them on behalf of others. Each is judged by itself. gRPC only.
 	RenewBatch(context.Context, *RenewBatchRequest) (*RenewBatchResponse, error)
-	// Heartbeats is Renew and RenewBatch as a stream: many on their way at once, each
-	// answer with the number of its request. It ends with UNAVAILABLE and a NotLeader
-	// detail when this node does not lead (any more), and without error when it was idle
-	// for ten minutes. gRPC only.
-	Heartbeats(grpc.BidiStreamingServer[HeartbeatsRequest, HeartbeatsResponse]) error
+	// Pipeline is Checkout, Renew, RenewBatch and Checkin as a stream: many on their way at
+	// once, each answered with its number as soon as its own log entry is applied, so
+	// answers may overtake each other, and so may requests: whoever needs an order waits
+	// for the answer. A refusal answers its request and never ends the stream. The server
+	// sends its headers when it takes the stream; without headers nothing was applied. The
+	// stream ends with UNAVAILABLE and a NotLeader detail when this node does not lead (any
+	// more), with UNKNOWN when its answers are not read for half a minute, and without error
+	// when it was idle for ten minutes. What was sent and has no answer by then may have
+	// been applied: send it again with the same seq. gRPC only.
+	Pipeline(grpc.BidiStreamingServer[PipelineRequest, PipelineResponse]) error
 	// Checkin gives leases back; with no lease ids, all of them.
 	Checkin(context.Context, *CheckinRequest) (*CheckinResponse, error)
 	// Preview says what a checkout would get, and why not, without taking anything.
@@ -182,8 +192,8 @@ func (UnimplementedSeatsServer) Renew(context.Context, *RenewRequest) (*RenewRes
 func (UnimplementedSeatsServer) RenewBatch(context.Context, *RenewBatchRequest) (*RenewBatchResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RenewBatch not implemented")
 }
-func (UnimplementedSeatsServer) Heartbeats(grpc.BidiStreamingServer[HeartbeatsRequest, HeartbeatsResponse]) error {
-	return status.Error(codes.Unimplemented, "method Heartbeats not implemented")
+func (UnimplementedSeatsServer) Pipeline(grpc.BidiStreamingServer[PipelineRequest, PipelineResponse]) error {
+	return status.Error(codes.Unimplemented, "method Pipeline not implemented")
 }
 func (UnimplementedSeatsServer) Checkin(context.Context, *CheckinRequest) (*CheckinResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Checkin not implemented")
@@ -269,12 +279,12 @@ func _Seats_RenewBatch_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
-func _Seats_Heartbeats_Handler(srv interface{}, stream grpc.ServerStream) error {
-	return srv.(SeatsServer).Heartbeats(&grpc.GenericServerStream[HeartbeatsRequest, HeartbeatsResponse]{ServerStream: stream})
+func _Seats_Pipeline_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(SeatsServer).Pipeline(&grpc.GenericServerStream[PipelineRequest, PipelineResponse]{ServerStream: stream})
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Seats_HeartbeatsServer = grpc.BidiStreamingServer[HeartbeatsRequest, HeartbeatsResponse]
+type Seats_PipelineServer = grpc.BidiStreamingServer[PipelineRequest, PipelineResponse]
 
 func _Seats_Checkin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CheckinRequest)
@@ -364,8 +374,8 @@ var Seats_ServiceDesc = grpc.ServiceDesc{
 	},
 	Streams: []grpc.StreamDesc{
 		{
-			StreamName:    "Heartbeats",
-			Handler:       _Seats_Heartbeats_Handler,
+			StreamName:    "Pipeline",
+			Handler:       _Seats_Pipeline_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

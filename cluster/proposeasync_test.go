@@ -21,6 +21,30 @@ func ticks(n int) []lease.Command {
 	return out
 }
 
+// proposeMany waits for what proposeAsync tells, or gives up when ctx ends.
+func (p *proposer) proposeMany(ctx context.Context, cmds []lease.Command) ([]Proposed, error) {
+	answers, left := make([]Proposed, len(cmds)), len(cmds)
+	told := make(chan int, len(cmds))
+	giveUp, err := p.proposeAsync(cmds, func(lease.Command) error { return nil }, func(first int, list []Proposed) {
+		copy(answers[first:], list)
+		told <- len(list)
+	})
+	if err != nil {
+		return nil, err
+	}
+	ended := ctx.Done()
+	for left > 0 {
+		select {
+		case n := <-told:
+			left -= n
+		case <-ended:
+			ended = nil
+			giveUp(ctx.Err())
+		}
+	}
+	return answers, nil
+}
+
 func TestManyCommandsShareEntriesAndKeepTheirOrder(t *testing.T) {
 	proposing(t, 4000, func(t *testing.T, p *proposer, r *fakeRaft, _ func()) {
 		done := make(chan []Proposed, 1)
@@ -106,6 +130,43 @@ func TestManyCommandsGivenUpSayWhatIsKnownOfEach(t *testing.T) {
 			if !errors.Is(a.Err, ErrNotApplied) {
 				t.Errorf("never taken, answer %d: %v", i, a.Err)
 			}
+		}
+	})
+}
+
+// What is refused at once is answered at once, and the others go on.
+func TestEachOfManyCommandsIsRefusedByItself(t *testing.T) {
+	proposing(t, 4000, func(t *testing.T, p *proposer, r *fakeRaft, _ func()) {
+		full := errors.New("full")
+		refuse := func(cmd lease.Command) error {
+			if _, asks := cmd.(lease.Checkout); asks {
+				return full
+			}
+			return nil
+		}
+		got := map[int]Proposed{}
+		told := func(first int, list []Proposed) {
+			for i, a := range list {
+				if _, twice := got[first+i]; twice {
+					t.Errorf("command %d is answered twice", first+i)
+				}
+				got[first+i] = a
+			}
+		}
+		cmds := []lease.Command{lease.Tick{}, lease.Checkout{}, lease.Tick{}}
+		giveUp, err := p.proposeAsync(cmds, refuse, told)
+		if err != nil || len(got) != 1 || !errors.Is(got[1].Err, full) {
+			t.Fatalf("%v, %v", got, err)
+		}
+		synctest.Wait()
+		r.sent()[0].succeed(5)
+		synctest.Wait()
+		if len(got) != 3 || got[0].Err != nil || got[2].Applied.Index != 5 {
+			t.Errorf("%v", got)
+		}
+		giveUp(context.Canceled) // has nothing more to say
+		if _, err := p.proposeAsync(ticks(4001), refuse, told); !errors.Is(err, ErrOverloaded) || len(got) != 3 {
+			t.Errorf("a full queue: %v, %v", err, got)
 		}
 	})
 }
