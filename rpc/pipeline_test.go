@@ -210,7 +210,7 @@ func TestPipelineKeepsToItsWindow(t *testing.T) {
 		return sum
 	}
 	eventually(t, "the window is full", func() bool { return inFlight() >= pipeWindow })
-	time.Sleep(20 * time.Millisecond) // more could come now
+	<-time.After(20 * time.Millisecond) // more would come now
 	if n := inFlight(); n != pipeWindow {
 		t.Errorf("%d are on their way, want %d", n, pipeWindow)
 	}
