@@ -53,6 +53,11 @@ type AuditCommand struct {
 	Items       []AuditItem     `json:"items,omitempty"`
 	Ephemeral   bool            `json:"ephemeral,omitempty"`
 	Tentative   bool            `json:"tentative,omitempty"`
+	WaitNS      int64           `json:"wait_ns,string,omitempty"`
+	Booking     string          `json:"booking,omitempty"`
+	Partial     bool            `json:"partial,omitempty"`
+	Ticket      uint64          `json:"ticket,string,omitempty"` // of a place in the queue
+	ForNS       int64           `json:"for_ns,string,omitempty"` // of a booking
 	Refs        []AuditRef      `json:"refs,omitempty"`
 	Rev         uint64          `json:"rev,string,omitempty"`
 	Close       bool            `json:"close,omitempty"`
@@ -261,7 +266,7 @@ func auditCommand(cmd lease.Command) AuditCommand {
 	switch c := cmd.(type) {
 	case lease.Checkout:
 		a := AuditCommand{Kind: "checkout", Tenant: c.Tenant, Principal: auditPrincipal(c.Principal), InstanceID: c.InstanceID,
-			Ephemeral: c.Ephemeral, Tentative: c.Tentative}
+			Ephemeral: c.Ephemeral, Tentative: c.Tentative, WaitNS: int64(c.Wait), Booking: c.Booking, Partial: c.Partial}
 		for _, it := range c.Items {
 			a.Items = append(a.Items, AuditItem{it.Feature, it.Version, int64(it.Count)})
 		}
@@ -288,6 +293,20 @@ func auditCommand(cmd lease.Command) AuditCommand {
 		return AuditCommand{Kind: "remove_licence", Tenant: c.Tenant, Licence: &AuditLicence{ID: c.ID, Tenant: c.Tenant}}
 	case lease.Fence:
 		return AuditCommand{Kind: "fence"}
+	case lease.Leave:
+		return AuditCommand{Kind: "leave", Ticket: c.Ticket}.of(c.Session)
+	case lease.Dequeue:
+		return AuditCommand{Kind: "dequeue", Ticket: c.Ticket}
+	case lease.MakeBooking:
+		a := AuditCommand{Kind: "make_booking", Tenant: c.Tenant, Booking: c.ID, ForNS: int64(c.For), By: c.By, Principal: auditPrincipal(c.Only)}
+		for _, it := range c.Items {
+			a.Items = append(a.Items, AuditItem{it.Feature, it.Version, int64(it.Count)})
+		}
+		return a
+	case lease.CancelBooking:
+		return AuditCommand{Kind: "cancel_booking", Tenant: c.Tenant, Booking: c.ID, By: c.By}
+	case lease.ExpireBooking:
+		return AuditCommand{Kind: "expire_booking", Ticket: c.Number}
 	case lease.Tick:
 		return AuditCommand{Kind: "tick"}
 	case RestorePart:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -138,6 +139,7 @@ func toCommand(cmd lease.Command) (*logv1.Command, error) {
 		x := &logv1.Checkout{
 			Tenant: c.Tenant, Session: toSession(c.Session), Principal: toPrincipal(c.Principal),
 			InstanceId: c.InstanceID, Ephemeral: c.Ephemeral, Tentative: c.Tentative,
+			Wait: int64(c.Wait), Booking: c.Booking, Partial: c.Partial,
 		}
 		for _, it := range c.Items {
 			x.Items = append(x.Items, &logv1.Item{Feature: it.Feature, Version: it.Version, Count: int64(it.Count)})
@@ -175,6 +177,9 @@ func toCommand(cmd lease.Command) (*logv1.Command, error) {
 	if pb := toBorrowCommand(cmd); pb != nil {
 		return pb, nil
 	}
+	if pb := toQueueCommand(cmd); pb != nil {
+		return pb, nil
+	}
 	return nil, fmt.Errorf("command %T has no encoding", cmd)
 }
 
@@ -186,6 +191,7 @@ func fromCommand(pb *logv1.Command) lease.Command {
 		x := lease.Checkout{
 			Tenant: c.Tenant, Session: fromSession(c.Session), Principal: fromPrincipal(c.Principal),
 			InstanceID: c.InstanceId, Ephemeral: c.Ephemeral, Tentative: c.Tentative,
+			Wait: time.Duration(c.Wait), Booking: c.Booking, Partial: c.Partial,
 		}
 		for _, it := range c.Items {
 			x.Items = append(x.Items, lease.Item{Feature: it.Feature, Version: it.Version, Count: int(it.Count)})
@@ -225,7 +231,10 @@ func fromCommand(pb *logv1.Command) lease.Command {
 	case *logv1.Command_Restore:
 		return fromRestore(k.Restore)
 	}
-	return fromBorrowCommand(pb)
+	if cmd := fromBorrowCommand(pb); cmd != nil {
+		return cmd
+	}
+	return fromQueueCommand(pb)
 }
 
 func toLicence(l *lease.Licence) *logv1.Licence {

@@ -36,6 +36,7 @@ func EveryCommand() []lease.Command {
 		&lease.Checkout{}, &lease.Renew{}, &lease.CheckIn{}, &lease.Expire{}, &lease.ExpireSession{}, &lease.Kill{},
 		&lease.InstallLicence{}, &lease.RemoveLicence{}, &lease.Fence{}, &lease.Tick{}, &RestorePart{}, &Restore{}, &lease.RenewMany{}, &lease.ApplyPolicy{},
 		&lease.Borrow{}, &lease.RenewBorrow{}, &lease.ReturnEarly{}, &lease.RevokeBorrow{}, &lease.RotateBorrowKey{},
+		&lease.Leave{}, &lease.Dequeue{}, &lease.MakeBooking{}, &lease.CancelBooking{}, &lease.ExpireBooking{},
 	} {
 		v := reflect.ValueOf(c).Elem()
 		Fill(v, &n)
@@ -92,7 +93,10 @@ func Records() map[string][2]any {
 	var pin lease.PinRecord
 	var key lease.BorrowKey
 	var over lease.Overdrawn
-	for _, v := range []any{&h, &st, &p, &s, &g, &l, &pin, &key, &over, &d} {
+	var place lease.PlaceRecord
+	var booking lease.BookingRecord
+	var booked lease.BookedLease
+	for _, v := range []any{&h, &st, &p, &s, &g, &l, &pin, &key, &over, &d, &place, &booking, &booked} {
 		Fill(reflect.ValueOf(v).Elem(), &n)
 	}
 	g.N, s.Last.Kind = uint8(len(g.Members)), lease.DoneCheckIn
@@ -105,6 +109,8 @@ func Records() map[string][2]any {
 		"draw":  {d, fromDraw(drawRecord(1, &d).GetDraw())},
 		"lease": {l, fromLeaseRecord(leaseRecord(1, &l).GetLease())}, "pin": {pin, fromPin(pinRecord(&pin).GetPin())},
 		"borrow key": {key, fromBorrowKey(borrowKeyRecord(&key).GetBorrowKey())}, "overdrawn": {over, fromOverdrawn(overdrawnRecord(&over).GetOverdrawn())},
+		"place": {place, fromPlace(placeRecord(1, &place).GetPlace())}, "booking": {booking, fromBooking(bookingRecord(1, &booking).GetBooking())},
+		"booked lease": {booked, fromBookedLease(bookedLeaseRecord(1, booked).GetBookedLease())},
 	}
 }
 

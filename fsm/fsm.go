@@ -173,6 +173,13 @@ func appendReply(buf []byte, r *lease.Reply) []byte {
 	for _, x := range r.Released {
 		buf = binary.BigEndian.AppendUint64(buf, uint64(x.ID))
 	}
+	if p := r.Place; p != nil {
+		buf = binary.AppendUvarint(buf, p.Ticket)
+		buf = binary.AppendUvarint(buf, uint64(p.Position))
+	}
+	for i := range r.Refused {
+		buf = append(append(buf, r.Refused[i].Refusal.Reason...), 0)
+	}
 	for i := range r.Renewed {
 		x := &r.Renewed[i]
 		buf = append(append(buf, x.Reason...), 0)

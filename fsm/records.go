@@ -17,7 +17,7 @@ func headerRecord(st Status, h lease.Header) *logv1.SnapshotRecord {
 		AppliedIndex: st.AppliedIndex, AppliedTerm: st.AppliedTerm, StateHash: st.StateHash[:],
 		Now: int64(h.Now), Calendar: int64(h.Calendar), Anchor: int64(h.Anchor), AnchorTime: int64(h.AnchorTime),
 		HeldSince: int64(h.HeldSince), FenceUntil: int64(h.FenceUntil),
-		Floor: uint64(h.Floor), High: uint64(h.High), Grants: h.Grants,
+		Floor: uint64(h.Floor), High: uint64(h.High), Grants: h.Grants, Places: h.Places, Bookings: h.Bookings,
 	}}}
 }
 
@@ -31,7 +31,7 @@ func fromHeader(x *logv1.SnapshotHeader) (Status, lease.Header) {
 	return st, lease.Header{
 		Now: lease.Time(x.Now), Calendar: lease.Calendar(x.Calendar), Anchor: lease.Calendar(x.Anchor), AnchorTime: lease.Time(x.AnchorTime),
 		HeldSince: lease.Time(x.HeldSince), FenceUntil: lease.Time(x.FenceUntil),
-		Floor: lease.Token(x.Floor), High: lease.Token(x.High), Grants: x.Grants,
+		Floor: lease.Token(x.Floor), High: lease.Token(x.High), Grants: x.Grants, Places: x.Places, Bookings: x.Bookings,
 	}
 }
 
@@ -214,6 +214,9 @@ func loadRecord(load *lease.Loader, rec *logv1.SnapshotRecord) error {
 			return nil
 		}
 	}
+	if loadQueue(load, rec) {
+		return nil
+	}
 	return fmt.Errorf("snapshot holds a record this build does not know, or at an impossible place: %T", rec.Kind)
 }
 
@@ -253,12 +256,9 @@ func toDone(d *lease.Done) *logv1.DoneRecord {
 	if d.Kind == lease.DoneNothing {
 		return nil
 	}
-	x := &logv1.DoneRecord{Kind: uint32(d.Kind), Lost: toLost(d.Lost)}
+	x := &logv1.DoneRecord{Kind: uint32(d.Kind), Lost: toLost(d.Lost), Refused: toRefusedItems(d.Refused), Refusal: toRefusal(d.Refusal)}
 	if len(d.Granted) > 0 {
 		x.Granted = toRefs(d.Granted)
-	}
-	if r := d.Refusal; r != nil {
-		x.Refusal = &logv1.Refusal{Reason: string(r.Reason), Message: r.Message, Final: r.Final, RetryAfter: int64(r.RetryAfter)}
 	}
 	for _, r := range d.Released {
 		x.Released = append(x.Released, &logv1.ReleasedRecord{Ref: toRef(r.Ref), Feature: r.Feature, Count: int64(r.Count), Reason: uint32(r.Reason)})
@@ -270,10 +270,7 @@ func fromDone(x *logv1.DoneRecord) lease.Done {
 	if x == nil {
 		return lease.Done{}
 	}
-	d := lease.Done{Kind: lease.DoneKind(x.Kind), Granted: fromRefs(x.Granted), Lost: fromLost(x.Lost)}
-	if r := x.Refusal; r != nil {
-		d.Refusal = &lease.Refusal{Reason: lease.Reason(r.Reason), Message: r.Message, Final: r.Final, RetryAfter: time.Duration(r.RetryAfter)}
-	}
+	d := lease.Done{Kind: lease.DoneKind(x.Kind), Granted: fromRefs(x.Granted), Lost: fromLost(x.Lost), Refused: fromRefusedItems(x.Refused), Refusal: fromRefusal(x.Refusal)}
 	for _, r := range x.Released {
 		d.Released = append(d.Released, lease.Released{Ref: fromRef(r.Ref), Feature: r.Feature, Count: int(r.Count), Reason: lease.Release(r.Reason)})
 	}

@@ -134,6 +134,7 @@ func writeSnapshot(out io.Writer, st Status, f *lease.Frozen, staged stage) erro
 	f.Leases(func(slot uint32, l *lease.LeaseRecord) bool { return w.put(held.of(slot, l)) })
 	putBorrowing(w, f)
 	f.Draws(func(slot uint32, d *lease.DrawRecord) bool { return w.put(drawRecord(slot, d)) })
+	writeQueue(w, f)
 	staged.each(func(p RestorePart) bool {
 		return w.put(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Staged{Staged: toPart(p)}})
 	})

@@ -33,6 +33,9 @@ type Book struct {
 	liveSessions, liveLeases                        int
 	lentSeats                                       map[uint32]int        // borrowed, by pool slot
 	packages                                        map[featureKey]string // what each consists of
+	queue                                           queueState
+	booking                                         bookingState
+	offers                                          int // leases from the queue that were not collected
 	// nextDate is the next calendar date at which some entitlement starts or ends.
 	nextDate Calendar
 
@@ -77,6 +80,12 @@ func (b *Book) Calendar() Calendar { return b.Header.Calendar }
 
 // Apply carries out one command at log position index (the raft index of its entry).
 func (b *Book) Apply(index uint64, cmd Command) Reply {
+	r := b.carryOut(index, cmd)
+	b.serve(index)
+	return r
+}
+
+func (b *Book) carryOut(index uint64, cmd Command) Reply {
 	switch c := cmd.(type) {
 	case Checkout:
 		return b.checkout(index, c)
@@ -100,6 +109,16 @@ func (b *Book) Apply(index uint64, cmd Command) Reply {
 		return b.applyPolicy(c)
 	case Fence:
 		return b.fence()
+	case Leave:
+		return b.leave(c)
+	case Dequeue:
+		return b.dequeue(c)
+	case MakeBooking:
+		return b.makeBooking(c)
+	case CancelBooking:
+		return b.cancelBooking(c)
+	case ExpireBooking:
+		return b.expireBooking(c)
 	case Tick:
 		return Reply{}
 	case Borrow:
@@ -266,8 +285,12 @@ func (b *Book) reindex() {
 	b.groupSlots = numbersWithout(taken)
 	b.lentSeats = b.countLent()
 	b.indexDraws()
+	b.reindexQueue()
+	b.reindexBookings()
+	stirred := b.stirred // what was already looked at is not looked at again
 	b.recount()
 	b.police()
+	b.stirred = stirred
 }
 
 // indexPool makes a pool findable by feature, lowest version first.

@@ -13,6 +13,7 @@ type plan struct {
 	group   uint32 // the share group it joins, if any
 	seats   int    // seats to be charged anew
 	draw    drawPlan
+	booked  BookedLease
 	refusal *Refusal
 }
 
@@ -28,16 +29,20 @@ func (b *Book) checkout(index uint64, c Checkout) Reply {
 		return b.again(slot, s)
 	}
 	plans, refusal := b.plan(slot, s, &c)
-	for refusal != nil && reclaimHelps(refusal) {
-		pool, ok := b.reclaimNext()
+	for lacksSeats(plans, refusal) {
+		pools, ok := b.recover()
 		if !ok {
 			break
 		}
-		if b.names(&c, pool) { // else the plan would come out the same
+		if slices.ContainsFunc(pools, func(i uint32) bool { return b.names(&c, i) }) { // else the plan would come out the same
 			plans, refusal = b.plan(slot, s, &c)
 		}
 	}
 	if refusal != nil {
+		if c.Wait > 0 && waits(refusal) {
+			return b.wait(&c, slot, s, plans)
+		}
+		b.standAside(slot, &c)
 		return b.deny(&c, slot, s, plans, refusal)
 	}
 	if s == nil {
@@ -49,16 +54,25 @@ func (b *Book) checkout(index uint64, c Checkout) Reply {
 	var done Done
 	reply := Reply{}
 	for i := range plans {
+		if plans[i].refusal != nil {
+			continue // of a partial checkout
+		}
 		lease := plans[i].held
 		if lease == 0 {
 			lease = b.grant(index, slot, s, &plans[i])
 		}
+		b.collect(lease)
 		if c.borrow > 0 {
 			b.lend(lease, plans[i].held != 0, c.borrow)
 		}
 		reply.Leases = append(reply.Leases, b.show(lease))
-		done.Granted = append(done.Granted, reply.Leases[i].Ref)
+		done.Granted = append(done.Granted, reply.Leases[len(reply.Leases)-1].Ref)
 	}
+	if place := b.placeFor(slot, &c); place != 0 {
+		b.quit(place, "")
+	}
+	reply.Refused = refusedItems(plans)
+	done.Refused = reply.Refused
 	done.Kind = DoneCheckout
 	b.finish(slot, c.Session.Seq, done)
 	reply.Session = b.info(s)
@@ -90,7 +104,7 @@ func normalize(c *Checkout) *Refusal {
 	p := c.Principal
 	for _, n := range []struct{ what, s string }{
 		{"tenant", c.Tenant}, {"user", p.User}, {"host", p.Host}, {"ip", p.IP}, {"display", p.Display},
-		{"vendor_defined", p.VendorDefined}, {"project", p.Project}, {"instance_id", c.InstanceID},
+		{"vendor_defined", p.VendorDefined}, {"project", p.Project}, {"instance_id", c.InstanceID}, {"booking", c.Booking},
 	} {
 		if r := checkName(n.what, n.s, true); r != nil {
 			return r
@@ -103,6 +117,10 @@ func normalize(c *Checkout) *Refusal {
 		return refuse(Invalid, "no feature is named; say which one to check out")
 	case len(c.Items) > MaxItems:
 		return refuse(Invalid, "%d features in one checkout; at most %d are possible", len(c.Items), MaxItems)
+	case c.Wait < 0:
+		return refuse(Invalid, "a wait of %v is not possible", c.Wait)
+	case c.Partial && c.Wait > 0:
+		return refuse(Invalid, "a partial checkout takes what is there and does not wait; leave out one of the two")
 	}
 	for _, it := range c.Items {
 		if r := checkItem(it); r != nil {
@@ -155,9 +173,10 @@ func (b *Book) again(slot uint32, s *sessionRow) Reply {
 	if last.Refusal != nil {
 		return Reply{Refusal: last.Refusal, Replayed: true}
 	}
-	r := Reply{Session: b.info(s), Replayed: true}
+	r := Reply{Session: b.info(s), Refused: last.Refused, Replayed: true}
 	for _, ref := range last.Granted {
 		if b.holds(slot, ref) {
+			b.collect(b.lookup(ref.ID))
 			r.Leases = append(r.Leases, b.show(b.lookup(ref.ID)))
 			continue
 		}
@@ -176,8 +195,14 @@ func (b *Book) again(slot uint32, s *sessionRow) Reply {
 // duplicate of it takes nothing the client does not know of, unless the client asked
 // to go on trying with it (Tentative).
 func (b *Book) deny(c *Checkout, slot uint32, s *sessionRow, plans []plan, refusal *Refusal) Reply {
-	if c.Tentative && !refusal.Final {
+	if (c.Tentative || c.Wait > 0) && !refusal.Final {
 		return Reply{Refusal: refusal}
+	}
+	if s != nil {
+		if place := b.placeFor(slot, c); place != 0 {
+			b.quit(place, refusal.Reason)
+			defer b.dropMinted(slot)
+		}
 	}
 	if c.Session.Seq != 0 {
 		if s == nil {
@@ -201,22 +226,31 @@ func (b *Book) plan(slot uint32, s *sessionRow, c *Checkout) ([]plan, *Refusal) 
 		principal = b.principalOf(slot)
 	}
 	plans := make([]plan, 0, len(c.Items))
+	if _, r := b.bookingOf(c, principal); r != nil {
+		return nil, r
+	}
 	fresh := 0
 	for _, it := range c.Items {
 		p := b.planItem(c, s, principal, it, plans)
 		for i := range plans {
-			if p.refusal == nil && plans[i].pool == p.pool {
+			if p.refusal == nil && plans[i].refusal == nil && plans[i].pool == p.pool {
 				p.refusal = refuse(Invalid, "feature %s is named twice; add the counts up", it.Feature)
 			}
 		}
 		b.forbidTogether(principal, plans, &p)
 		plans = append(plans, p)
 		if p.refusal != nil {
+			if c.Partial {
+				continue
+			}
 			return plans, p.refusal
 		}
 		if p.held == 0 {
 			fresh++
 		}
+	}
+	if r := nothing(plans); c.Partial && r != nil {
+		return plans, r
 	}
 	if s != nil && int(s.Leases)+fresh > MaxLeasesPerSession {
 		return plans, refuse(Overloaded, "a session holds at most %d leases; open another", MaxLeasesPerSession)
@@ -250,14 +284,15 @@ func (b *Book) planItem(c *Checkout, s *sessionRow, who Principal, it Item, earl
 	}
 	exceeded, full := false, false
 	var denied, unlent *Refusal // by the policy; by the rules of borrowing
-	for _, i := range pools {
+	for _, i := range b.bookedFirst(pools, who, c) {
 		if r := b.borrowRefusal(i, who, c, it.Count); r != nil {
 			unlent = better(unlent, r)
 			continue
 		}
-		p.pool, p.group, p.seats = i, 0, it.Count
+		p.pool, p.group, p.seats, p.booked = i, 0, it.Count, b.ownBooked(i, who, c)
+		p.booked.Seats = min(p.booked.Seats, uint32(it.Count))
 		rule := b.pools.at(i).Share
-		if shares(rule.By, who) {
+		if p.booked.Seats == 0 && shares(rule.By, who) {
 			if p.group = b.findGroup(shareKeyOf(i, rule.By, who)); p.group != 0 {
 				if len(b.members(p.group)) >= rule.MaxSessions {
 					exceeded = true
@@ -297,6 +332,7 @@ func (b *Book) planItem(c *Checkout, s *sessionRow, who Principal, it Item, earl
 	default:
 		p.refusal = refuse(NoSeats, "feature %s: no free seat (%s); try again later, or wait", it.Feature, b.usage(pools))
 	}
+	p.booked = BookedLease{}
 	return p
 }
 

@@ -40,6 +40,14 @@ type Checkout struct {
 	// Tentative says that the same request will be tried again when seats come free: a
 	// refusal that is not final leaves its Seq unused.
 	Tentative bool
+	// Wait asks for a place in the queue where there are no seats, with its deadline so
+	// far from now, at most MaxWait. It implies Tentative. The session's place for the same
+	// items is kept; without Wait it is given up, whatever the answer.
+	Wait time.Duration
+	// Booking names the booking whose seats to use.
+	Booking string
+	// Partial takes the items that can be had, if any can. It does not wait.
+	Partial bool
 	// borrow is how long the seats are wanted offline: set by Borrow only.
 	borrow time.Duration
 }

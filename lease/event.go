@@ -44,7 +44,7 @@ type Event struct {
 	Session          SessionID
 	Principal        Principal
 	Release          Release // Ended
-	Reason           Reason  // Denied
+	Reason           Reason  // Denied; Dequeued without seats
 	// Final says that asking again cannot help as things stand (Denied).
 	Final bool
 	// Vendor signed the seats; of a Denied it is the one whose seats were asked for, if

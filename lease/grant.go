@@ -6,10 +6,11 @@ func (b *Book) grant(index uint64, sslot uint32, s *sessionRow, p *plan) uint32 
 	b.Grants++
 	gslot := p.group
 	if gslot == 0 {
-		gslot = b.newGroup(p.pool, sslot)
+		gslot = b.newGroup(p.pool, sslot, p.booked.Seats == 0)
 	}
 	b.countHeld(gslot, -1)
 	b.charge(gslot, p.seats)
+	b.useBooked(slot, p.booked)
 	b.addMember(gslot, slot)
 	l := b.leases.mut(b.gen, slot)
 	*l = leaseRow{
@@ -29,15 +30,17 @@ func (b *Book) grant(index uint64, sslot uint32, s *sessionRow, p *plan) uint32 
 	b.dueLeases.push(slot, b.leaseDue(slot))
 	b.liveLeases++
 	b.events = append(b.events, b.event(Granted, slot))
+	b.restandOf(sslot)
 	return slot
 }
 
-// newGroup starts a charge; it can be shared if the pool's rule and the principal say so.
-func (b *Book) newGroup(pool, session uint32) uint32 {
+// newGroup starts a charge; it can be shared if the request may, and the pool's rule and
+// the principal say so.
+func (b *Book) newGroup(pool, session uint32, may bool) uint32 {
 	slot := b.groupSlots.take()
 	g := b.groups.mut(b.gen, slot)
 	*g = groupRow{Pool: pool}
-	if by, who := b.pools.at(pool).Share.By, b.principalOf(session); shares(by, who) {
+	if by, who := b.pools.at(pool).Share.By, b.principalOf(session); may && shares(by, who) {
 		g.Shared = true
 		b.groupByShare.add(b.shareHash(shareKeyOf(pool, by, who)), slot, b.groupHash)
 	}
@@ -125,24 +128,30 @@ func (b *Book) release(slot uint32, why Release) Released {
 	b.countHeld(gslot, -1)
 	b.countDraw(b.drawOf[gslot], -1)
 	b.removeMember(gslot, slot)
+	pool, payer := b.groups.at(gslot).Pool, b.payerOf(gslot)
 	b.dropDraw(gslot, l.Session)
-	p := b.pools.mut(b.gen, b.groups.at(gslot).Pool)
+	p := b.pools.mut(b.gen, pool)
 	p.Releases++
 	p.SeatMillis += uint64(l.Count) * uint64(b.Now().Sub(l.Granted).Milliseconds())
 	b.shrink(gslot, b.principalOf(l.Session))
 	b.countHeld(gslot, 1)
 	out := Released{Ref: Ref{l.id(slot), l.Token}, Feature: p.Feature, Count: int(l.Count), Reason: why}
 	switch why {
-	case ReleasedNormal, ReleasedClientExit:
+	case ReleasedNormal, ReleasedClientExit, ReleasedDequeued:
 	default:
 		if !told || s.closed() {
 			break // it knows that it holds it no more, or nobody is left to be told
 		}
 		b.remember(l.Session, Lost{Ref: out.Ref, Feature: p.Feature, Reason: why})
 	}
+	b.returnBooked(slot)
+	session := l.Session
 	*l = leaseRow{}
 	b.leaseSlots.put(slot)
 	b.liveLeases--
+	b.restandOf(session)
+	b.stir(pool)
+	b.stir(payer)
 	return out
 }
 

@@ -38,4 +38,8 @@ const (
 	GuardInclude      Guard = "include"       // lease: others than those included get nothing
 	GuardQuarantine   Guard = "quarantine"    // lease: the seat of a revoked borrow stays charged until its end
 	GuardDraw         Guard = "draw"          // lease: what pays for a charge grows and shrinks with it
+	GuardOvertake     Guard = "overtake"      // lease: nobody overtakes a place in the queue who could delay it
+	GuardServe        Guard = "serve"         // lease: seats that come free go to those who wait
+	GuardOffer        Guard = "offer"         // lease: a grant from the queue that nobody collects ends
+	GuardBooked       Guard = "booked"        // lease: booked seats are kept from others
 )

@@ -130,7 +130,7 @@ func (b *Book) forbidTogether(who Principal, before []plan, p *plan) {
 	}
 	n := 0
 	for i := range before {
-		if before[i].held == 0 && before[i].item.Feature == p.item.Feature {
+		if before[i].held == 0 && before[i].refusal == nil && before[i].item.Feature == p.item.Feature {
 			n += before[i].seats
 		}
 	}

@@ -14,7 +14,7 @@ const MaxLicences = 10_000
 
 func refuse(r Reason, format string, args ...any) *Refusal {
 	final := r != NoSeats && r != SessionsExceeded && r != Overloaded && r != NotStarted &&
-		r != MaxReached && r != ReservedForOthers && r != TooSoon && r != BorrowNoneLeft
+		r != InQueue && r != MaxReached && r != ReservedForOthers && r != TooSoon && r != BorrowNoneLeft
 	return &Refusal{Reason: r, Message: fmt.Sprintf(format, args...), Final: final}
 }
 

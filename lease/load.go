@@ -71,7 +71,7 @@ func (l *Loader) Seat(pool, number uint32, s SeatRecord) {
 // Finish derives the indexes and checks that the whole is a state the rules could
 // have made; a Book that is not is refused.
 func (l *Loader) Finish() (*Book, error) {
-	for _, check := range []func(){l.checkPools, l.checkSessions, l.checkGroups, l.checkLeases, l.checkLicences, l.checkDraws} {
+	for _, check := range []func(){l.checkPools, l.checkSessions, l.checkGroups, l.checkLeases, l.checkLicences, l.checkDraws, l.checkQueue, l.checkBookings} {
 		if l.err == nil {
 			check()
 		}

@@ -55,6 +55,7 @@ func (b *Book) pin(slot uint32, p Pin) {
 	*b.pins.mut(b.gen, slot) = &kept
 	b.countPin(slot, 1)
 	b.dueAnew(slot)
+	b.restandOf(b.leases.at(slot).Session)
 }
 
 // unpin gives a lease back to the heartbeat of its session.
@@ -64,7 +65,7 @@ func (b *Book) unpin(slot uint32) {
 }
 
 func (b *Book) forgetPin(slot uint32) {
-	if b.pinAt(slot) != nil {
+	if p := b.pinAt(slot); p != nil {
 		b.countPin(slot, -1)
 		*b.pins.mut(b.gen, slot) = nil
 	}
@@ -72,7 +73,10 @@ func (b *Book) forgetPin(slot uint32) {
 
 // countPin counts the seats of a pinned lease in or out of those that are borrowed.
 func (b *Book) countPin(slot uint32, sign int) {
-	if b.pinAt(slot).Kind == PinBorrowed {
+	switch b.pinAt(slot).Kind {
+	case PinOffered:
+		b.offers += sign
+	case PinBorrowed:
 		l := b.leases.at(slot)
 		b.lentSeats[b.groups.at(l.Group).Pool] += sign * int(l.Count)
 	}
@@ -89,7 +93,7 @@ func (b *Book) dueAnew(slot uint32) {
 // checked in, or what was revoked.
 func (b *Book) claimed(slot uint32) bool {
 	p := b.pinAt(slot)
-	return p == nil || p.Kind == PinBorrowed && !p.Revoked
+	return p == nil || p.Kind == PinOffered || p.Kind == PinBorrowed && !p.Revoked
 }
 
 // holdsNone says whether a session has no leases but pinned ones, which its end does not
@@ -106,6 +110,8 @@ func (b *Book) stateOf(slot uint32) State {
 		switch {
 		case p.Kind == PinLingering:
 			return Lingering
+		case p.Kind == PinOffered:
+			return Active
 		case p.Revoked:
 			return Quarantined
 		}
@@ -134,6 +140,8 @@ func (b *Book) dueReason(slot uint32) Release {
 		return ReleasedMissedHeartbeat
 	case p.Kind == PinLingering:
 		return ReleasedLingerOver
+	case p.Kind == PinOffered:
+		return ReleasedDequeued
 	case p.Revoked:
 		return ReleasedByAdmin
 	}
@@ -153,7 +161,7 @@ func (l *Loader) Pin(r PinRecord) {
 		l.fail("pin of lease slot %d, which is empty", r.Slot)
 	case l.b.pinAt(r.Slot) != nil:
 		l.fail("lease slot %d is pinned twice", r.Slot)
-	case r.Kind != PinBorrowed && r.Kind != PinLingering, r.Revoked && r.Kind != PinBorrowed, r.End < 0:
+	case r.Kind != PinBorrowed && r.Kind != PinLingering && r.Kind != PinOffered, r.Revoked && r.Kind != PinBorrowed, r.End < 0:
 		l.fail("lease slot %d has an impossible pin", r.Slot)
 	default:
 		kept := r.Pin

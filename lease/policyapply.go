@@ -54,6 +54,7 @@ func (b *Book) applyPolicy(c ApplyPolicy) Reply {
 	}
 	b.policies = list
 	b.police()
+	b.stirAll()
 	return Reply{PolicyVersion: p.Version}
 }
 

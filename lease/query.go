@@ -48,6 +48,8 @@ type PreviewItem struct {
 	Item    Item
 	Refusal *Refusal // nil: it would be granted
 	Free    int      // seats free in the pools it could use
+	// Position is where it would stand in the queue if it waited; 0: no wait would help.
+	Position int
 }
 
 // Pools lists the pools of a tenant ("" = all), by tenant, feature, version.
@@ -61,7 +63,7 @@ func (b *Book) Pools(tenant string) []PoolStatus {
 				Terms: p.Terms, Uncounted: b.uncounted(p), OverUse: max(0, int(p.Charged)-st.total), Drawn: drawn[i],
 				InGrace: st.inGrace, GraceEnd: st.graceEnd, Overdraft: st.overdraft, Packages: st.packages,
 				Tenant: p.Tenant, Vendor: p.Vendor, Feature: p.Feature, Version: p.Version,
-				Total: st.total, InUse: int(p.Charged), Reserved: b.kept(i), ReservedFor: b.reserved(i), Expiring: expiring[i], Expiry: st.expiry,
+				Total: st.total, InUse: int(p.Charged), Reserved: b.kept(i) + b.booked(i), Queued: b.waiting(i), ReservedFor: b.reserved(i), Expiring: expiring[i], Expiry: st.expiry,
 			})
 		}
 		return true
@@ -176,6 +178,10 @@ func (b *Book) Preview(c Checkout) (items []PreviewItem, ok bool) {
 		if pools, refusal := b.fitting(c.Tenant, it); refusal == nil {
 			for _, i := range pools {
 				x.Free += b.room(i, principal, &c)
+				if p.refusal != nil && waits(p.refusal) {
+					_, places := b.ahead(i, principal, &c)
+					x.Position = max(x.Position, places+1)
+				}
 			}
 		}
 		ok = ok && p.refusal == nil
@@ -271,7 +277,10 @@ func (b *Book) DueStep(limit int) (due []Command, done bool) {
 		s := b.sessions.at(slot)
 		due = append(due, ExpireSession{ID: s.ID, Rev: s.Rev})
 	}
-	return due, done
+	if !done || len(due) == limit {
+		return due, done
+	}
+	return b.dueOthers(due, limit)
 }
 
 // lookedUntil is up to when Due looks: now. A proposer that is early does no harm as long

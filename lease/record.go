@@ -21,6 +21,8 @@ type Header struct {
 	Floor, High Token
 	// Grants counts grants ever made; it makes lease ids unique.
 	Grants uint64
+	// Places counts places in the queue ever taken, Bookings bookings ever made.
+	Places, Bookings uint64
 }
 
 // SessionRecord is one live session, or one closed so lately that a duplicate of one
@@ -57,6 +59,8 @@ type Done struct {
 	Granted  []Ref
 	Released []Released
 	Lost     []Lost
+	// Refused are the items that a partial checkout did not get.
+	Refused []Refused
 }
 
 // DoneKind tells the kinds of numbered requests apart.
@@ -127,6 +131,11 @@ type tables struct {
 	keys      []*BorrowKey
 	overdrawn []Overdrawn
 	draws     vec[DrawRecord] // of what few pools cost
+	places    vec[*PlaceRecord]
+	// stirred are the pools whose line is to be looked at with the next command.
+	stirred      []uint32
+	bookings     vec[*BookingRecord]
+	bookedLeases vec[BookedLease] // by lease slot
 	// licences are sorted by tenant and id; the slice is replaced on every change.
 	licences []*Licence
 	// policies are sorted by tenant; the slice is replaced on every change.

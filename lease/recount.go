@@ -43,6 +43,7 @@ func (b *Book) recount() {
 	b.recountDraws()
 	b.countPackages()
 	b.policePools()
+	b.restandAll()
 }
 
 // add counts one line.
@@ -174,7 +175,7 @@ func (b *Book) dropUnusedPools() {
 	}
 	var drop []uint32
 	b.pools.all(func(i uint32, p *PoolRecord) bool {
-		if p.Feature != "" && p.Charged == 0 && !used[i] {
+		if p.Feature != "" && p.Charged == 0 && !used[i] && b.booking.kept[i] == 0 {
 			drop = append(drop, i)
 		}
 		return true

@@ -21,6 +21,7 @@ func (b *Book) checkIn(c CheckIn) Reply {
 		last := b.last(slot)
 		return Reply{Refusal: last.Refusal, Released: last.Released, Lost: last.Lost, Replayed: true}
 	}
+	b.collectAll(s)
 	why := c.Reason
 	if why != ReleasedClientExit {
 		why = ReleasedNormal

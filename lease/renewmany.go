@@ -70,6 +70,6 @@ func (b *Book) renewed(slot uint32, s *sessionRow) Renewed {
 	})
 	r.Heartbeat = r.Remaining / HeartbeatFraction
 	more := b.more(slot)
-	r.News = len(more.lost) > more.told
+	r.News = len(more.lost) > more.told || len(b.offersOf(s)) > 0
 	return r
 }

@@ -21,6 +21,12 @@ type Reply struct {
 	PolicySame    bool
 	// Lent is what the token for a borrowed lease says beside the lease (Borrow, RenewBorrow).
 	Lent *Lent
+	// Refused are the items that a partial checkout did not get.
+	Refused []Refused
+	// Place is set when the checkout is refused as InQueue.
+	Place *Place
+	// Booking is the one made or cancelled.
+	Booking *Booking
 	// Replayed is true when the request had its effect before.
 	Replayed bool
 }

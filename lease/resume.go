@@ -38,6 +38,7 @@ func (b *Book) Resume(old *Book, known bool) {
 	b.High = max(b.High, b.Floor, old.High, old.Floor) + generation
 	b.Floor = b.High
 	b.Grants = max(b.Grants, old.Grants) + grantsLift
+	b.Places, b.Bookings = max(b.Places, old.Places), max(b.Bookings, old.Bookings)
 	if known {
 		b.keepPins(old)
 		b.dropEnded(old)
@@ -49,6 +50,7 @@ func (b *Book) Resume(old *Book, known bool) {
 		return true
 	})
 	b.keepKeys(old, known)
+	b.resumeQueue()
 	old.endMissing(b)
 }
 

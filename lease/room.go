@@ -1,9 +1,19 @@
 package lease
 
 // room is how many seats of a pool this request may still charge: the free ones, less
-// what is kept for others.
-func (b *Book) room(pool uint32, who Principal, _ *Checkout) int {
-	return b.roomBeside(pool, who, b.free(pool))
+// what reservations and bookings keep for others. Those who wait ahead have a claim to
+// what is kept for nobody; what is kept for this request they cannot have, so it delays
+// nobody by taking it.
+func (b *Book) room(pool uint32, who Principal, c *Checkout) int {
+	free := b.free(pool)
+	loose := max(0, free-b.booked(pool))
+	open := min(free, int(b.ownBooked(pool, who, c).Seats)+b.roomBeside(pool, who, loose))
+	claimed, _ := b.ahead(pool, who, c)
+	if claimed == 0 {
+		return open
+	}
+	own := open - min(open, max(0, loose-b.kept(pool)))
+	return max(own, open-claimed)
 }
 
 // free is how many seats of the pool a checkout may still charge.

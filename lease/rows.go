@@ -77,7 +77,7 @@ func (b *Book) setLast(slot uint32, d Done) {
 	more.done = nil
 	switch alone := len(d.Granted)+len(d.Released)+len(d.Lost)+len(more.lost) == 0; {
 	case d.Kind == DoneNothing:
-	case len(d.Granted) == 1 && d.Kind == DoneCheckout && d.Refusal == nil && len(d.Released)+len(d.Lost) == 0:
+	case len(d.Granted) == 1 && len(d.Refused) == 0 && d.Kind == DoneCheckout && d.Refusal == nil && len(d.Released)+len(d.Lost) == 0:
 		s.granted, s.flags = d.Granted[0], s.flags|doneGranted
 	case alone && d.Kind == DoneCheckout && d.Refusal != nil:
 		*b.mores.mut(b.gen, slot) = b.refused(d)

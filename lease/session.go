@@ -102,6 +102,7 @@ func (b *Book) close(slot uint32) {
 		b.forget(slot)
 		return
 	}
+	b.quitAll(slot, Left)
 	b.liveSessions--
 	b.setLast(slot, Done{})
 	b.setLost(slot, nil, 0)
@@ -110,6 +111,7 @@ func (b *Book) close(slot uint32) {
 
 // forget drops the session and all that was remembered of it.
 func (b *Book) forget(slot uint32) {
+	b.quitAll(slot, Left)
 	s := b.sessions.at(slot)
 	if !s.closed() {
 		b.liveSessions--
@@ -154,6 +156,7 @@ func (b *Book) renew(c Renew) Reply {
 		return Reply{Refusal: refusal}
 	}
 	b.heartbeat(s)
+	b.collectAll(s)
 	r := Reply{Session: b.info(s)}
 	b.each(s, func(slot uint32, _ *leaseRow) {
 		if b.claimed(slot) {

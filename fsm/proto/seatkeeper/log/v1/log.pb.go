@@ -197,6 +197,11 @@ type Command struct {
 	//	*Command_ReturnEarly
 	//	*Command_RevokeBorrow
 	//	*Command_RotateBorrowKey
+	//	*Command_Leave
+	//	*Command_Dequeue
+	//	*Command_MakeBooking
+	//	*Command_CancelBooking
+	//	*Command_ExpireBooking
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -410,6 +415,51 @@ func (x *Command) GetRotateBorrowKey() *RotateBorrowKey {
 	return nil
 }
 
+func (x *Command) GetLeave() *Leave {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Leave); ok {
+			return x.Leave
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDequeue() *Dequeue {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Dequeue); ok {
+			return x.Dequeue
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetMakeBooking() *MakeBooking {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_MakeBooking); ok {
+			return x.MakeBooking
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetCancelBooking() *CancelBooking {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_CancelBooking); ok {
+			return x.CancelBooking
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetExpireBooking() *ExpireBooking {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_ExpireBooking); ok {
+			return x.ExpireBooking
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -490,6 +540,26 @@ type Command_RotateBorrowKey struct {
 	RotateBorrowKey *RotateBorrowKey `protobuf:"bytes,74,opt,name=rotate_borrow_key,json=rotateBorrowKey,proto3,oneof"`
 }
 
+type Command_Leave struct {
+	Leave *Leave `protobuf:"bytes,60,opt,name=leave,proto3,oneof"`
+}
+
+type Command_Dequeue struct {
+	Dequeue *Dequeue `protobuf:"bytes,61,opt,name=dequeue,proto3,oneof"`
+}
+
+type Command_MakeBooking struct {
+	MakeBooking *MakeBooking `protobuf:"bytes,62,opt,name=make_booking,json=makeBooking,proto3,oneof"`
+}
+
+type Command_CancelBooking struct {
+	CancelBooking *CancelBooking `protobuf:"bytes,63,opt,name=cancel_booking,json=cancelBooking,proto3,oneof"`
+}
+
+type Command_ExpireBooking struct {
+	ExpireBooking *ExpireBooking `protobuf:"bytes,64,opt,name=expire_booking,json=expireBooking,proto3,oneof"`
+}
+
 func (*Command_Checkout) isCommand_Kind() {}
 
 func (*Command_Renew) isCommand_Kind() {}
@@ -527,6 +597,16 @@ func (*Command_ReturnEarly) isCommand_Kind() {}
 func (*Command_RevokeBorrow) isCommand_Kind() {}
 
 func (*Command_RotateBorrowKey) isCommand_Kind() {}
+
+func (*Command_Leave) isCommand_Kind() {}
+
+func (*Command_Dequeue) isCommand_Kind() {}
+
+func (*Command_MakeBooking) isCommand_Kind() {}
+
+func (*Command_CancelBooking) isCommand_Kind() {}
+
+func (*Command_ExpireBooking) isCommand_Kind() {}
 
 type SessionRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -801,6 +881,9 @@ type Checkout struct {
 	Items         []*Item                `protobuf:"bytes,5,rep,name=items,proto3" json:"items,omitempty"`
 	Ephemeral     bool                   `protobuf:"varint,6,opt,name=ephemeral,proto3" json:"ephemeral,omitempty"`
 	Tentative     bool                   `protobuf:"varint,7,opt,name=tentative,proto3" json:"tentative,omitempty"`
+	Wait          int64                  `protobuf:"varint,60,opt,name=wait,proto3" json:"wait,omitempty"`
+	Booking       string                 `protobuf:"bytes,61,opt,name=booking,proto3" json:"booking,omitempty"`
+	Partial       bool                   `protobuf:"varint,62,opt,name=partial,proto3" json:"partial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -880,6 +963,27 @@ func (x *Checkout) GetEphemeral() bool {
 func (x *Checkout) GetTentative() bool {
 	if x != nil {
 		return x.Tentative
+	}
+	return false
+}
+
+func (x *Checkout) GetWait() int64 {
+	if x != nil {
+		return x.Wait
+	}
+	return 0
+}
+
+func (x *Checkout) GetBooking() string {
+	if x != nil {
+		return x.Booking
+	}
+	return ""
+}
+
+func (x *Checkout) GetPartial() bool {
+	if x != nil {
+		return x.Partial
 	}
 	return false
 }
@@ -2667,6 +2771,307 @@ func (x *PolicyRule) GetGrace() int64 {
 	return 0
 }
 
+// Leave gives up a place in the queue.
+type Leave struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       *SessionRef            `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Ticket        uint64                 `protobuf:"varint,2,opt,name=ticket,proto3" json:"ticket,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Leave) Reset() {
+	*x = Leave{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Leave) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Leave) ProtoMessage() {}
+
+func (x *Leave) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Leave.ProtoReflect.Descriptor instead.
+func (*Leave) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Leave) GetSession() *SessionRef {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *Leave) GetTicket() uint64 {
+	if x != nil {
+		return x.Ticket
+	}
+	return 0
+}
+
+type Dequeue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	Ticket        uint64                 `protobuf:"varint,2,opt,name=ticket,proto3" json:"ticket,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Dequeue) Reset() {
+	*x = Dequeue{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Dequeue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Dequeue) ProtoMessage() {}
+
+func (x *Dequeue) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Dequeue.ProtoReflect.Descriptor instead.
+func (*Dequeue) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *Dequeue) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *Dequeue) GetTicket() uint64 {
+	if x != nil {
+		return x.Ticket
+	}
+	return 0
+}
+
+type MakeBooking struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Items         []*Item                `protobuf:"bytes,3,rep,name=items,proto3" json:"items,omitempty"`
+	For           int64                  `protobuf:"varint,4,opt,name=for,proto3" json:"for,omitempty"`
+	Only          *Principal             `protobuf:"bytes,5,opt,name=only,proto3" json:"only,omitempty"`
+	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MakeBooking) Reset() {
+	*x = MakeBooking{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MakeBooking) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MakeBooking) ProtoMessage() {}
+
+func (x *MakeBooking) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MakeBooking.ProtoReflect.Descriptor instead.
+func (*MakeBooking) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *MakeBooking) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *MakeBooking) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *MakeBooking) GetItems() []*Item {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *MakeBooking) GetFor() int64 {
+	if x != nil {
+		return x.For
+	}
+	return 0
+}
+
+func (x *MakeBooking) GetOnly() *Principal {
+	if x != nil {
+		return x.Only
+	}
+	return nil
+}
+
+func (x *MakeBooking) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type CancelBooking struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelBooking) Reset() {
+	*x = CancelBooking{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelBooking) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelBooking) ProtoMessage() {}
+
+func (x *CancelBooking) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelBooking.ProtoReflect.Descriptor instead.
+func (*CancelBooking) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *CancelBooking) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *CancelBooking) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CancelBooking) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type ExpireBooking struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	Number        uint64                 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpireBooking) Reset() {
+	*x = ExpireBooking{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpireBooking) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpireBooking) ProtoMessage() {}
+
+func (x *ExpireBooking) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpireBooking.ProtoReflect.Descriptor instead.
+func (*ExpireBooking) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ExpireBooking) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *ExpireBooking) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
 var File_seatkeeper_log_v1_log_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
@@ -2684,7 +3089,7 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"apiAddress\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\tR\aversion\"\xba\t\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\"\xff\v\n" +
 	"\aCommand\x129\n" +
 	"\bcheckout\x18\x01 \x01(\v2\x1b.seatkeeper.log.v1.CheckoutH\x00R\bcheckout\x120\n" +
 	"\x05renew\x18\x02 \x01(\v2\x18.seatkeeper.log.v1.RenewH\x00R\x05renew\x127\n" +
@@ -2706,7 +3111,12 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\frenew_borrow\x18G \x01(\v2\x1e.seatkeeper.log.v1.RenewBorrowH\x00R\vrenewBorrow\x12C\n" +
 	"\freturn_early\x18H \x01(\v2\x1e.seatkeeper.log.v1.ReturnEarlyH\x00R\vreturnEarly\x12F\n" +
 	"\rrevoke_borrow\x18I \x01(\v2\x1f.seatkeeper.log.v1.RevokeBorrowH\x00R\frevokeBorrow\x12P\n" +
-	"\x11rotate_borrow_key\x18J \x01(\v2\".seatkeeper.log.v1.RotateBorrowKeyH\x00R\x0frotateBorrowKeyB\x06\n" +
+	"\x11rotate_borrow_key\x18J \x01(\v2\".seatkeeper.log.v1.RotateBorrowKeyH\x00R\x0frotateBorrowKey\x120\n" +
+	"\x05leave\x18< \x01(\v2\x18.seatkeeper.log.v1.LeaveH\x00R\x05leave\x126\n" +
+	"\adequeue\x18= \x01(\v2\x1a.seatkeeper.log.v1.DequeueH\x00R\adequeue\x12C\n" +
+	"\fmake_booking\x18> \x01(\v2\x1e.seatkeeper.log.v1.MakeBookingH\x00R\vmakeBooking\x12I\n" +
+	"\x0ecancel_booking\x18? \x01(\v2 .seatkeeper.log.v1.CancelBookingH\x00R\rcancelBooking\x12I\n" +
+	"\x0eexpire_booking\x18@ \x01(\v2 .seatkeeper.log.v1.ExpireBookingH\x00R\rexpireBookingB\x06\n" +
 	"\x04kind\"h\n" +
 	"\n" +
 	"SessionRef\x12\x0e\n" +
@@ -2727,7 +3137,7 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\x05count\x18\x03 \x01(\x03R\x05count\"+\n" +
 	"\x03Ref\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
-	"\x05token\x18\x02 \x01(\x04R\x05token\"\xa3\x02\n" +
+	"\x05token\x18\x02 \x01(\x04R\x05token\"\xeb\x02\n" +
 	"\bCheckout\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x127\n" +
 	"\asession\x18\x02 \x01(\v2\x1d.seatkeeper.log.v1.SessionRefR\asession\x12:\n" +
@@ -2736,7 +3146,10 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"instanceId\x12-\n" +
 	"\x05items\x18\x05 \x03(\v2\x17.seatkeeper.log.v1.ItemR\x05items\x12\x1c\n" +
 	"\tephemeral\x18\x06 \x01(\bR\tephemeral\x12\x1c\n" +
-	"\ttentative\x18\a \x01(\bR\ttentative\"l\n" +
+	"\ttentative\x18\a \x01(\bR\ttentative\x12\x12\n" +
+	"\x04wait\x18< \x01(\x03R\x04wait\x12\x18\n" +
+	"\abooking\x18= \x01(\tR\abooking\x12\x18\n" +
+	"\apartial\x18> \x01(\bR\apartial\"l\n" +
 	"\x05Renew\x127\n" +
 	"\asession\x18\x01 \x01(\v2\x1d.seatkeeper.log.v1.SessionRefR\asession\x12*\n" +
 	"\x04held\x18\x02 \x03(\v2\x16.seatkeeper.log.v1.RefR\x04held\"'\n" +
@@ -2878,7 +3291,27 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\x03who\x18\x04 \x01(\tR\x03who\x12\x14\n" +
 	"\x05seats\x18\x05 \x01(\x03R\x05seats\x12\x12\n" +
 	"\x04time\x18\x06 \x01(\x03R\x04time\x12\x14\n" +
-	"\x05grace\x18\a \x01(\x03R\x05graceBDZBgithub.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1;logv1b\x06proto3"
+	"\x05grace\x18\a \x01(\x03R\x05grace\"X\n" +
+	"\x05Leave\x127\n" +
+	"\asession\x18\x01 \x01(\v2\x1d.seatkeeper.log.v1.SessionRefR\asession\x12\x16\n" +
+	"\x06ticket\x18\x02 \x01(\x04R\x06ticket\"5\n" +
+	"\aDequeue\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x16\n" +
+	"\x06ticket\x18\x02 \x01(\x04R\x06ticket\"\xb8\x01\n" +
+	"\vMakeBooking\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12-\n" +
+	"\x05items\x18\x03 \x03(\v2\x17.seatkeeper.log.v1.ItemR\x05items\x12\x10\n" +
+	"\x03for\x18\x04 \x01(\x03R\x03for\x120\n" +
+	"\x04only\x18\x05 \x01(\v2\x1c.seatkeeper.log.v1.PrincipalR\x04only\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by\"G\n" +
+	"\rCancelBooking\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\";\n" +
+	"\rExpireBooking\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06numberBDZBgithub.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1;logv1b\x06proto3"
 
 var (
 	file_seatkeeper_log_v1_log_proto_rawDescOnce sync.Once
@@ -2892,7 +3325,7 @@ func file_seatkeeper_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_seatkeeper_log_v1_log_proto_rawDescData
 }
 
-var file_seatkeeper_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_seatkeeper_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_seatkeeper_log_v1_log_proto_goTypes = []any{
 	(*Entry)(nil),           // 0: seatkeeper.log.v1.Entry
 	(*Lead)(nil),            // 1: seatkeeper.log.v1.Lead
@@ -2928,6 +3361,11 @@ var file_seatkeeper_log_v1_log_proto_goTypes = []any{
 	(*Policy)(nil),          // 31: seatkeeper.log.v1.Policy
 	(*PolicyGroup)(nil),     // 32: seatkeeper.log.v1.PolicyGroup
 	(*PolicyRule)(nil),      // 33: seatkeeper.log.v1.PolicyRule
+	(*Leave)(nil),           // 34: seatkeeper.log.v1.Leave
+	(*Dequeue)(nil),         // 35: seatkeeper.log.v1.Dequeue
+	(*MakeBooking)(nil),     // 36: seatkeeper.log.v1.MakeBooking
+	(*CancelBooking)(nil),   // 37: seatkeeper.log.v1.CancelBooking
+	(*ExpireBooking)(nil),   // 38: seatkeeper.log.v1.ExpireBooking
 }
 var file_seatkeeper_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.log.v1.Entry.lead:type_name -> seatkeeper.log.v1.Lead
@@ -2951,33 +3389,41 @@ var file_seatkeeper_log_v1_log_proto_depIdxs = []int32{
 	18, // 18: seatkeeper.log.v1.Command.return_early:type_name -> seatkeeper.log.v1.ReturnEarly
 	19, // 19: seatkeeper.log.v1.Command.revoke_borrow:type_name -> seatkeeper.log.v1.RevokeBorrow
 	20, // 20: seatkeeper.log.v1.Command.rotate_borrow_key:type_name -> seatkeeper.log.v1.RotateBorrowKey
-	3,  // 21: seatkeeper.log.v1.Checkout.session:type_name -> seatkeeper.log.v1.SessionRef
-	4,  // 22: seatkeeper.log.v1.Checkout.principal:type_name -> seatkeeper.log.v1.Principal
-	5,  // 23: seatkeeper.log.v1.Checkout.items:type_name -> seatkeeper.log.v1.Item
-	3,  // 24: seatkeeper.log.v1.Renew.session:type_name -> seatkeeper.log.v1.SessionRef
-	6,  // 25: seatkeeper.log.v1.Renew.held:type_name -> seatkeeper.log.v1.Ref
-	3,  // 26: seatkeeper.log.v1.CheckIn.session:type_name -> seatkeeper.log.v1.SessionRef
-	6,  // 27: seatkeeper.log.v1.CheckIn.refs:type_name -> seatkeeper.log.v1.Ref
-	6,  // 28: seatkeeper.log.v1.Expire.ref:type_name -> seatkeeper.log.v1.Ref
-	6,  // 29: seatkeeper.log.v1.Kill.refs:type_name -> seatkeeper.log.v1.Ref
-	25, // 30: seatkeeper.log.v1.InstallLicence.licence:type_name -> seatkeeper.log.v1.Licence
-	3,  // 31: seatkeeper.log.v1.Borrow.session:type_name -> seatkeeper.log.v1.SessionRef
-	4,  // 32: seatkeeper.log.v1.Borrow.principal:type_name -> seatkeeper.log.v1.Principal
-	5,  // 33: seatkeeper.log.v1.Borrow.item:type_name -> seatkeeper.log.v1.Item
-	6,  // 34: seatkeeper.log.v1.RenewBorrow.ref:type_name -> seatkeeper.log.v1.Ref
-	6,  // 35: seatkeeper.log.v1.ReturnEarly.ref:type_name -> seatkeeper.log.v1.Ref
-	26, // 36: seatkeeper.log.v1.Licence.entitlements:type_name -> seatkeeper.log.v1.Entitlement
-	27, // 37: seatkeeper.log.v1.Entitlement.terms:type_name -> seatkeeper.log.v1.Terms
-	29, // 38: seatkeeper.log.v1.Entitlement.components:type_name -> seatkeeper.log.v1.Component
-	28, // 39: seatkeeper.log.v1.Terms.draw:type_name -> seatkeeper.log.v1.Draw
-	31, // 40: seatkeeper.log.v1.ApplyPolicy.policy:type_name -> seatkeeper.log.v1.Policy
-	32, // 41: seatkeeper.log.v1.Policy.groups:type_name -> seatkeeper.log.v1.PolicyGroup
-	33, // 42: seatkeeper.log.v1.Policy.rules:type_name -> seatkeeper.log.v1.PolicyRule
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	34, // 21: seatkeeper.log.v1.Command.leave:type_name -> seatkeeper.log.v1.Leave
+	35, // 22: seatkeeper.log.v1.Command.dequeue:type_name -> seatkeeper.log.v1.Dequeue
+	36, // 23: seatkeeper.log.v1.Command.make_booking:type_name -> seatkeeper.log.v1.MakeBooking
+	37, // 24: seatkeeper.log.v1.Command.cancel_booking:type_name -> seatkeeper.log.v1.CancelBooking
+	38, // 25: seatkeeper.log.v1.Command.expire_booking:type_name -> seatkeeper.log.v1.ExpireBooking
+	3,  // 26: seatkeeper.log.v1.Checkout.session:type_name -> seatkeeper.log.v1.SessionRef
+	4,  // 27: seatkeeper.log.v1.Checkout.principal:type_name -> seatkeeper.log.v1.Principal
+	5,  // 28: seatkeeper.log.v1.Checkout.items:type_name -> seatkeeper.log.v1.Item
+	3,  // 29: seatkeeper.log.v1.Renew.session:type_name -> seatkeeper.log.v1.SessionRef
+	6,  // 30: seatkeeper.log.v1.Renew.held:type_name -> seatkeeper.log.v1.Ref
+	3,  // 31: seatkeeper.log.v1.CheckIn.session:type_name -> seatkeeper.log.v1.SessionRef
+	6,  // 32: seatkeeper.log.v1.CheckIn.refs:type_name -> seatkeeper.log.v1.Ref
+	6,  // 33: seatkeeper.log.v1.Expire.ref:type_name -> seatkeeper.log.v1.Ref
+	6,  // 34: seatkeeper.log.v1.Kill.refs:type_name -> seatkeeper.log.v1.Ref
+	25, // 35: seatkeeper.log.v1.InstallLicence.licence:type_name -> seatkeeper.log.v1.Licence
+	3,  // 36: seatkeeper.log.v1.Borrow.session:type_name -> seatkeeper.log.v1.SessionRef
+	4,  // 37: seatkeeper.log.v1.Borrow.principal:type_name -> seatkeeper.log.v1.Principal
+	5,  // 38: seatkeeper.log.v1.Borrow.item:type_name -> seatkeeper.log.v1.Item
+	6,  // 39: seatkeeper.log.v1.RenewBorrow.ref:type_name -> seatkeeper.log.v1.Ref
+	6,  // 40: seatkeeper.log.v1.ReturnEarly.ref:type_name -> seatkeeper.log.v1.Ref
+	26, // 41: seatkeeper.log.v1.Licence.entitlements:type_name -> seatkeeper.log.v1.Entitlement
+	27, // 42: seatkeeper.log.v1.Entitlement.terms:type_name -> seatkeeper.log.v1.Terms
+	29, // 43: seatkeeper.log.v1.Entitlement.components:type_name -> seatkeeper.log.v1.Component
+	28, // 44: seatkeeper.log.v1.Terms.draw:type_name -> seatkeeper.log.v1.Draw
+	31, // 45: seatkeeper.log.v1.ApplyPolicy.policy:type_name -> seatkeeper.log.v1.Policy
+	32, // 46: seatkeeper.log.v1.Policy.groups:type_name -> seatkeeper.log.v1.PolicyGroup
+	33, // 47: seatkeeper.log.v1.Policy.rules:type_name -> seatkeeper.log.v1.PolicyRule
+	3,  // 48: seatkeeper.log.v1.Leave.session:type_name -> seatkeeper.log.v1.SessionRef
+	5,  // 49: seatkeeper.log.v1.MakeBooking.items:type_name -> seatkeeper.log.v1.Item
+	4,  // 50: seatkeeper.log.v1.MakeBooking.only:type_name -> seatkeeper.log.v1.Principal
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_log_v1_log_proto_init() }
@@ -3005,6 +3451,11 @@ func file_seatkeeper_log_v1_log_proto_init() {
 		(*Command_ReturnEarly)(nil),
 		(*Command_RevokeBorrow)(nil),
 		(*Command_RotateBorrowKey)(nil),
+		(*Command_Leave)(nil),
+		(*Command_Dequeue)(nil),
+		(*Command_MakeBooking)(nil),
+		(*Command_CancelBooking)(nil),
+		(*Command_ExpireBooking)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3012,7 +3463,7 @@ func file_seatkeeper_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_seatkeeper_log_v1_log_proto_rawDesc), len(file_seatkeeper_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

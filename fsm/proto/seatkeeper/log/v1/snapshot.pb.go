@@ -42,6 +42,10 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Draw
 	//	*SnapshotRecord_Pin
 	//	*SnapshotRecord_Policy
+	//	*SnapshotRecord_Place
+	//	*SnapshotRecord_Stirred
+	//	*SnapshotRecord_Booking
+	//	*SnapshotRecord_BookedLease
 	//	*SnapshotRecord_BorrowKey
 	//	*SnapshotRecord_Overdrawn
 	Kind          isSnapshotRecord_Kind `protobuf_oneof:"kind"`
@@ -194,6 +198,42 @@ func (x *SnapshotRecord) GetPolicy() *Policy {
 	return nil
 }
 
+func (x *SnapshotRecord) GetPlace() *PlaceRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*SnapshotRecord_Place); ok {
+			return x.Place
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetStirred() *StirredRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*SnapshotRecord_Stirred); ok {
+			return x.Stirred
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetBooking() *BookingRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*SnapshotRecord_Booking); ok {
+			return x.Booking
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetBookedLease() *BookedLeaseRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*SnapshotRecord_BookedLease); ok {
+			return x.BookedLease
+		}
+	}
+	return nil
+}
+
 func (x *SnapshotRecord) GetBorrowKey() *BorrowKeyRecord {
 	if x != nil {
 		if x, ok := x.Kind.(*SnapshotRecord_BorrowKey); ok {
@@ -264,6 +304,22 @@ type SnapshotRecord_Policy struct {
 	Policy *Policy `protobuf:"bytes,50,opt,name=policy,proto3,oneof"`
 }
 
+type SnapshotRecord_Place struct {
+	Place *PlaceRecord `protobuf:"bytes,60,opt,name=place,proto3,oneof"`
+}
+
+type SnapshotRecord_Stirred struct {
+	Stirred *StirredRecord `protobuf:"bytes,61,opt,name=stirred,proto3,oneof"`
+}
+
+type SnapshotRecord_Booking struct {
+	Booking *BookingRecord `protobuf:"bytes,62,opt,name=booking,proto3,oneof"`
+}
+
+type SnapshotRecord_BookedLease struct {
+	BookedLease *BookedLeaseRecord `protobuf:"bytes,63,opt,name=booked_lease,json=bookedLease,proto3,oneof"`
+}
+
 type SnapshotRecord_BorrowKey struct {
 	BorrowKey *BorrowKeyRecord `protobuf:"bytes,71,opt,name=borrow_key,json=borrowKey,proto3,oneof"`
 }
@@ -296,6 +352,14 @@ func (*SnapshotRecord_Pin) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Policy) isSnapshotRecord_Kind() {}
 
+func (*SnapshotRecord_Place) isSnapshotRecord_Kind() {}
+
+func (*SnapshotRecord_Stirred) isSnapshotRecord_Kind() {}
+
+func (*SnapshotRecord_Booking) isSnapshotRecord_Kind() {}
+
+func (*SnapshotRecord_BookedLease) isSnapshotRecord_Kind() {}
+
 func (*SnapshotRecord_BorrowKey) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Overdrawn) isSnapshotRecord_Kind() {}
@@ -320,6 +384,8 @@ type SnapshotHeader struct {
 	Floor           uint64                 `protobuf:"varint,16,opt,name=floor,proto3" json:"floor,omitempty"`
 	High            uint64                 `protobuf:"varint,17,opt,name=high,proto3" json:"high,omitempty"`
 	Grants          uint64                 `protobuf:"varint,18,opt,name=grants,proto3" json:"grants,omitempty"`
+	Places          uint64                 `protobuf:"varint,60,opt,name=places,proto3" json:"places,omitempty"`
+	Bookings        uint64                 `protobuf:"varint,61,opt,name=bookings,proto3" json:"bookings,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -476,6 +542,20 @@ func (x *SnapshotHeader) GetHigh() uint64 {
 func (x *SnapshotHeader) GetGrants() uint64 {
 	if x != nil {
 		return x.Grants
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetPlaces() uint64 {
+	if x != nil {
+		return x.Places
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetBookings() uint64 {
+	if x != nil {
+		return x.Bookings
 	}
 	return 0
 }
@@ -900,6 +980,7 @@ type DoneRecord struct {
 	Granted       []*Ref                 `protobuf:"bytes,3,rep,name=granted,proto3" json:"granted,omitempty"`
 	Released      []*ReleasedRecord      `protobuf:"bytes,4,rep,name=released,proto3" json:"released,omitempty"`
 	Lost          []*LostRecord          `protobuf:"bytes,5,rep,name=lost,proto3" json:"lost,omitempty"`
+	Refused       []*RefusedRecord       `protobuf:"bytes,60,rep,name=refused,proto3" json:"refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -965,6 +1046,13 @@ func (x *DoneRecord) GetReleased() []*ReleasedRecord {
 func (x *DoneRecord) GetLost() []*LostRecord {
 	if x != nil {
 		return x.Lost
+	}
+	return nil
+}
+
+func (x *DoneRecord) GetRefused() []*RefusedRecord {
+	if x != nil {
+		return x.Refused
 	}
 	return nil
 }
@@ -1689,6 +1777,498 @@ func (x *DrawRecord) GetCharges() []uint32 {
 	return nil
 }
 
+// RefusedRecord is an item that a partial checkout did not get.
+type RefusedRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Item          *Item                  `protobuf:"bytes,1,opt,name=item,proto3" json:"item,omitempty"`
+	Refusal       *Refusal               `protobuf:"bytes,2,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusedRecord) Reset() {
+	*x = RefusedRecord{}
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusedRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusedRecord) ProtoMessage() {}
+
+func (x *RefusedRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusedRecord.ProtoReflect.Descriptor instead.
+func (*RefusedRecord) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RefusedRecord) GetItem() *Item {
+	if x != nil {
+		return x.Item
+	}
+	return nil
+}
+
+func (x *RefusedRecord) GetRefusal() *Refusal {
+	if x != nil {
+		return x.Refusal
+	}
+	return nil
+}
+
+// PlaceRecord is a place in the queue.
+type PlaceRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	Ticket        uint64                 `protobuf:"varint,2,opt,name=ticket,proto3" json:"ticket,omitempty"`
+	Session       uint32                 `protobuf:"varint,3,opt,name=session,proto3" json:"session,omitempty"`
+	Items         []*Item                `protobuf:"bytes,4,rep,name=items,proto3" json:"items,omitempty"`
+	Booking       string                 `protobuf:"bytes,5,opt,name=booking,proto3" json:"booking,omitempty"`
+	Priority      int64                  `protobuf:"zigzag64,6,opt,name=priority,proto3" json:"priority,omitempty"`
+	Joined        int64                  `protobuf:"varint,7,opt,name=joined,proto3" json:"joined,omitempty"`
+	JoinedDate    int64                  `protobuf:"varint,8,opt,name=joined_date,json=joinedDate,proto3" json:"joined_date,omitempty"`
+	Until         int64                  `protobuf:"varint,9,opt,name=until,proto3" json:"until,omitempty"`
+	Lifespan      int64                  `protobuf:"varint,10,opt,name=lifespan,proto3" json:"lifespan,omitempty"`
+	Grace         int64                  `protobuf:"varint,11,opt,name=grace,proto3" json:"grace,omitempty"`
+	Short         int64                  `protobuf:"varint,12,opt,name=short,proto3" json:"short,omitempty"`
+	Aside         bool                   `protobuf:"varint,13,opt,name=aside,proto3" json:"aside,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlaceRecord) Reset() {
+	*x = PlaceRecord{}
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlaceRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlaceRecord) ProtoMessage() {}
+
+func (x *PlaceRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlaceRecord.ProtoReflect.Descriptor instead.
+func (*PlaceRecord) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PlaceRecord) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *PlaceRecord) GetTicket() uint64 {
+	if x != nil {
+		return x.Ticket
+	}
+	return 0
+}
+
+func (x *PlaceRecord) GetSession() uint32 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *PlaceRecord) GetItems() []*Item {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *PlaceRecord) GetBooking() string {
+	if x != nil {
+		return x.Booking
+	}
+	return ""
+}
+
+func (x *PlaceRecord) GetPriority() int64 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *PlaceRecord) GetJoined() int64 {
+	if x != nil {
+		return x.Joined
+	}
+	return 0
+}
+
+func (x *PlaceRecord) GetJoinedDate() int64 {
+	if x != nil {
+		return x.JoinedDate
+	}
+	return 0
+}
+
+func (x *PlaceRecord) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *PlaceRecord) GetLifespan() int64 {
+	if x != nil {
+		return x.Lifespan
+	}
+	return 0
+}
+
+func (x *PlaceRecord) GetGrace() int64 {
+	if x != nil {
+		return x.Grace
+	}
+	return 0
+}
+
+func (x *PlaceRecord) GetShort() int64 {
+	if x != nil {
+		return x.Short
+	}
+	return 0
+}
+
+func (x *PlaceRecord) GetAside() bool {
+	if x != nil {
+		return x.Aside
+	}
+	return false
+}
+
+// StirredRecord names the pools whose line is to be looked at with the next command.
+type StirredRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pools         []uint32               `protobuf:"varint,1,rep,packed,name=pools,proto3" json:"pools,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StirredRecord) Reset() {
+	*x = StirredRecord{}
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StirredRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StirredRecord) ProtoMessage() {}
+
+func (x *StirredRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StirredRecord.ProtoReflect.Descriptor instead.
+func (*StirredRecord) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *StirredRecord) GetPools() []uint32 {
+	if x != nil {
+		return x.Pools
+	}
+	return nil
+}
+
+type BookingRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	Number        uint64                 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	Tenant        string                 `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Id            string                 `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`
+	Only          *Principal             `protobuf:"bytes,5,opt,name=only,proto3" json:"only,omitempty"`
+	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
+	Made          int64                  `protobuf:"varint,7,opt,name=made,proto3" json:"made,omitempty"`
+	MadeDate      int64                  `protobuf:"varint,8,opt,name=made_date,json=madeDate,proto3" json:"made_date,omitempty"`
+	Until         int64                  `protobuf:"varint,9,opt,name=until,proto3" json:"until,omitempty"`
+	Lines         []*BookedLineRecord    `protobuf:"bytes,10,rep,name=lines,proto3" json:"lines,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BookingRecord) Reset() {
+	*x = BookingRecord{}
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BookingRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BookingRecord) ProtoMessage() {}
+
+func (x *BookingRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BookingRecord.ProtoReflect.Descriptor instead.
+func (*BookingRecord) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *BookingRecord) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *BookingRecord) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *BookingRecord) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *BookingRecord) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *BookingRecord) GetOnly() *Principal {
+	if x != nil {
+		return x.Only
+	}
+	return nil
+}
+
+func (x *BookingRecord) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *BookingRecord) GetMade() int64 {
+	if x != nil {
+		return x.Made
+	}
+	return 0
+}
+
+func (x *BookingRecord) GetMadeDate() int64 {
+	if x != nil {
+		return x.MadeDate
+	}
+	return 0
+}
+
+func (x *BookingRecord) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *BookingRecord) GetLines() []*BookedLineRecord {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
+type BookedLineRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Item          *Item                  `protobuf:"bytes,1,opt,name=item,proto3" json:"item,omitempty"`
+	Pool          uint32                 `protobuf:"varint,2,opt,name=pool,proto3" json:"pool,omitempty"`
+	Used          int64                  `protobuf:"varint,3,opt,name=used,proto3" json:"used,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BookedLineRecord) Reset() {
+	*x = BookedLineRecord{}
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BookedLineRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BookedLineRecord) ProtoMessage() {}
+
+func (x *BookedLineRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BookedLineRecord.ProtoReflect.Descriptor instead.
+func (*BookedLineRecord) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *BookedLineRecord) GetItem() *Item {
+	if x != nil {
+		return x.Item
+	}
+	return nil
+}
+
+func (x *BookedLineRecord) GetPool() uint32 {
+	if x != nil {
+		return x.Pool
+	}
+	return 0
+}
+
+func (x *BookedLineRecord) GetUsed() int64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+// BookedLeaseRecord says which seats of a lease are those of a booking.
+type BookedLeaseRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	Booking       uint32                 `protobuf:"varint,2,opt,name=booking,proto3" json:"booking,omitempty"`
+	Number        uint64                 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
+	Line          uint32                 `protobuf:"varint,4,opt,name=line,proto3" json:"line,omitempty"`
+	Seats         uint32                 `protobuf:"varint,5,opt,name=seats,proto3" json:"seats,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BookedLeaseRecord) Reset() {
+	*x = BookedLeaseRecord{}
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BookedLeaseRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BookedLeaseRecord) ProtoMessage() {}
+
+func (x *BookedLeaseRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BookedLeaseRecord.ProtoReflect.Descriptor instead.
+func (*BookedLeaseRecord) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *BookedLeaseRecord) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *BookedLeaseRecord) GetBooking() uint32 {
+	if x != nil {
+		return x.Booking
+	}
+	return 0
+}
+
+func (x *BookedLeaseRecord) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *BookedLeaseRecord) GetLine() uint32 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
+}
+
+func (x *BookedLeaseRecord) GetSeats() uint32 {
+	if x != nil {
+		return x.Seats
+	}
+	return 0
+}
+
 type SnapshotEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Records before this one.
@@ -1699,7 +2279,7 @@ type SnapshotEnd struct {
 
 func (x *SnapshotEnd) Reset() {
 	*x = SnapshotEnd{}
-	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[15]
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +2291,7 @@ func (x *SnapshotEnd) String() string {
 func (*SnapshotEnd) ProtoMessage() {}
 
 func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[15]
+	mi := &file_seatkeeper_log_v1_snapshot_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +2304,7 @@ func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
 func (*SnapshotEnd) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{15}
+	return file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SnapshotEnd) GetRecords() uint64 {
@@ -1738,7 +2318,7 @@ var File_seatkeeper_log_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	" seatkeeper/log/v1/snapshot.proto\x12\x11seatkeeper.log.v1\x1a\x1bseatkeeper/log/v1/log.proto\"\xbb\x06\n" +
+	" seatkeeper/log/v1/snapshot.proto\x12\x11seatkeeper.log.v1\x1a\x1bseatkeeper/log/v1/log.proto\"\xba\b\n" +
 	"\x0eSnapshotRecord\x12;\n" +
 	"\x06header\x18\x01 \x01(\v2!.seatkeeper.log.v1.SnapshotHeaderH\x00R\x06header\x126\n" +
 	"\alicence\x18\x02 \x01(\v2\x1a.seatkeeper.log.v1.LicenceH\x00R\alicence\x123\n" +
@@ -1751,11 +2331,15 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\x06staged\x18\t \x01(\v2\x1e.seatkeeper.log.v1.RestorePartH\x00R\x06staged\x123\n" +
 	"\x04draw\x18( \x01(\v2\x1d.seatkeeper.log.v1.DrawRecordH\x00R\x04draw\x120\n" +
 	"\x03pin\x18F \x01(\v2\x1c.seatkeeper.log.v1.PinRecordH\x00R\x03pin\x123\n" +
-	"\x06policy\x182 \x01(\v2\x19.seatkeeper.log.v1.PolicyH\x00R\x06policy\x12C\n" +
+	"\x06policy\x182 \x01(\v2\x19.seatkeeper.log.v1.PolicyH\x00R\x06policy\x126\n" +
+	"\x05place\x18< \x01(\v2\x1e.seatkeeper.log.v1.PlaceRecordH\x00R\x05place\x12<\n" +
+	"\astirred\x18= \x01(\v2 .seatkeeper.log.v1.StirredRecordH\x00R\astirred\x12<\n" +
+	"\abooking\x18> \x01(\v2 .seatkeeper.log.v1.BookingRecordH\x00R\abooking\x12I\n" +
+	"\fbooked_lease\x18? \x01(\v2$.seatkeeper.log.v1.BookedLeaseRecordH\x00R\vbookedLease\x12C\n" +
 	"\n" +
 	"borrow_key\x18G \x01(\v2\".seatkeeper.log.v1.BorrowKeyRecordH\x00R\tborrowKey\x12B\n" +
 	"\toverdrawn\x18H \x01(\v2\".seatkeeper.log.v1.OverdrawnRecordH\x00R\toverdrawnB\x06\n" +
-	"\x04kind\"\xa4\x04\n" +
+	"\x04kind\"\xd8\x04\n" +
 	"\x0eSnapshotHeader\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1d\n" +
 	"\n" +
@@ -1783,7 +2367,9 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"fenceUntil\x12\x14\n" +
 	"\x05floor\x18\x10 \x01(\x04R\x05floor\x12\x12\n" +
 	"\x04high\x18\x11 \x01(\x04R\x04high\x12\x16\n" +
-	"\x06grants\x18\x12 \x01(\x04R\x06grants\"\x9e\x03\n" +
+	"\x06grants\x18\x12 \x01(\x04R\x06grants\x12\x16\n" +
+	"\x06places\x18< \x01(\x04R\x06places\x12\x1a\n" +
+	"\bbookings\x18= \x01(\x04R\bbookings\"\x9e\x03\n" +
 	"\n" +
 	"PoolRecord\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x16\n" +
@@ -1822,14 +2408,15 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\x03ref\x18\x01 \x01(\v2\x16.seatkeeper.log.v1.RefR\x03ref\x12\x18\n" +
 	"\afeature\x18\x02 \x01(\tR\afeature\x12\x14\n" +
 	"\x05count\x18\x03 \x01(\x03R\x05count\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\rR\x06reason\"\xfa\x01\n" +
+	"\x06reason\x18\x04 \x01(\rR\x06reason\"\xb6\x02\n" +
 	"\n" +
 	"DoneRecord\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x124\n" +
 	"\arefusal\x18\x02 \x01(\v2\x1a.seatkeeper.log.v1.RefusalR\arefusal\x120\n" +
 	"\agranted\x18\x03 \x03(\v2\x16.seatkeeper.log.v1.RefR\agranted\x12=\n" +
 	"\breleased\x18\x04 \x03(\v2!.seatkeeper.log.v1.ReleasedRecordR\breleased\x121\n" +
-	"\x04lost\x18\x05 \x03(\v2\x1d.seatkeeper.log.v1.LostRecordR\x04lost\"\xc4\x04\n" +
+	"\x04lost\x18\x05 \x03(\v2\x1d.seatkeeper.log.v1.LostRecordR\x04lost\x12:\n" +
+	"\arefused\x18< \x03(\v2 .seatkeeper.log.v1.RefusedRecordR\arefused\"\xc4\x04\n" +
 	"\rSessionRecord\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12\x16\n" +
@@ -1898,7 +2485,50 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x12\n" +
 	"\x04pool\x18\x02 \x01(\rR\x04pool\x12\x14\n" +
 	"\x05seats\x18\x03 \x03(\rR\x05seats\x12\x18\n" +
-	"\acharges\x18\x04 \x03(\rR\acharges\"'\n" +
+	"\acharges\x18\x04 \x03(\rR\acharges\"r\n" +
+	"\rRefusedRecord\x12+\n" +
+	"\x04item\x18\x01 \x01(\v2\x17.seatkeeper.log.v1.ItemR\x04item\x124\n" +
+	"\arefusal\x18\x02 \x01(\v2\x1a.seatkeeper.log.v1.RefusalR\arefusal\"\xe5\x02\n" +
+	"\vPlaceRecord\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x16\n" +
+	"\x06ticket\x18\x02 \x01(\x04R\x06ticket\x12\x18\n" +
+	"\asession\x18\x03 \x01(\rR\asession\x12-\n" +
+	"\x05items\x18\x04 \x03(\v2\x17.seatkeeper.log.v1.ItemR\x05items\x12\x18\n" +
+	"\abooking\x18\x05 \x01(\tR\abooking\x12\x1a\n" +
+	"\bpriority\x18\x06 \x01(\x12R\bpriority\x12\x16\n" +
+	"\x06joined\x18\a \x01(\x03R\x06joined\x12\x1f\n" +
+	"\vjoined_date\x18\b \x01(\x03R\n" +
+	"joinedDate\x12\x14\n" +
+	"\x05until\x18\t \x01(\x03R\x05until\x12\x1a\n" +
+	"\blifespan\x18\n" +
+	" \x01(\x03R\blifespan\x12\x14\n" +
+	"\x05grace\x18\v \x01(\x03R\x05grace\x12\x14\n" +
+	"\x05short\x18\f \x01(\x03R\x05short\x12\x14\n" +
+	"\x05aside\x18\r \x01(\bR\x05aside\"%\n" +
+	"\rStirredRecord\x12\x14\n" +
+	"\x05pools\x18\x01 \x03(\rR\x05pools\"\xa7\x02\n" +
+	"\rBookingRecord\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x16\n" +
+	"\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x0e\n" +
+	"\x02id\x18\x04 \x01(\tR\x02id\x120\n" +
+	"\x04only\x18\x05 \x01(\v2\x1c.seatkeeper.log.v1.PrincipalR\x04only\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by\x12\x12\n" +
+	"\x04made\x18\a \x01(\x03R\x04made\x12\x1b\n" +
+	"\tmade_date\x18\b \x01(\x03R\bmadeDate\x12\x14\n" +
+	"\x05until\x18\t \x01(\x03R\x05until\x129\n" +
+	"\x05lines\x18\n" +
+	" \x03(\v2#.seatkeeper.log.v1.BookedLineRecordR\x05lines\"g\n" +
+	"\x10BookedLineRecord\x12+\n" +
+	"\x04item\x18\x01 \x01(\v2\x17.seatkeeper.log.v1.ItemR\x04item\x12\x12\n" +
+	"\x04pool\x18\x02 \x01(\rR\x04pool\x12\x12\n" +
+	"\x04used\x18\x03 \x01(\x03R\x04used\"\x83\x01\n" +
+	"\x11BookedLeaseRecord\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x18\n" +
+	"\abooking\x18\x02 \x01(\rR\abooking\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\x12\x12\n" +
+	"\x04line\x18\x04 \x01(\rR\x04line\x12\x14\n" +
+	"\x05seats\x18\x05 \x01(\rR\x05seats\"'\n" +
 	"\vSnapshotEnd\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x04R\arecordsBDZBgithub.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1;logv1b\x06proto3"
 
@@ -1914,63 +2544,81 @@ func file_seatkeeper_log_v1_snapshot_proto_rawDescGZIP() []byte {
 	return file_seatkeeper_log_v1_snapshot_proto_rawDescData
 }
 
-var file_seatkeeper_log_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_seatkeeper_log_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_seatkeeper_log_v1_snapshot_proto_goTypes = []any{
-	(*SnapshotRecord)(nil),  // 0: seatkeeper.log.v1.SnapshotRecord
-	(*SnapshotHeader)(nil),  // 1: seatkeeper.log.v1.SnapshotHeader
-	(*PoolRecord)(nil),      // 2: seatkeeper.log.v1.PoolRecord
-	(*SeatRecords)(nil),     // 3: seatkeeper.log.v1.SeatRecords
-	(*Refusal)(nil),         // 4: seatkeeper.log.v1.Refusal
-	(*LostRecord)(nil),      // 5: seatkeeper.log.v1.LostRecord
-	(*ReleasedRecord)(nil),  // 6: seatkeeper.log.v1.ReleasedRecord
-	(*DoneRecord)(nil),      // 7: seatkeeper.log.v1.DoneRecord
-	(*SessionRecord)(nil),   // 8: seatkeeper.log.v1.SessionRecord
-	(*GroupRecord)(nil),     // 9: seatkeeper.log.v1.GroupRecord
-	(*LeaseRecord)(nil),     // 10: seatkeeper.log.v1.LeaseRecord
-	(*PinRecord)(nil),       // 11: seatkeeper.log.v1.PinRecord
-	(*BorrowKeyRecord)(nil), // 12: seatkeeper.log.v1.BorrowKeyRecord
-	(*OverdrawnRecord)(nil), // 13: seatkeeper.log.v1.OverdrawnRecord
-	(*DrawRecord)(nil),      // 14: seatkeeper.log.v1.DrawRecord
-	(*SnapshotEnd)(nil),     // 15: seatkeeper.log.v1.SnapshotEnd
-	(*Licence)(nil),         // 16: seatkeeper.log.v1.Licence
-	(*RestorePart)(nil),     // 17: seatkeeper.log.v1.RestorePart
-	(*Policy)(nil),          // 18: seatkeeper.log.v1.Policy
-	(*Terms)(nil),           // 19: seatkeeper.log.v1.Terms
-	(*Ref)(nil),             // 20: seatkeeper.log.v1.Ref
-	(*Principal)(nil),       // 21: seatkeeper.log.v1.Principal
+	(*SnapshotRecord)(nil),    // 0: seatkeeper.log.v1.SnapshotRecord
+	(*SnapshotHeader)(nil),    // 1: seatkeeper.log.v1.SnapshotHeader
+	(*PoolRecord)(nil),        // 2: seatkeeper.log.v1.PoolRecord
+	(*SeatRecords)(nil),       // 3: seatkeeper.log.v1.SeatRecords
+	(*Refusal)(nil),           // 4: seatkeeper.log.v1.Refusal
+	(*LostRecord)(nil),        // 5: seatkeeper.log.v1.LostRecord
+	(*ReleasedRecord)(nil),    // 6: seatkeeper.log.v1.ReleasedRecord
+	(*DoneRecord)(nil),        // 7: seatkeeper.log.v1.DoneRecord
+	(*SessionRecord)(nil),     // 8: seatkeeper.log.v1.SessionRecord
+	(*GroupRecord)(nil),       // 9: seatkeeper.log.v1.GroupRecord
+	(*LeaseRecord)(nil),       // 10: seatkeeper.log.v1.LeaseRecord
+	(*PinRecord)(nil),         // 11: seatkeeper.log.v1.PinRecord
+	(*BorrowKeyRecord)(nil),   // 12: seatkeeper.log.v1.BorrowKeyRecord
+	(*OverdrawnRecord)(nil),   // 13: seatkeeper.log.v1.OverdrawnRecord
+	(*DrawRecord)(nil),        // 14: seatkeeper.log.v1.DrawRecord
+	(*RefusedRecord)(nil),     // 15: seatkeeper.log.v1.RefusedRecord
+	(*PlaceRecord)(nil),       // 16: seatkeeper.log.v1.PlaceRecord
+	(*StirredRecord)(nil),     // 17: seatkeeper.log.v1.StirredRecord
+	(*BookingRecord)(nil),     // 18: seatkeeper.log.v1.BookingRecord
+	(*BookedLineRecord)(nil),  // 19: seatkeeper.log.v1.BookedLineRecord
+	(*BookedLeaseRecord)(nil), // 20: seatkeeper.log.v1.BookedLeaseRecord
+	(*SnapshotEnd)(nil),       // 21: seatkeeper.log.v1.SnapshotEnd
+	(*Licence)(nil),           // 22: seatkeeper.log.v1.Licence
+	(*RestorePart)(nil),       // 23: seatkeeper.log.v1.RestorePart
+	(*Policy)(nil),            // 24: seatkeeper.log.v1.Policy
+	(*Terms)(nil),             // 25: seatkeeper.log.v1.Terms
+	(*Ref)(nil),               // 26: seatkeeper.log.v1.Ref
+	(*Principal)(nil),         // 27: seatkeeper.log.v1.Principal
+	(*Item)(nil),              // 28: seatkeeper.log.v1.Item
 }
 var file_seatkeeper_log_v1_snapshot_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.log.v1.SnapshotRecord.header:type_name -> seatkeeper.log.v1.SnapshotHeader
-	16, // 1: seatkeeper.log.v1.SnapshotRecord.licence:type_name -> seatkeeper.log.v1.Licence
+	22, // 1: seatkeeper.log.v1.SnapshotRecord.licence:type_name -> seatkeeper.log.v1.Licence
 	2,  // 2: seatkeeper.log.v1.SnapshotRecord.pool:type_name -> seatkeeper.log.v1.PoolRecord
 	3,  // 3: seatkeeper.log.v1.SnapshotRecord.seats:type_name -> seatkeeper.log.v1.SeatRecords
 	8,  // 4: seatkeeper.log.v1.SnapshotRecord.session:type_name -> seatkeeper.log.v1.SessionRecord
 	9,  // 5: seatkeeper.log.v1.SnapshotRecord.group:type_name -> seatkeeper.log.v1.GroupRecord
 	10, // 6: seatkeeper.log.v1.SnapshotRecord.lease:type_name -> seatkeeper.log.v1.LeaseRecord
-	15, // 7: seatkeeper.log.v1.SnapshotRecord.end:type_name -> seatkeeper.log.v1.SnapshotEnd
-	17, // 8: seatkeeper.log.v1.SnapshotRecord.staged:type_name -> seatkeeper.log.v1.RestorePart
+	21, // 7: seatkeeper.log.v1.SnapshotRecord.end:type_name -> seatkeeper.log.v1.SnapshotEnd
+	23, // 8: seatkeeper.log.v1.SnapshotRecord.staged:type_name -> seatkeeper.log.v1.RestorePart
 	14, // 9: seatkeeper.log.v1.SnapshotRecord.draw:type_name -> seatkeeper.log.v1.DrawRecord
 	11, // 10: seatkeeper.log.v1.SnapshotRecord.pin:type_name -> seatkeeper.log.v1.PinRecord
-	18, // 11: seatkeeper.log.v1.SnapshotRecord.policy:type_name -> seatkeeper.log.v1.Policy
-	12, // 12: seatkeeper.log.v1.SnapshotRecord.borrow_key:type_name -> seatkeeper.log.v1.BorrowKeyRecord
-	13, // 13: seatkeeper.log.v1.SnapshotRecord.overdrawn:type_name -> seatkeeper.log.v1.OverdrawnRecord
-	19, // 14: seatkeeper.log.v1.PoolRecord.terms:type_name -> seatkeeper.log.v1.Terms
-	20, // 15: seatkeeper.log.v1.LostRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	20, // 16: seatkeeper.log.v1.ReleasedRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	4,  // 17: seatkeeper.log.v1.DoneRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
-	20, // 18: seatkeeper.log.v1.DoneRecord.granted:type_name -> seatkeeper.log.v1.Ref
-	6,  // 19: seatkeeper.log.v1.DoneRecord.released:type_name -> seatkeeper.log.v1.ReleasedRecord
-	5,  // 20: seatkeeper.log.v1.DoneRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
-	21, // 21: seatkeeper.log.v1.SessionRecord.principal:type_name -> seatkeeper.log.v1.Principal
-	7,  // 22: seatkeeper.log.v1.SessionRecord.last:type_name -> seatkeeper.log.v1.DoneRecord
-	5,  // 23: seatkeeper.log.v1.SessionRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
-	20, // 24: seatkeeper.log.v1.OverdrawnRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	21, // 25: seatkeeper.log.v1.OverdrawnRecord.principal:type_name -> seatkeeper.log.v1.Principal
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	24, // 11: seatkeeper.log.v1.SnapshotRecord.policy:type_name -> seatkeeper.log.v1.Policy
+	16, // 12: seatkeeper.log.v1.SnapshotRecord.place:type_name -> seatkeeper.log.v1.PlaceRecord
+	17, // 13: seatkeeper.log.v1.SnapshotRecord.stirred:type_name -> seatkeeper.log.v1.StirredRecord
+	18, // 14: seatkeeper.log.v1.SnapshotRecord.booking:type_name -> seatkeeper.log.v1.BookingRecord
+	20, // 15: seatkeeper.log.v1.SnapshotRecord.booked_lease:type_name -> seatkeeper.log.v1.BookedLeaseRecord
+	12, // 16: seatkeeper.log.v1.SnapshotRecord.borrow_key:type_name -> seatkeeper.log.v1.BorrowKeyRecord
+	13, // 17: seatkeeper.log.v1.SnapshotRecord.overdrawn:type_name -> seatkeeper.log.v1.OverdrawnRecord
+	25, // 18: seatkeeper.log.v1.PoolRecord.terms:type_name -> seatkeeper.log.v1.Terms
+	26, // 19: seatkeeper.log.v1.LostRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	26, // 20: seatkeeper.log.v1.ReleasedRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	4,  // 21: seatkeeper.log.v1.DoneRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
+	26, // 22: seatkeeper.log.v1.DoneRecord.granted:type_name -> seatkeeper.log.v1.Ref
+	6,  // 23: seatkeeper.log.v1.DoneRecord.released:type_name -> seatkeeper.log.v1.ReleasedRecord
+	5,  // 24: seatkeeper.log.v1.DoneRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
+	15, // 25: seatkeeper.log.v1.DoneRecord.refused:type_name -> seatkeeper.log.v1.RefusedRecord
+	27, // 26: seatkeeper.log.v1.SessionRecord.principal:type_name -> seatkeeper.log.v1.Principal
+	7,  // 27: seatkeeper.log.v1.SessionRecord.last:type_name -> seatkeeper.log.v1.DoneRecord
+	5,  // 28: seatkeeper.log.v1.SessionRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
+	26, // 29: seatkeeper.log.v1.OverdrawnRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	27, // 30: seatkeeper.log.v1.OverdrawnRecord.principal:type_name -> seatkeeper.log.v1.Principal
+	28, // 31: seatkeeper.log.v1.RefusedRecord.item:type_name -> seatkeeper.log.v1.Item
+	4,  // 32: seatkeeper.log.v1.RefusedRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
+	28, // 33: seatkeeper.log.v1.PlaceRecord.items:type_name -> seatkeeper.log.v1.Item
+	27, // 34: seatkeeper.log.v1.BookingRecord.only:type_name -> seatkeeper.log.v1.Principal
+	19, // 35: seatkeeper.log.v1.BookingRecord.lines:type_name -> seatkeeper.log.v1.BookedLineRecord
+	28, // 36: seatkeeper.log.v1.BookedLineRecord.item:type_name -> seatkeeper.log.v1.Item
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_log_v1_snapshot_proto_init() }
@@ -1992,6 +2640,10 @@ func file_seatkeeper_log_v1_snapshot_proto_init() {
 		(*SnapshotRecord_Draw)(nil),
 		(*SnapshotRecord_Pin)(nil),
 		(*SnapshotRecord_Policy)(nil),
+		(*SnapshotRecord_Place)(nil),
+		(*SnapshotRecord_Stirred)(nil),
+		(*SnapshotRecord_Booking)(nil),
+		(*SnapshotRecord_BookedLease)(nil),
 		(*SnapshotRecord_BorrowKey)(nil),
 		(*SnapshotRecord_Overdrawn)(nil),
 	}
@@ -2001,7 +2653,7 @@ func file_seatkeeper_log_v1_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_seatkeeper_log_v1_snapshot_proto_rawDesc), len(file_seatkeeper_log_v1_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
