@@ -26,6 +26,7 @@ var classNames = [classes]string{"read", "ask", "keep"}
 
 var methodClasses = map[string]class{
 	pb.Seats_Checkout_FullMethodName:      asking,
+	pb.Borrowing_Borrow_FullMethodName:    asking,
 	pb.Seats_Preview_FullMethodName:       reading,
 	pb.Cluster_Leases_FullMethodName:      reading,
 	pb.Cluster_Usage_FullMethodName:       reading,

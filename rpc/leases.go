@@ -118,6 +118,9 @@ func (h *clusterService) Kill(ctx context.Context, r *pb.KillRequest) (*pb.KillR
 		for _, e := range applied.Reply.Released {
 			ended[e.Ref] = true
 		}
+		for _, l := range applied.Reply.Leases { // borrowed: in quarantine until their end
+			answer.Killed = append(answer.Killed, entryPB(l))
+		}
 		for _, l := range chunk {
 			if ended[l.Ref] { // the others had ended by themselves
 				answer.Killed = append(answer.Killed, entryPB(l))

@@ -75,6 +75,7 @@ func New(cfg Config) (*Server, error) {
 	for _, r := range []grpc.ServiceRegistrar{s.grpc, local} {
 		pb.RegisterSeatsServer(r, &seats{s: s})
 		pb.RegisterClusterServer(r, &clusterService{s: s})
+		pb.RegisterBorrowingServer(r, &borrowing{s: s})
 	}
 	handler, err := s.newHandler(local)
 	if err != nil {
