@@ -6,6 +6,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# Packages want a number first: v1.2.3 is 1.2.3, anything else is before 0.0.1.
+PACKAGE_VERSION = $(patsubst v%,%,$(if $(filter v0% v1% v2% v3% v4% v5% v6% v7% v8% v9%,$(VERSION)),$(VERSION),v0.0.0-git.$(VERSION)))
 LDFLAGS := -s -w -X main.version=$(VERSION)
 SEEDS ?= 25
 # Of the chaos harness.
@@ -109,6 +111,20 @@ bench: build peers-build ## measure beside etcd and Redis in turn, write BENCHMA
 	@bin/peers compare -seatkeeper bin/seatkeeper -keep bin/bench.json \
 	  $(if $(QUICK),-quick -out bin/bench-quick.md -plots bin/bench-quick,-out BENCHMARKS.md -plots docs/bench)
 
+.PHONY: packages
+packages: build $(TOOLS)/nfpm ## Debian and RPM packages for amd64 and arm64 in bin/packages
+	@rm -rf bin/packages && mkdir -p bin/packages/completion
+	@bin/seatkeeper completion bash > bin/packages/completion/seatkeeper.bash
+	@bin/seatkeeper completion zsh > bin/packages/completion/_seatkeeper
+	@bin/seatkeeper completion fish > bin/packages/completion/seatkeeper.fish
+	@for arch in amd64 arm64; do \
+	  mkdir -p bin/packages/$$arch && \
+	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o bin/packages/$$arch/seatkeeper ./cmd/seatkeeper && \
+	  for kind in deb rpm; do \
+	    ARCH=$$arch VERSION=$(PACKAGE_VERSION) $(TOOLS)/nfpm package --config deploy/nfpm.yaml --packager $$kind --target bin/packages || exit 1; \
+	  done || exit 1; \
+	done
+
 .PHONY: check
 check: fmt vet staticcheck gen-check cross arrows guards test ## all checks: format, vet, staticcheck, generated code, platforms, arrows, race, short simulation
 
@@ -162,6 +178,10 @@ clean: ## remove what was built
 $(TOOLS)/buf: tools/buf/go.mod tools/buf/go.sum
 	@mkdir -p $(TOOLS)
 	@cd tools/buf && CGO_ENABLED=0 go build -o $(CURDIR)/$@ github.com/bufbuild/buf/cmd/buf
+
+$(TOOLS)/nfpm: tools/nfpm/go.mod tools/nfpm/go.sum
+	@mkdir -p $(@D)
+	@cd tools/nfpm && CGO_ENABLED=0 go build -o $(CURDIR)/$@ github.com/goreleaser/nfpm/v2/cmd/nfpm
 
 $(TOOLS)/staticcheck: tools/staticcheck/go.mod tools/staticcheck/go.sum
 	@mkdir -p $(TOOLS)

@@ -64,8 +64,8 @@ var (
 	powerCut = &Scene{Name: "power-cut", Crew: workload.Crew{GRPC: 4, HTTP: 4, Readers: 2}, Rate: 8, Warm: 3 * time.Second, Term: 3 * time.Second, After: 2 * time.Second,
 		Faults: []string{"power-all"}}
 	// lateAnswers: what clients heard last was old when they heard it.
-	lateAnswers = &Scene{Name: "late-answers", Crew: workload.Crew{GRPC: 9, HTTP: 3}, Rate: 8, Warm: 2 * time.Second, Term: 3 * time.Second, After: time.Second,
-		Faults: []string{"late-answers-cut", "late-answers-cut"}}
+	lateAnswers = &Scene{Name: "late-answers", Crew: workload.Crew{GRPC: 12, HTTP: 3}, Rate: 8, Warm: 2 * time.Second, Term: 3 * time.Second, After: time.Second,
+		Faults: []string{"late-answers-cut", "late-answers-cut", "late-answers-cut", "late-answers-cut"}}
 	// newDisk: a node with an empty disk is asked for its vote by one that is behind.
 	newDisk = &Scene{Name: "new-disk", Crew: workload.Crew{GRPC: 4, HTTP: 4, Readers: 2}, Rate: 8, Warm: 2 * time.Second, Term: 3 * time.Second, After: 2 * time.Second,
 		Faults: []string{"empty-disk-votes"}}
