@@ -1,6 +1,10 @@
 package lease
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+)
 
 // ServedWithin is how long after a denial the same asker's getting the seat still makes
 // that denial untrue: what people and job systems that retry by themselves take for one
@@ -33,4 +37,112 @@ func (b *Book) vendorOf(tenant, feature string) string {
 		return b.pools.at(pools[0]).Vendor
 	}
 	return ""
+}
+
+// DenialID names a denial in a history: log index and place among the entry's events.
+type DenialID struct {
+	Index uint64
+	Place uint32
+}
+
+// maxUnserved bounds how many denials are watched at once for being served after all.
+const maxUnserved = 16384
+
+// Unserved watches denials for whether the asker gets the seat after all, soon: who waited
+// in a queue, or simply tried again, was not denied in truth. The zero value is ready.
+type Unserved struct {
+	waiting map[askerKey][]DenialID
+	order   []unservedDenial // by date
+}
+
+type unservedDenial struct {
+	id   DenialID
+	date Calendar
+	keys [2]askerKey
+}
+
+// askerKey is one asker and feature: by session, or by who it runs for.
+type askerKey struct {
+	tenant, feature, user, host string
+	session                     SessionID
+}
+
+// keysOf are what an asker is known by. Somebody without a name is known by the session
+// only.
+func keysOf(e *Event) (keys [2]askerKey) {
+	keys[0] = askerKey{tenant: e.Tenant, feature: e.Feature, session: e.Session}
+	if e.Principal.User != "" {
+		keys[1] = askerKey{tenant: e.Tenant, feature: e.Feature, user: e.Principal.User, host: e.Principal.Host}
+	}
+	return keys
+}
+
+// Denied notes a denial; a final one is not watched.
+func (u *Unserved) Denied(e *Event, id DenialID) {
+	u.forget(e.Date)
+	if e.Final {
+		return
+	}
+	if u.waiting == nil {
+		u.waiting = map[askerKey][]DenialID{}
+	}
+	d := unservedDenial{id, e.Date, keysOf(e)}
+	for _, k := range d.keys {
+		if k != (askerKey{}) {
+			u.waiting[k] = append(u.waiting[k], id)
+		}
+	}
+	u.order = append(u.order, d)
+}
+
+// Granted returns the denials that a grant makes untrue, oldest first; each is returned
+// once.
+func (u *Unserved) Granted(e *Event) (served []DenialID) {
+	u.forget(e.Date)
+	for _, k := range keysOf(e) {
+		for _, id := range u.waiting[k] {
+			if !slices.Contains(served, id) {
+				served = append(served, id)
+			}
+		}
+		delete(u.waiting, k)
+	}
+	for _, id := range served {
+		u.drop(id)
+	}
+	slices.SortFunc(served, func(a, b DenialID) int {
+		return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(a.Place, b.Place))
+	})
+	return served
+}
+
+// drop takes a served denial out of what is known of it by its other key.
+func (u *Unserved) drop(id DenialID) {
+	i := slices.IndexFunc(u.order, func(d unservedDenial) bool { return d.id == id })
+	if i < 0 {
+		return
+	}
+	u.unlist(u.order[i])
+	u.order = slices.Delete(u.order, i, i+1)
+}
+
+func (u *Unserved) unlist(d unservedDenial) {
+	for _, k := range d.keys {
+		left := slices.DeleteFunc(u.waiting[k], func(x DenialID) bool { return x == d.id })
+		if len(left) == 0 {
+			delete(u.waiting, k)
+		} else {
+			u.waiting[k] = left
+		}
+	}
+}
+
+// forget stops watching what is too old, or too much.
+func (u *Unserved) forget(now Calendar) {
+	n := 0
+	for n < len(u.order) && (u.order[n].date+Calendar(ServedWithin/time.Millisecond) < now || len(u.order)-n >= maxUnserved) {
+		u.unlist(u.order[n])
+		n++
+	}
+	u.order = slices.Delete(u.order, 0, n)
 }
