@@ -80,6 +80,9 @@ func (a *appliedLog) observe(l *raft.Log, e *logv1.Entry, o fsm.Outcome, _ *leas
 // restored notes that the state was replaced.
 func (a *appliedLog) restored(s fsm.Status, b *lease.Book) { a.append(fsm.AuditState(s, b)) }
 
+// persist does nothing: what a node applies again after a restart is written again.
+func (a *appliedLog) persist() {}
+
 func (a *appliedLog) put(v any) {
 	line, err := json.Marshal(v)
 	if err != nil {

@@ -145,7 +145,7 @@ func TestRestoreGoesBackButNeverInTimeOrTokens(t *testing.T) {
 		if reason := o.refusedFor(lease.Renew{Session: person(2)}); reason != lease.SessionUnknown {
 			t.Errorf("a session that the backup does not know: %q", reason)
 		}
-		records, _ := o.leader().Usage("", "cad", 0, 0, 10)
+		records := o.leader().Usage(HistoryQuery{Feature: "cad"}).Records
 		ended := map[lease.ID]int{}
 		for _, u := range records {
 			ended[u.Lease]++

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/seatkeeper/seatkeeper/fsm"
+	logv1 "github.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1"
 	"github.com/seatkeeper/seatkeeper/lease"
 )
 
@@ -90,6 +91,17 @@ func newBenchWith(t *testing.T, size, nonVoters int, set func(*Config)) *bench {
 		if err := raft.BootstrapCluster(rc, disk, disk, snaps, b.nets[i], first); err != nil {
 			t.Fatal(err)
 		}
+		kept, err := openHistory(t.TempDir(), testLogger(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		machine := fsm.New(fsm.Options{
+			Observe: func(l *raft.Log, _ *logv1.Entry, _ fsm.Outcome, b *lease.Book, events []lease.Event) {
+				kept.observe(l, b.Calendar(), events)
+			},
+			Restored:   func(s fsm.Status, _ *lease.Book) { kept.restored(s) },
+			Persisting: func(s fsm.Status) { kept.persist(s.Calendar) },
+		})
 		began := time.Now()
 		cfg := Config{Name: name, APIAddress: name + ":7800", Logger: testLogger(name),
 			Fatal: func(reason string) { b.fatal <- reason }}
@@ -97,7 +109,7 @@ func newBenchWith(t *testing.T, size, nonVoters int, set func(*Config)) *bench {
 		n, err := New(cfg, Parts{
 			ID: string(s.ID), LogStore: disk, StableStore: disk, Snapshots: snaps, Transport: b.nets[i],
 			Clocks: Clocks{Mono: func() time.Duration { return time.Since(began) }, Wall: time.Now},
-			FSM:    fsm.New(fsm.Options{}),
+			FSM:    machine, history: kept, Close: kept.Close,
 		})
 		if err != nil {
 			t.Fatal(err)

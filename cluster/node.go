@@ -65,6 +65,8 @@ type Parts struct {
 	Discovery Discovery
 	Clocks    Clocks
 	FSM       *fsm.FSM
+	// history is what the FSM's Observe feeds; it may be nil.
+	history *history
 	// HandOver, if not nil, is called between encoding an entry and handing it to raft.
 	// The simulator delays there, as a badly scheduled process would, and may have a
 	// stray entry of an earlier epoch handed over first.
@@ -88,6 +90,7 @@ type Node struct {
 	metrics   *metrics
 	closeAll  func() error
 	handOver  func([]byte) []byte
+	history   *history // nil: none is kept
 
 	// current is the epoch that serves, nil while there is none.
 	current        atomic.Pointer[epoch]
@@ -128,7 +131,7 @@ func New(cfg Config, parts Parts) (*Node, error) {
 	n := &Node{
 		cfg: cfg, id: parts.ID, log: cfg.Logger.Named("cluster"), fsm: parts.FSM, clocks: parts.Clocks,
 		gate: &gate{LogStore: parts.LogStore}, acks: &acks{}, discovery: parts.Discovery, metrics: m,
-		closeAll: parts.Close, handOver: parts.HandOver, membersChanged: make(chan struct{}, 1), epochOver: make(chan *epoch, 1), newClusterID: randomID(),
+		history: parts.history, closeAll: parts.Close, handOver: parts.HandOver, membersChanged: make(chan struct{}, 1), epochOver: make(chan *epoch, 1), newClusterID: randomID(),
 		raftAddress: string(parts.Transport.LocalAddr()),
 	}
 	if err := n.startRaft(parts); err != nil {
@@ -217,11 +220,6 @@ func (n *Node) FSM() *fsm.FSM { return n.fsm }
 
 // Released returns a channel that is closed when seats next come free.
 func (n *Node) Released() <-chan struct{} { return n.fsm.Released() }
-
-// Usage lists usage records that this node remembers; see fsm.FSM.Usage.
-func (n *Node) Usage(tenant, feature string, from, to lease.Calendar, limit int) (records []lease.UsageRecord, complete bool) {
-	return n.fsm.Usage(tenant, feature, from, to, limit)
-}
 
 // Leading says whether this node leads and serves: its Lead entry is committed.
 func (n *Node) Leading() bool { return n.current.Load() != nil }

@@ -42,7 +42,7 @@ func assemble(cfg Config, opened *closers) (*Node, error) {
 	if err := checkSpaceToStart(cfg.DataDir, cfg.DiskSpace); err != nil {
 		return nil, err
 	}
-	machine, err := startMachine(cfg, store, opened)
+	machine, kept, err := startMachine(cfg, store, opened)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func assemble(cfg Config, opened *closers) (*Node, error) {
 	n, err := New(cfg, Parts{
 		ID:       store.id,
 		LogStore: store.log, StableStore: store.log, Snapshots: store.snapshots,
-		Transport: trans, Discovery: g, Clocks: systemClocks(), FSM: machine,
+		Transport: trans, Discovery: g, Clocks: systemClocks(), FSM: machine, history: kept,
 		Close: opened.Close,
 	})
 	if err != nil {
@@ -85,34 +85,66 @@ func (c *closers) Close() error {
 }
 
 // startMachine makes the state machine of a real node: it tells the log how far it has
-// applied, keeps the audit log if there is one, and ends the process rather than go on
-// after an entry that it cannot trust.
-func startMachine(cfg Config, store *storage, opened *closers) (*fsm.FSM, error) {
+// applied, feeds the history and the logs that the config asks for, and ends the process
+// rather than go on after an entry that it cannot trust.
+func startMachine(cfg Config, store *storage, opened *closers) (*fsm.FSM, *history, error) {
 	var applied atomic.Uint64
 	store.log.applied = applied.Load
-	opts := fsm.Options{
+	kept, err := openHistory(cfg.DataDir, cfg.Logger.Named("history"))
+	if err != nil {
+		return nil, nil, err
+	}
+	opened.add(kept.Close)
+	followers, err := openLogs(cfg, store.id, opened)
+	if err != nil {
+		return nil, nil, err
+	}
+	return fsm.New(fsm.Options{
 		Fatal: func(err error) {
 			cfg.Logger.Error("giving up", "reason", err)
 			go cfg.Fatal(err.Error())
 			select {} // the process ends; with the next entry it would be another replica
 		},
-		Observe: func(l *raft.Log, _ *logv1.Entry, _ fsm.Outcome, _ *lease.Book, _ []lease.Event) {
+		Observe: func(l *raft.Log, e *logv1.Entry, o fsm.Outcome, b *lease.Book, events []lease.Event) {
 			applied.Store(l.Index)
+			kept.observe(l, b.Calendar(), events)
+			for _, f := range followers {
+				f.observe(l, e, o, b, events)
+			}
 		},
+		Restored: func(s fsm.Status, b *lease.Book) {
+			kept.restored(s)
+			for _, f := range followers {
+				f.restored(s, b)
+			}
+		},
+		Persisting: func(s fsm.Status) {
+			kept.persist(s.Calendar)
+			for _, f := range followers {
+				f.persist()
+			}
+		},
+	}), kept, nil
+}
+
+// follower writes down what a node applies. Its calls must not wait for a disk, but for
+// persist.
+type follower interface {
+	observe(l *raft.Log, e *logv1.Entry, o fsm.Outcome, b *lease.Book, events []lease.Event)
+	restored(s fsm.Status, b *lease.Book)
+	// persist returns once what was observed so far is on its way to the disk.
+	persist()
+}
+
+// openLogs opens the logs that the config asks for.
+func openLogs(cfg Config, id string, opened *closers) (list []follower, err error) {
+	if cfg.AuditLog != "" {
+		audit, err := openAppliedLog(cfg.AuditLog, id, cfg.Version, cfg.Logger.Named("audit"))
+		if err != nil {
+			return nil, err
+		}
+		opened.add(func() error { audit.Close(); return nil })
+		list = append(list, audit)
 	}
-	if cfg.AuditLog == "" {
-		return fsm.New(opts), nil
-	}
-	audit, err := openAppliedLog(cfg.AuditLog, store.id, cfg.Version, cfg.Logger.Named("audit"))
-	if err != nil {
-		return nil, err
-	}
-	opened.add(func() error { audit.Close(); return nil })
-	note := opts.Observe
-	opts.Observe = func(l *raft.Log, e *logv1.Entry, o fsm.Outcome, b *lease.Book, events []lease.Event) {
-		note(l, e, o, b, events)
-		audit.observe(l, e, o, b, events)
-	}
-	opts.Restored = audit.restored
-	return fsm.New(opts), nil
+	return list, nil
 }

@@ -11,9 +11,6 @@ import (
 	"github.com/seatkeeper/seatkeeper/lease"
 )
 
-// KeepEvents is how many events the ring holds.
-const KeepEvents = keepEvents
-
 // FromCommand decodes one command of an entry.
 func FromCommand(pb *logv1.Command) lease.Command { return fromCommand(pb) }
 

@@ -55,6 +55,9 @@ type Options struct {
 	// Restored, if set, is called after the state was replaced by a snapshot, with the
 	// lock held.
 	Restored func(s Status, b *lease.Book)
+	// Persisting, if set, is called before a snapshot is written out, without the lock: once
+	// it counts, the entries up to it are not applied again after a restart.
+	Persisting func(s Status)
 }
 
 // FSM is the replicated state machine. It is safe for concurrent use.
@@ -228,7 +231,7 @@ func (f *FSM) Due(limit int) []lease.Command {
 func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &snapshot{status: f.statusLocked(), frozen: f.book.Freeze(), stage: f.stage}, nil
+	return &snapshot{status: f.statusLocked(), frozen: f.book.Freeze(), stage: f.stage, persisting: f.opts.Persisting}, nil
 }
 
 // Restore replaces the state by a snapshot. The old state stays whole if that fails.
@@ -241,7 +244,7 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.status, f.book, f.stage = status, book, staged
-	f.events.gap()
+	f.events.wake()
 	if f.opts.Restored != nil {
 		f.opts.Restored(f.statusLocked(), book)
 	}

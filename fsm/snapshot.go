@@ -30,10 +30,15 @@ type snapshot struct {
 	status Status
 	frozen *lease.Frozen
 	stage  stage
+
+	persisting func(Status) // may be nil
 }
 
 // Persist writes the snapshot. Equal states give equal bytes.
 func (s *snapshot) Persist(sink raft.SnapshotSink) error {
+	if s.persisting != nil {
+		s.persisting(s.status)
+	}
 	if err := writeSnapshot(sink, s.status, s.frozen, s.stage); err != nil {
 		sink.Cancel()
 		return err

@@ -70,7 +70,9 @@ type askerKey struct {
 // keysOf are what an asker is known by. Somebody without a name is known by the session
 // only.
 func keysOf(e *Event) (keys [2]askerKey) {
-	keys[0] = askerKey{tenant: e.Tenant, feature: e.Feature, session: e.Session}
+	if !e.Session.IsZero() {
+		keys[0] = askerKey{tenant: e.Tenant, feature: e.Feature, session: e.Session}
+	}
 	if e.Principal.User != "" {
 		keys[1] = askerKey{tenant: e.Tenant, feature: e.Feature, user: e.Principal.User, host: e.Principal.Host}
 	}
@@ -100,6 +102,9 @@ func (u *Unserved) Denied(e *Event, id DenialID) {
 func (u *Unserved) Granted(e *Event) (served []DenialID) {
 	u.forget(e.Date)
 	for _, k := range keysOf(e) {
+		if k == (askerKey{}) {
+			continue
+		}
 		for _, id := range u.waiting[k] {
 			if !slices.Contains(served, id) {
 				served = append(served, id)
@@ -110,9 +115,7 @@ func (u *Unserved) Granted(e *Event) (served []DenialID) {
 	for _, id := range served {
 		u.drop(id)
 	}
-	slices.SortFunc(served, func(a, b DenialID) int {
-		return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(a.Place, b.Place))
-	})
+	slices.SortFunc(served, DenialID.Compare)
 	return served
 }
 
@@ -128,6 +131,9 @@ func (u *Unserved) drop(id DenialID) {
 
 func (u *Unserved) unlist(d unservedDenial) {
 	for _, k := range d.keys {
+		if u.waiting[k] == nil {
+			continue
+		}
 		left := slices.DeleteFunc(u.waiting[k], func(x DenialID) bool { return x == d.id })
 		if len(left) == 0 {
 			delete(u.waiting, k)
@@ -146,3 +152,28 @@ func (u *Unserved) forget(now Calendar) {
 	}
 	u.order = slices.Delete(u.order, 0, n)
 }
+
+// DenialRecord is one refused request, as it is kept for people.
+type DenialRecord struct {
+	ID               DenialID
+	At               Time
+	Date             Calendar
+	Tenant, Vendor   string
+	Feature, Version string
+	Count            int
+	Session          SessionID
+	Principal        Principal
+	Reason           Reason
+	Final            bool
+	// Served is when the asker got the seat after all; 0: not within ServedWithin. Such a
+	// denial is no true one.
+	Served Calendar
+}
+
+// Compare orders ids as they came.
+func (d DenialID) Compare(o DenialID) int {
+	return cmp.Or(cmp.Compare(d.Index, o.Index), cmp.Compare(d.Place, o.Place))
+}
+
+// Served stops watching a denial that is known to be served.
+func (u *Unserved) Served(id DenialID) { u.drop(id) }

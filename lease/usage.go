@@ -39,16 +39,20 @@ type UsageSum struct {
 type usageKey struct{ tenant, feature, key string }
 
 func (by UsageBy) keyOf(r *UsageRecord) usageKey {
-	k := usageKey{r.Tenant, r.Feature, ""}
+	return usageKey{r.Tenant, r.Feature, by.Key(r.Principal)}
+}
+
+// Key is what a principal is summed under.
+func (by UsageBy) Key(p Principal) string {
 	switch by {
 	case ByUser:
-		k.key = r.Principal.User
+		return p.User
 	case ByHost:
-		k.key = r.Principal.Host
+		return p.Host
 	case ByProject:
-		k.key = r.Principal.Project
+		return p.Project
 	}
-	return k
+	return ""
 }
 
 // within clips a record to the dates from and to (0: open); ok is false if it lies

@@ -31,6 +31,9 @@ var methodClasses = map[string]class{
 	pb.Cluster_Leases_FullMethodName:      reading,
 	pb.Cluster_Usage_FullMethodName:       reading,
 	pb.Cluster_LicenseList_FullMethodName: reading,
+	pb.History_Denials_FullMethodName:     reading,
+	pb.History_UsageSums_FullMethodName:   reading,
+	pb.History_Concurrency_FullMethodName: reading,
 }
 
 func classOf(method string) class {

@@ -161,6 +161,7 @@ func usagePB(rs []lease.UsageRecord) []*pb.UsageRecord {
 		out[i] = &pb.UsageRecord{LeaseId: uint64(r.Lease), Feature: r.Feature, Version: r.Version, Count: int32(r.Count),
 			User: r.Principal.User, Host: r.Principal.Host, SessionId: r.Session.String(), Start: date(r.StartDate),
 			End: date(r.EndDate), Reason: r.Reason.String(), Tenant: r.Tenant,
+			Project: r.Principal.Project, Display: r.Principal.Display, Vendor: r.Vendor,
 			DurationMs: uint64(max(r.End.Sub(r.Start).Milliseconds(), 0))}
 	}
 	return out

@@ -40,6 +40,7 @@ type fakeNode struct {
 	refused  func()        // called once, after the next refusal
 	released chan struct{}
 	usage    []lease.UsageRecord
+	denials  []lease.DenialRecord
 	moved    string // argument of TransferLeadership
 	removed  string // argument of RemovePeer
 	proposed []lease.Command
@@ -219,10 +220,24 @@ func (n *fakeNode) Released() <-chan struct{} {
 	return n.released
 }
 
-func (n *fakeNode) Usage(tenant, feature string, from, to lease.Calendar, limit int) ([]lease.UsageRecord, bool) {
+func (n *fakeNode) Usage(q cluster.HistoryQuery) cluster.UsagePage {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.usage[max(0, len(n.usage)-limit):], true
+	left := 0
+	if q.Limit > 0 {
+		left = max(0, len(n.usage)-q.Limit)
+	}
+	page := cluster.UsagePage{Records: n.usage[left:], Complete: true}
+	if left > 0 {
+		page.Next = lease.DenialID{Index: uint64(left)}
+	}
+	return page
+}
+
+func (n *fakeNode) Denials(cluster.HistoryQuery) cluster.DenialPage {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return cluster.DenialPage{Records: n.denials, Complete: true}
 }
 
 func (n *fakeNode) set(change func()) {

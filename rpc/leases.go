@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/seatkeeper/seatkeeper/cluster"
 	"github.com/seatkeeper/seatkeeper/lease"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
@@ -75,12 +76,14 @@ func (h *clusterService) Usage(_ context.Context, r *pb.UsageRequest) (*pb.Usage
 	if err != nil {
 		return nil, err
 	}
-	// One more than asked for shows whether the page left any out.
-	records, complete := h.s.cfg.Node.Usage(r.GetTenant(), r.GetFeature(), from, to, size+1)
-	if len(records) > size {
-		records, complete = records[len(records)-size:], false
+	before, err := denialID(r.GetPageToken())
+	if err != nil {
+		return nil, err
 	}
-	return &pb.UsageResponse{Records: usagePB(records), Truncated: !complete}, nil
+	page := h.s.cfg.Node.Usage(cluster.HistoryQuery{Tenant: r.GetTenant(), Feature: r.GetFeature(), User: r.GetUser(), Host: r.GetHost(),
+		Project: r.GetProject(), From: from, To: to, Before: before, Limit: size})
+	token := pageToken(page.Next)
+	return &pb.UsageResponse{Records: usagePB(page.Records), Truncated: !page.Complete || token != "", NextPageToken: token}, nil
 }
 
 // Kill selects on a consistent read and then takes back by id and token, so that a

@@ -46,8 +46,8 @@ type Node interface {
 	RemovePeer(ctx context.Context, id string) error
 	// Released returns a channel that is closed when seats next come free anywhere.
 	Released() <-chan struct{}
-	// Usage lists the newest usage records this node remembers that match, oldest
-	// first, at most limit. Empty names match everything, zero dates are open.
-	// complete is false when older ones may be missing.
-	Usage(tenant, feature string, from, to lease.Calendar, limit int) (records []lease.UsageRecord, complete bool)
+	// Usage and Denials list the newest records that this node keeps and that match, oldest
+	// first.
+	Usage(q cluster.HistoryQuery) cluster.UsagePage
+	Denials(q cluster.HistoryQuery) cluster.DenialPage
 }

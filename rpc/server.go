@@ -76,6 +76,7 @@ func New(cfg Config) (*Server, error) {
 		pb.RegisterSeatsServer(r, &seats{s: s})
 		pb.RegisterClusterServer(r, &clusterService{s: s})
 		pb.RegisterBorrowingServer(r, &borrowing{s: s})
+		pb.RegisterHistoryServer(r, &historyService{s: s})
 	}
 	handler, err := s.newHandler(local)
 	if err != nil {

@@ -20,6 +20,7 @@ type conn struct {
 	client  *client.Client
 	seats   pb.SeatsClient
 	cluster pb.ClusterClient
+	history pb.HistoryClient
 }
 
 // dial prepares calls to the cluster of the settings; wait is added to what a call
@@ -33,7 +34,7 @@ func dialCluster(c Client, timeout time.Duration) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{client: cl, seats: cl.Seats(), cluster: cl.Cluster()}, nil
+	return &conn{client: cl, seats: cl.Seats(), cluster: cl.Cluster(), history: cl.History()}, nil
 }
 
 // newClient makes the SDK's client from the settings.

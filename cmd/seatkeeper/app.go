@@ -117,7 +117,7 @@ defaults ("seatkeeper config show" says which). Exit codes: 0 ok, 1 error, 2 usa
 	grouped("cluster", a.devCommand(), a.serverCommand(), a.configCommand())
 	grouped("seats", a.runCommand(), a.checkoutCommand(), a.checkinCommand(), a.renewCommand(),
 		a.previewCommand(), a.verifyCommand())
-	grouped("look", a.statusCommand(), a.leasesCommand(), a.killCommand(), a.usageCommand(),
+	grouped("look", a.statusCommand(), a.leasesCommand(), a.killCommand(), a.usageCommand(), a.denialsCommand(),
 		a.licenseCommand(), a.membersCommand(), a.operatorCommand(), a.snapshotCommand(), a.benchCommand())
 	root.AddCommand(a.lmutilCommand(), a.versionCommand(), a.demoCommand(), a.debugCommand())
 	return root
@@ -168,6 +168,9 @@ func (a *app) prepare(cmd *cobra.Command) error {
 		return err
 	}
 	a.cfg = cfg
+	if cfg.Client.Format == "csv" && cmd.Annotations["csv"] != "" {
+		return nil
+	}
 	return checkFormat(cfg.Client.Format)
 }
 

@@ -3127,9 +3127,14 @@ type UsageRequest struct {
 	Tenant  string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	Feature string                 `protobuf:"bytes,2,opt,name=feature,proto3" json:"feature,omitempty"`
 	// RFC 3339; empty means open.
-	From          string `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
-	To            string `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
-	PageSize      uint32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	From     string `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
+	To       string `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
+	PageSize uint32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From the previous answer: older records.
+	PageToken     string `protobuf:"bytes,80,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	User          string `protobuf:"bytes,81,opt,name=user,proto3" json:"user,omitempty"`
+	Host          string `protobuf:"bytes,82,opt,name=host,proto3" json:"host,omitempty"`
+	Project       string `protobuf:"bytes,83,opt,name=project,proto3" json:"project,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3199,6 +3204,34 @@ func (x *UsageRequest) GetPageSize() uint32 {
 	return 0
 }
 
+func (x *UsageRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *UsageRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *UsageRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *UsageRequest) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
 type UsageRecord struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	LeaseId   uint64                 `protobuf:"varint,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
@@ -3214,6 +3247,9 @@ type UsageRecord struct {
 	Reason        string `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
 	Tenant        string `protobuf:"bytes,11,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	DurationMs    uint64 `protobuf:"varint,12,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
+	Project       string `protobuf:"bytes,80,opt,name=project,proto3" json:"project,omitempty"`
+	Display       string `protobuf:"bytes,81,opt,name=display,proto3" json:"display,omitempty"`
+	Vendor        string `protobuf:"bytes,82,opt,name=vendor,proto3" json:"vendor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3332,11 +3368,34 @@ func (x *UsageRecord) GetDurationMs() uint64 {
 	return 0
 }
 
+func (x *UsageRecord) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *UsageRecord) GetDisplay() string {
+	if x != nil {
+		return x.Display
+	}
+	return ""
+}
+
+func (x *UsageRecord) GetVendor() string {
+	if x != nil {
+		return x.Vendor
+	}
+	return ""
+}
+
 type UsageResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Records []*UsageRecord         `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
-	// Records older than this node keeps were left out.
-	Truncated     bool `protobuf:"varint,2,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	// Records that match were left out: older ones, or such as this node does not have.
+	Truncated bool `protobuf:"varint,2,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	// Continues with older records; empty: there are none here.
+	NextPageToken string `protobuf:"bytes,80,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3383,6 +3442,13 @@ func (x *UsageResponse) GetTruncated() bool {
 		return x.Truncated
 	}
 	return false
+}
+
+func (x *UsageResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 type KillRequest struct {
@@ -4662,13 +4728,18 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1d\n" +
 	"\n" +
 	"raft_index\x18\x03 \x01(\x04R\traftIndex\x12\x12\n" +
-	"\x04term\x18\x04 \x01(\x04R\x04term\"\x81\x01\n" +
+	"\x04term\x18\x04 \x01(\x04R\x04term\"\xe2\x01\n" +
 	"\fUsageRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n" +
 	"\afeature\x18\x02 \x01(\tR\afeature\x12\x12\n" +
 	"\x04from\x18\x03 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x04 \x01(\tR\x02to\x12\x1b\n" +
-	"\tpage_size\x18\x05 \x01(\rR\bpageSize\"\xb2\x02\n" +
+	"\tpage_size\x18\x05 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18P \x01(\tR\tpageToken\x12\x12\n" +
+	"\x04user\x18Q \x01(\tR\x04user\x12\x12\n" +
+	"\x04host\x18R \x01(\tR\x04host\x12\x18\n" +
+	"\aproject\x18S \x01(\tR\aproject\"\xfe\x02\n" +
 	"\vUsageRecord\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\x04R\aleaseId\x12\x18\n" +
 	"\afeature\x18\x02 \x01(\tR\afeature\x12\x18\n" +
@@ -4684,10 +4755,14 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	" \x01(\tR\x06reason\x12\x16\n" +
 	"\x06tenant\x18\v \x01(\tR\x06tenant\x12\x1f\n" +
 	"\vduration_ms\x18\f \x01(\x04R\n" +
-	"durationMs\"c\n" +
+	"durationMs\x12\x18\n" +
+	"\aproject\x18P \x01(\tR\aproject\x12\x18\n" +
+	"\adisplay\x18Q \x01(\tR\adisplay\x12\x16\n" +
+	"\x06vendor\x18R \x01(\tR\x06vendor\"\x8b\x01\n" +
 	"\rUsageResponse\x124\n" +
 	"\arecords\x18\x01 \x03(\v2\x1a.seatkeeper.v1.UsageRecordR\arecords\x12\x1c\n" +
-	"\ttruncated\x18\x02 \x01(\bR\ttruncated\"\xd6\x01\n" +
+	"\ttruncated\x18\x02 \x01(\bR\ttruncated\x12&\n" +
+	"\x0fnext_page_token\x18P \x01(\tR\rnextPageToken\"\xd6\x01\n" +
 	"\vKillRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\tlease_ids\x18\x02 \x03(\x04R\bleaseIds\x12\x18\n" +

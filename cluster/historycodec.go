@@ -1,0 +1,125 @@
+package cluster
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"google.golang.org/protobuf/proto"
+
+	logv1 "github.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1"
+	"github.com/seatkeeper/seatkeeper/lease"
+)
+
+// maxHistoryRecord bounds one record on reading: a name has at most 128 bytes, and there
+// are a dozen.
+const maxHistoryRecord = 16 << 10
+
+var crcTable = crc32.MakeTable(crc32.Castagnoli)
+
+// appendHistory frames a record: length, checksum, body.
+func appendHistory(buf []byte, r *logv1.HistoryRecord) ([]byte, error) {
+	body, err := proto.Marshal(r)
+	if err != nil {
+		return buf, err
+	}
+	buf = binary.AppendUvarint(buf, uint64(len(body)))
+	buf = binary.BigEndian.AppendUint32(buf, crc32.Checksum(body, crcTable))
+	return append(buf, body...), nil
+}
+
+// errHistoryDamaged is returned where a file holds something else than records.
+var errHistoryDamaged = errors.New("record damaged")
+
+// readHistory calls fn for each whole record and returns how many bytes they take; the
+// error is io.EOF at a clean end.
+func readHistory(in io.Reader, fn func(*logv1.HistoryRecord)) (good int64, err error) {
+	r := bufio.NewReaderSize(in, 256<<10)
+	var body []byte
+	for {
+		n, err := binary.ReadUvarint(r)
+		if err != nil {
+			return good, err
+		}
+		if n > maxHistoryRecord {
+			return good, fmt.Errorf("%w: %d bytes", errHistoryDamaged, n)
+		}
+		var sum [4]byte
+		if _, err := io.ReadFull(r, sum[:]); err != nil {
+			return good, io.ErrUnexpectedEOF
+		}
+		if uint64(cap(body)) < n {
+			body = make([]byte, n)
+		}
+		body = body[:n]
+		if _, err := io.ReadFull(r, body); err != nil {
+			return good, io.ErrUnexpectedEOF
+		}
+		rec := &logv1.HistoryRecord{}
+		if binary.BigEndian.Uint32(sum[:]) != crc32.Checksum(body, crcTable) || proto.Unmarshal(body, rec) != nil {
+			return good, errHistoryDamaged
+		}
+		good += int64(len(binary.AppendUvarint(nil, n))) + int64(len(sum)) + int64(n)
+		fn(rec)
+	}
+}
+
+// historyOf makes the record of an event; nil for one that is not kept.
+func historyOf(e *lease.Event, index uint64, place uint32) *logv1.HistoryRecord {
+	r := &logv1.HistoryRecord{Index: index, Place: place, Date: int64(e.Date)}
+	switch e.Kind {
+	case lease.Ended:
+		r.Kind = &logv1.HistoryRecord_Usage{Usage: &logv1.HistoryUsage{
+			Lease: uint64(e.Lease.ID), Tenant: e.Tenant, Vendor: e.Vendor, Feature: e.Feature, Version: e.Version, Count: int64(e.Count),
+			Session: e.Session[:], Principal: historyPrincipal(e.Principal), Start: int64(e.Start), End: int64(e.At),
+			StartDate: int64(e.StartDate), Reason: uint32(e.Release), Charge: e.Charge,
+		}}
+	case lease.Denied:
+		r.Kind = &logv1.HistoryRecord_Denial{Denial: &logv1.HistoryDenial{
+			Tenant: e.Tenant, Vendor: e.Vendor, Feature: e.Feature, Version: e.Version, Count: int64(e.Count), Session: e.Session[:],
+			Principal: historyPrincipal(e.Principal), Reason: string(e.Reason), Final: e.Final, At: int64(e.At),
+		}}
+	default:
+		return nil
+	}
+	return r
+}
+
+func historyPrincipal(p lease.Principal) *logv1.Principal {
+	return &logv1.Principal{User: p.User, Host: p.Host, Ip: p.IP, Display: p.Display, VendorDefined: p.VendorDefined, Project: p.Project}
+}
+
+func principalFrom(p *logv1.Principal) lease.Principal {
+	return lease.Principal{User: p.GetUser(), Host: p.GetHost(), IP: p.GetIp(), Display: p.GetDisplay(), VendorDefined: p.GetVendorDefined(), Project: p.GetProject()}
+}
+
+func sessionFrom(b []byte) (id lease.SessionID) {
+	copy(id[:], b)
+	return id
+}
+
+func idOf(r *logv1.HistoryRecord) lease.DenialID {
+	return lease.DenialID{Index: r.GetIndex(), Place: r.GetPlace()}
+}
+
+func usageFrom(r *logv1.HistoryRecord) lease.UsageRecord {
+	u := r.GetUsage()
+	return lease.UsageRecord{
+		Lease: lease.ID(u.GetLease()), Tenant: u.GetTenant(), Vendor: u.GetVendor(), Feature: u.GetFeature(), Version: u.GetVersion(),
+		Count: int(u.GetCount()), Session: sessionFrom(u.GetSession()), Principal: principalFrom(u.GetPrincipal()),
+		Start: lease.Time(u.GetStart()), End: lease.Time(u.GetEnd()), StartDate: lease.Calendar(u.GetStartDate()), EndDate: lease.Calendar(r.GetDate()),
+		Reason: lease.Release(u.GetReason()), Charge: u.GetCharge(),
+	}
+}
+
+func denialFrom(r *logv1.HistoryRecord) lease.DenialRecord {
+	d := r.GetDenial()
+	return lease.DenialRecord{
+		ID: idOf(r), At: lease.Time(d.GetAt()), Date: lease.Calendar(r.GetDate()), Tenant: d.GetTenant(), Vendor: d.GetVendor(),
+		Feature: d.GetFeature(), Version: d.GetVersion(), Count: int(d.GetCount()), Session: sessionFrom(d.GetSession()),
+		Principal: principalFrom(d.GetPrincipal()), Reason: lease.Reason(d.GetReason()), Final: d.GetFinal(),
+	}
+}
