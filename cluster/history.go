@@ -38,6 +38,7 @@ const (
 type history struct {
 	dir string
 	log hclog.Logger
+	max int64 // of a file, in bytes
 
 	mu       sync.Mutex
 	wake     sync.Cond
@@ -81,7 +82,7 @@ func (h *history) path(number int) string {
 // openHistory reads what there is and goes on with it. What cannot be read is left out:
 // history is never a reason not to start.
 func openHistory(dataDir string, log hclog.Logger) (*history, error) {
-	h := &history{dir: filepath.Join(dataDir, historyDir), log: log, done: make(chan struct{})}
+	h := &history{dir: filepath.Join(dataDir, historyDir), log: log, max: historySegment, done: make(chan struct{})}
 	h.wake.L = &h.mu
 	if err := os.MkdirAll(h.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("history %s cannot be kept: %w", h.dir, plain(err))
@@ -239,7 +240,7 @@ func (h *history) write() {
 		h.mu.Lock()
 		s := &h.segments[len(h.segments)-1]
 		s.newest, s.gapped = max(s.newest, seen.newest), max(s.gapped, seen.gapped)
-		if h.size >= historySegment {
+		if h.size >= h.max {
 			h.rotate()
 		}
 		h.written += uint64(len(items))

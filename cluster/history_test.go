@@ -155,6 +155,7 @@ func TestHistorySaysWhatIsMissing(t *testing.T) {
 
 func TestHistoryIsBoundedAndPaged(t *testing.T) {
 	d := openDiary(t, t.TempDir())
+	d.max = 64 << 10
 	batch := make([]lease.Event, 512)
 	var index uint64
 	for d.segments[len(d.segments)-1].number < historySegments+2 {
