@@ -43,6 +43,8 @@ func (s *Server) newHandler(conn grpc.ClientConnInterface) (http.Handler, error)
 		return nil, err
 	}
 	if err := pb.RegisterBorrowingHandlerClient(ctx, api, pb.NewBorrowingClient(conn)); err != nil {
+		return nil, err
+	}
 	if err := pb.RegisterHistoryHandlerClient(ctx, api, pb.NewHistoryClient(conn)); err != nil {
 		return nil, err
 	}
