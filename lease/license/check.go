@@ -3,7 +3,7 @@ package license
 import "github.com/seatkeeper/seatkeeper/lease"
 
 // Check says whether a licence is of use to the cluster at calendar time now. It
-// returns nil if at least one feature is valid, and otherwise a *Error:
+// returns nil if at least one feature is valid or in its days of grace, and otherwise a *Error:
 //
 //	WrongCluster  it is bound to another cluster (also when clusterID is empty)
 //	NotStarted    no feature is valid now, but at least one will be; it may be
@@ -15,10 +15,10 @@ func Check(l lease.Licence, clusterID string, now lease.Calendar) error {
 	}
 	var first, last lease.Calendar
 	for _, e := range l.Entitlements {
-		switch {
-		case e.Expiry != 0 && now >= e.Expiry:
-			last = max(last, e.Expiry)
-		case e.Start != 0 && now < e.Start:
+		switch e.StandingAt(now) {
+		case lease.Expired:
+			last = max(last, e.GraceEnd())
+		case lease.NotYet:
 			if first == 0 || e.Start < first {
 				first = e.Start
 			}

@@ -47,8 +47,39 @@
 //	share             "none", or fields of user, host, display, vendor with the most
 //	                  sessions, "user+host max 4"; without it lease.DefaultShareRule
 //
-// Dates are UTC days on every machine: a feature is valid from the first instant of
-// its start day to the last instant of its expiry day.
+// A block that begins with "package" or "suite" names a bundle instead, with one
+// "component" line for each feature in it. The seats of a package are seats of its
+// components, count times over. Those of a suite are charged by the components: one seat
+// covers what one session, or share group, uses of them at a time.
+//
+//	component         NAME, NAME:VERSION or NAME:VERSION:COUNT; without a version that of
+//	                  the package; COUNT is how many seats one of the package brings
+//
+// What few features have, in blocks of all kinds:
+//
+//	count             "uncounted" stands for no limit; each use is still leased and shown
+//	tokens            "5 of units": each seat takes five of the pool of the feature units,
+//	                  of the same vendor; with count uncounted, only the tokens are a limit
+//	grace             "14 days": usable so long after the expiry day, with an alarm
+//	tz                the offset from UTC of the place whose days start and expiry mean,
+//	                  +05:30; without it UTC
+//	overdraft         seats above count that a policy may allow, flagged
+//	borrow            the longest time to borrow a seat for, "96h", or "off"; without it off
+//	linger            least time a seat stays charged after its check-in
+//	idle-floor        least idle time before a policy may take a seat back
+//	min-checkout      least time a checkout is charged for
+//	issued            the date of issue of this line, if not that of the file
+//	supersedes        names of features of this vendor and tenant: their lines with an
+//	                  earlier date of issue count no more from this line's start on
+//	variant           any text; seats of different variants are kept in pools of their own
+//
+// # Dates
+//
+// A date is a whole day where tz says, in UTC if nothing does, on every machine: a
+// feature is valid from the first instant of its start day to the last instant of its
+// expiry day, and usable for its days of grace, of 24 hours each, after that. An offset is
+// a number and not a place's name, so that no machine's time zone database decides when
+// a licence ends.
 //
 // # Signature
 //

@@ -21,6 +21,7 @@ const (
 	BadKey            Code = "bad_key"            // a signer or verifier key cannot be read
 	WrongCluster      Code = "wrong_cluster"      // the licence is bound to another cluster
 	Expired           Code = "expired"            // every feature is past its last day
+	NothingToImport   Code = "nothing_to_import"  // no line of the files licenses anything
 	NotStarted        Code = "not_started"        // no feature is valid yet, some will be
 )
 

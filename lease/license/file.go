@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/seatkeeper/seatkeeper/lease"
 )
 
 const (
@@ -51,7 +53,11 @@ func normalise(file []byte) (string, error) {
 }
 
 func tooLarge(size int) error {
-	return failf(TooLarge, "the file has %d bytes, the limit is %d: split it into several licences", size, MaxFileBytes)
+	return failf(TooLarge, "the file has %d bytes, the limit is %d (and %d features): split it into several licences", size, MaxFileBytes, lease.MaxEntitlements)
+}
+
+func tooMany(line int) error {
+	return failAt(BadSyntax, line, 1, "more than %d features, the limit of one licence: split it into several, each with its own id", lease.MaxEntitlements)
 }
 
 // placeOf gives line and column of the byte at offset.

@@ -23,6 +23,11 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(sample))
 	f.Add(bytes.ReplaceAll([]byte(sample), []byte("\n"), []byte("\r\n")))
 	f.Add([]byte(features(2)))
+	rich, err := os.ReadFile("testdata/rich.lic")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(rich)
 	f.Fuzz(func(t *testing.T, file []byte) {
 		if l, _, err := Inspect(file); err == nil {
 			again, _, err := Inspect(l.Text)
@@ -77,7 +82,7 @@ func checkLimits(t *testing.T, l lease.Licence) {
 			t.Errorf("the ledger would refuse it: %v", r)
 		}
 		switch {
-		case e.Count < 1 || e.Count > lease.MaxCount,
+		case e.Count < 1 && !e.Uncounted, e.Count > lease.MaxCount,
 			e.Start < 0, e.Expiry < 0, e.Expiry != 0 && e.Expiry <= e.Start,
 			e.Profile.Lifespan < lease.MinLifespan, e.Profile.Lifespan > lease.MaxLifespan,
 			e.Profile.Grace < 0, e.Profile.Grace > lease.MaxGrace,

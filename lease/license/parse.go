@@ -28,6 +28,7 @@ func Parse(document []byte) (lease.Licence, error) {
 type key[T any] struct {
 	name     string
 	optional bool
+	repeated bool
 	set      func(to *T, value string) error
 }
 
@@ -40,15 +41,35 @@ var headerKeys = []key[lease.Licence]{
 }
 
 var featureKeys = []key[lease.Entitlement]{
-	{name: "feature", set: func(e *lease.Entitlement, v string) error { e.Feature = v; return checkName(v) }},
+	{name: "feature", optional: true, set: func(e *lease.Entitlement, v string) error { e.Feature = v; return checkName(v) }},
+	{name: "package", optional: true, set: func(e *lease.Entitlement, v string) error { e.Feature = v; return checkName(v) }},
+	{name: "suite", optional: true, set: func(e *lease.Entitlement, v string) error { e.Feature, e.Package.Suite = v, true; return checkName(v) }},
 	{name: "version", set: func(e *lease.Entitlement, v string) error { e.Version = v; return checkVersion(v) }},
-	{name: "count", set: func(e *lease.Entitlement, v string) (err error) { e.Count, err = parseCount(v); return err }},
+	{name: "count", set: parseSeats},
 	{name: "start", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Start, err = parseDay(v); return err }},
 	{name: "expiry", set: func(e *lease.Entitlement, v string) (err error) { e.Expiry, err = parseLastDay(v); return err }},
 	{name: "serial", set: func(e *lease.Entitlement, v string) error { e.Serial = v; return checkName(v) }},
 	{name: "profile", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Profile, err = parseProfile(v); return err }},
 	{name: "share", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Share, err = parseShare(v); return err }},
+	{name: "component", optional: true, repeated: true, set: addComponent},
+	{name: "tokens", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Draw, err = parseTokens(v); return err }},
+	{name: "grace", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.GraceDays, err = parseGrace(v); return err }},
+	{name: "tz", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Zone, err = parseZone(v); return err }},
+	{name: "overdraft", optional: true, set: func(e *lease.Entitlement, v string) (err error) {
+		e.Overdraft, err = parseNumber(v, "a number of seats", lease.MaxCount)
+		return err
+	}},
+	{name: "borrow", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.BorrowHours, err = parseBorrow(v); return err }},
+	{name: "linger", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.LingerMin, err = parseFloor(v); return err }},
+	{name: "idle-floor", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.IdleFloor, err = parseFloor(v); return err }},
+	{name: "min-checkout", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.MinCheckout, err = parseFloor(v); return err }},
+	{name: "issued", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Issued, err = parseDay(v); return err }},
+	{name: "supersedes", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Supersedes, err = parseNames(v); return err }},
+	{name: "variant", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Variant, err = parseVariant(v); return err }},
 }
+
+// beginsBlock says whether a key begins a block, of a feature, a package or a suite.
+func beginsBlock(key string) bool { return key == "feature" || key == "package" || key == "suite" }
 
 // section is the header or one feature block while it is read.
 type section[T any] struct {
@@ -69,7 +90,7 @@ func (s *section[T]) set(to *T, p pair) error {
 		if k.name != p.key {
 			continue
 		}
-		if s.seen[p.key] {
+		if s.seen[p.key] && !k.repeated {
 			return failAt(BadSyntax, p.line, 1, "%q stands twice in the %s: remove one", p.key, s.name)
 		}
 		s.seen[p.key] = true
@@ -151,8 +172,8 @@ func (p *parser) line(number int, text string) error {
 	if err != nil {
 		return err
 	}
-	if kv.key == featureKeys[0].name {
-		if err := p.beginBlock(number); err != nil {
+	if beginsBlock(kv.key) {
+		if err := p.beginBlock(number, kv.key); err != nil {
 			return err
 		}
 	}
@@ -171,7 +192,7 @@ func (p *parser) line(number int, text string) error {
 	return nil
 }
 
-func (p *parser) beginBlock(number int) error {
+func (p *parser) beginBlock(number int, kind string) error {
 	if p.block == nil {
 		if err := p.header.complete(); err != nil {
 			return err
@@ -180,9 +201,9 @@ func (p *parser) beginBlock(number int) error {
 		return err
 	}
 	if len(p.licence.Entitlements) == lease.MaxEntitlements {
-		return failAt(BadSyntax, number, 1, "more than %d features: split the file into several licences", lease.MaxEntitlements)
+		return tooMany(number)
 	}
-	p.block = &section[lease.Entitlement]{name: "feature block", keys: featureKeys, line: number, seen: map[string]bool{}}
+	p.block = &section[lease.Entitlement]{name: kind + " block", keys: featureKeys, line: number, seen: map[string]bool{}}
 	p.current = lease.Entitlement{}
 	return nil
 }
@@ -193,6 +214,10 @@ func (p *parser) endBlock() error {
 		return err
 	}
 	e := p.current
+	e.Start, e.Expiry = zoned(e.Start, e.Zone), zoned(e.Expiry, e.Zone)
+	if p.block.seen["feature"] != (len(e.Package.Components) == 0) {
+		return failAt(BadSyntax, p.block.line, 1, "the %s that begins here has %d \"component\" lines: packages and suites have some, features none", p.block.name, len(e.Package.Components))
+	}
 	if e.Expiry != 0 && e.Expiry <= e.Start {
 		return failAt(BadSyntax, p.block.line, 1, "feature %q expires before it starts: correct one of the dates", e.Feature)
 	}
@@ -201,6 +226,9 @@ func (p *parser) endBlock() error {
 	}
 	if e.Share == (lease.ShareRule{}) {
 		e.Share = lease.DefaultShareRule
+	}
+	if r := e.Check(); r != nil {
+		return failAt(BadSyntax, p.block.line, 1, "%s", r.Message)
 	}
 	p.licence.Entitlements = append(p.licence.Entitlements, e)
 	return nil
