@@ -180,6 +180,26 @@ func (p *Probe) Role(name string) string {
 	return ""
 }
 
+// Applied is how far the node says it has applied the log; 0 if it does not say.
+func (p *Probe) Applied(n *node.Node) uint64 {
+	var body struct {
+		Nodes []struct {
+			ID      string `json:"id"`
+			Applied uint64 `json:"applied_index,string"`
+		} `json:"nodes"`
+	}
+	_, data, err := p.Get(n, "/v1/status?stale=true")
+	if err != nil || json.Unmarshal(data, &body) != nil {
+		return 0
+	}
+	for _, x := range body.Nodes {
+		if strings.HasPrefix(x.ID, n.Name+"-") {
+			return x.Applied
+		}
+	}
+	return 0
+}
+
 // WaitHealthy waits until every node of want is ready and one leads.
 func (p *Probe) WaitHealthy(ctx context.Context, within time.Duration, want ...*node.Node) error {
 	began := time.Now()

@@ -158,7 +158,9 @@ func lateAnswersCut(_ context.Context, a *attempt) (*active, error) {
 // the new disk passes for the one it was.
 func emptyDiskVotes(_ context.Context, a *attempt) (*active, error) {
 	const (
-		behind  = 2 * time.Second // how long the first node misses what is committed
+		behind  = 2 * time.Second // how long the first node misses what is committed, at least
+		missed  = 60              // entries that it misses, at least
+		atMost  = 8 * time.Second // or it takes too long
 		elected = 5 * time.Second // how long the second and it have for an election
 	)
 	leader := a.Probe.LeaderNode()
@@ -179,7 +181,11 @@ func emptyDiskVotes(_ context.Context, a *attempt) (*active, error) {
 		r.both(lagging.Name, leader.Name, cut)
 		r.both(lagging.Name, wiped.Name, cut)
 		a.Cluster.Switch.Apply(a.name, r)
+		from := a.Probe.Applied(leader)
 		wait(ctx, behind)
+		for began := time.Now(); a.Probe.Applied(leader) < from+missed && time.Since(began) < atMost && ctx.Err() == nil; {
+			wait(ctx, probeTimeout/10)
+		}
 		err := errors.Join(wiped.Kill(), leader.Kill())
 		a.Cluster.Switch.Remove(a.name)
 		if err != nil {
