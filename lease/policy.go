@@ -170,8 +170,8 @@ const (
 	MaxPolicyPatterns = 2048
 	// MaxReservations bounds the reservations that may touch one pool.
 	MaxReservations = 256
-	// MaxLinger bounds linger and the least checkout time: a day, as FlexNet users know it.
-	MaxLinger = 24 * time.Hour
+	// MaxLinger bounds linger and the least checkout time: a month, beyond which a seat is simply lost.
+	MaxLinger = 30 * 24 * time.Hour
 	// MinIdleTimeout is the floor of an idle timeout where the vendor sets none, as in FlexNet.
 	MinIdleTimeout = 15 * time.Minute
 	// MaxPolicyTime bounds every other time of a policy.
@@ -339,8 +339,6 @@ func checkAmounts(r *Rule, form *ruleForm) string {
 		least, most = MinLifespan, MaxLifespan
 	case RuleLinger, RuleMinCheckout:
 		most = MaxLinger
-	case RuleIdleTimeout:
-		least = time.Minute // a client tells with its heartbeats how long it has been idle
 	}
 	switch {
 	case !form.seats && r.Seats != 0:

@@ -59,7 +59,7 @@ func TestAWrongPolicyIsRefusedInOneLine(t *testing.T) {
 		{rule(lease.RuleSoftLimit, "cad", user("ann"), 1), "is for everybody"},
 		{rule(lease.RuleExclude, "cad:VERSION", user("ann"), 0), "neither a name nor NAME:KEY=VALUE"},
 		{rule(lease.RuleExclude, "cad", user("ann"), 3), "takes no number of seats"},
-		{lease.Rule{Kind: lease.RuleLinger, Time: 25 * time.Hour}, "25h0m0s is not between"},
+		{lease.Rule{Kind: lease.RuleLinger, Time: 800 * time.Hour}, "800h0m0s is not between"},
 		{lease.Rule{Kind: lease.RuleProfile, Time: time.Millisecond}, "1ms is not between"},
 		{lease.Rule{Kind: 99}, "unknown kind 99"},
 	} {
