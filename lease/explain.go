@@ -2,6 +2,7 @@ package lease
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -88,18 +89,13 @@ func (b *Book) ExplainPolicy(p Policy) []Finding {
 	if p.Tenant == "" {
 		p.Tenant = DefaultTenant
 	}
-	var list []Finding
-	faults := map[[2]int]string{}
-	for _, f := range p.Faults() {
-		if f.Rule < 0 && f.Group < 0 {
-			return []Finding{{Rule: -1, Group: -1, Severity: FindingError, Means: "the whole policy", Now: f.Message}}
-		}
-		if k := [2]int{f.Rule, f.Group}; faults[k] == "" {
-			faults[k] = f.Message
-		}
+	list := p.Explain()
+	if len(list) == 1 && list[0].Rule < 0 && list[0].Group < 0 {
+		return list
 	}
+	wrong := slices.ContainsFunc(list, func(f Finding) bool { return f.Severity == FindingError })
 	e := explainer{b: b, p: &p, used: map[string]bool{}}
-	if len(faults) == 0 {
+	if !wrong {
 		e.count()
 	}
 	for i := range p.Rules {
@@ -107,23 +103,14 @@ func (b *Book) ExplainPolicy(p Policy) []Finding {
 			e.used[w.Type.String()+p.fold(w.Name)] = true
 		}
 	}
-	for i := range p.Groups {
-		f := Finding{Rule: -1, Group: i, Severity: FindingOK, Means: e.group(&p.Groups[i])}
-		if wrong := faults[[2]int{-1, i}]; wrong != "" {
-			f.Severity, f.Now = FindingError, wrong
-		} else {
-			f.Severity, f.Now = e.judgeGroup(&p.Groups[i])
+	for i := range list {
+		switch f := &list[i]; {
+		case f.Severity == FindingError:
+		case f.Group >= 0:
+			f.Severity, f.Now = e.judgeGroup(&p.Groups[f.Group])
+		default:
+			f.Severity, f.Now = e.judgeRule(f.Rule)
 		}
-		list = append(list, f)
-	}
-	for i := range p.Rules {
-		f := Finding{Rule: i, Group: -1, Means: p.Rules[i].Explain()}
-		if wrong := faults[[2]int{i, -1}]; wrong != "" {
-			f.Severity, f.Now = FindingError, wrong
-		} else {
-			f.Severity, f.Now = e.judgeRule(i)
-		}
-		list = append(list, f)
 	}
 	return list
 }
@@ -135,18 +122,6 @@ type explainer struct {
 	t      *tenantRules
 	used   map[string]bool // groups that a rule names
 	wanted map[string]int  // seats reserved so far, by feature as the rule names it
-}
-
-func (e *explainer) group(g *PolicyGroup) string {
-	kind := "group"
-	if g.Hosts {
-		kind = "host group"
-	}
-	text := fmt.Sprintf("%s %s has %d member(s)", kind, g.Name, len(g.Members))
-	if g.Priority != 0 {
-		text += fmt.Sprintf(" and priority %d in the queue", g.Priority)
-	}
-	return text
 }
 
 func (e *explainer) judgeGroup(g *PolicyGroup) (Severity, string) {
@@ -293,4 +268,45 @@ func idleFloor(p *PoolRecord) time.Duration {
 		return p.IdleFloor
 	}
 	return MinIdleTimeout
+}
+
+// Explain says what each group and rule means, without a ledger to compare it with.
+func (p *Policy) Explain() []Finding {
+	faults := map[[2]int]string{}
+	var list []Finding
+	for _, f := range p.Faults() {
+		if f.Rule < 0 && f.Group < 0 {
+			return []Finding{{Rule: -1, Group: -1, Severity: FindingError, Means: "the whole policy", Now: f.Message}}
+		}
+		if k := [2]int{f.Rule, f.Group}; faults[k] == "" {
+			faults[k] = f.Message
+		}
+	}
+	add := func(rule, group int, means string) {
+		f := Finding{Rule: rule, Group: group, Severity: FindingOK, Means: means}
+		if wrong := faults[[2]int{rule, group}]; wrong != "" {
+			f.Severity, f.Now = FindingError, wrong
+		}
+		list = append(list, f)
+	}
+	for i := range p.Groups {
+		add(-1, i, p.Groups[i].Explain())
+	}
+	for i := range p.Rules {
+		add(i, -1, p.Rules[i].Explain())
+	}
+	return list
+}
+
+// Explain says in plain words what a group is.
+func (g *PolicyGroup) Explain() string {
+	kind := "group"
+	if g.Hosts {
+		kind = "host group"
+	}
+	text := fmt.Sprintf("%s %s has %d member(s)", kind, g.Name, len(g.Members))
+	if g.Priority != 0 {
+		text += fmt.Sprintf(" and priority %d in the queue", g.Priority)
+	}
+	return text
 }

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -226,6 +227,9 @@ func (p *Policy) Faults() (list []PolicyFault) {
 			add(-1, i, "group %s: priority %d is not between -%d and %d", g.Name, g.Priority, MaxPriority, MaxPriority)
 		}
 		seen[key] = true
+		if checkName("", g.Name, false) != nil {
+			continue
+		}
 		for _, m := range g.Members {
 			if r := checkName("member of group "+g.Name, m, false); r != nil {
 				add(-1, i, "%s", r.Message)
@@ -292,7 +296,10 @@ func (p *Policy) checkRule(r *Rule) string {
 		if refusal := checkName("feature name", name, false); refusal != nil {
 			return refusal.Message
 		}
-		if keyed && (key == "" || value == "") || len(r.Feature) > 2*MaxNameLen {
+		if refusal := cmp.Or(checkName("key behind the feature", key, true), checkName("value behind the feature", value, true)); refusal != nil {
+			return refusal.Message
+		}
+		if keyed && (key == "" || value == "") {
 			return fmt.Sprintf("feature %q is neither a name nor NAME:KEY=VALUE", r.Feature)
 		}
 	} else if form.feature {

@@ -48,6 +48,9 @@ func (s *Server) newHandler(conn grpc.ClientConnInterface) (http.Handler, error)
 	if err := pb.RegisterHistoryHandlerClient(ctx, api, pb.NewHistoryClient(conn)); err != nil {
 		return nil, err
 	}
+	if err := pb.RegisterPoliciesHandlerClient(ctx, api, pb.NewPoliciesClient(conn)); err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/livez", readOnly(http.HandlerFunc(s.livez)))
 	mux.Handle("/readyz", readOnly(http.HandlerFunc(s.readyz)))

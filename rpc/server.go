@@ -77,6 +77,7 @@ func New(cfg Config) (*Server, error) {
 		pb.RegisterClusterServer(r, &clusterService{s: s})
 		pb.RegisterBorrowingServer(r, &borrowing{s: s})
 		pb.RegisterHistoryServer(r, &historyService{s: s})
+		pb.RegisterPoliciesServer(r, &policyService{s: s})
 	}
 	handler, err := s.newHandler(local)
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -123,7 +124,7 @@ func TestNumbersHaveLimits(t *testing.T) {
 
 func TestNearestKeyFindsWhatWasMeant(t *testing.T) {
 	for typed, want := range map[string]string{"dta_dir": "data_dir", "trusted_key": "trusted_keys", "jion": "join", "zzzzzz": ""} {
-		if got := nearestKey(typed); got != want {
+		if got := nearestKey(typed, reflect.TypeFor[Config]()); got != want {
 			t.Errorf("%q: %q, want %q", typed, got, want)
 		}
 	}

@@ -95,11 +95,11 @@ func (l *loadedConfig) readFile() error {
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
 	if err := dec.Decode(&l.Config); err != nil && !errors.Is(err, io.EOF) {
-		return fail(yamlProblem(err))
+		return fail(yamlProblem(err, reflect.TypeFor[Config]()))
 	}
 	tree, err := parser.ParseBytes(data, 0)
 	if err != nil {
-		return fail(yamlProblem(err))
+		return fail(yamlProblem(err, reflect.TypeFor[Config]()))
 	}
 	if len(tree.Docs) > 1 {
 		return fail(problem{message: "holds more than one YAML document: keep one"})
@@ -135,8 +135,8 @@ func (l *loadedConfig) notePlaces(prefix string, node ast.Node) {
 	}
 }
 
-// yamlProblem puts a decoder's error into our words.
-func yamlProblem(err error) problem {
+// yamlProblem puts a decoder's error into our words; of is what was to be decoded.
+func yamlProblem(err error, of reflect.Type) problem {
 	var ye yaml.Error
 	if !errors.As(err, &ye) || ye.GetToken() == nil {
 		return problem{message: oneLine(err.Error())}
@@ -146,7 +146,7 @@ func yamlProblem(err error) problem {
 	var unknown *yaml.UnknownFieldError
 	if errors.As(err, &unknown) {
 		p.message = fmt.Sprintf("unknown key %q", tk.Value)
-		if near := nearestKey(tk.Value); near != "" {
+		if near := nearestKey(tk.Value, of); near != "" {
 			p.message += fmt.Sprintf(": did you mean %q?", near)
 		}
 	}
@@ -234,21 +234,25 @@ func splitList(s string) []string {
 }
 
 // nearestKey finds the key most like a mistyped one, if any is close.
-func nearestKey(typed string) string {
+func nearestKey(typed string, of reflect.Type) string {
 	best, bestDistance := "", 3
 	var walk func(t reflect.Type)
 	walk = func(t reflect.Type) {
+		if t.Kind() == reflect.Slice {
+			t = t.Elem()
+		}
+		if t.Kind() != reflect.Struct {
+			return
+		}
 		for i := range t.NumField() {
-			name := t.Field(i).Tag.Get("yaml")
+			name, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
 			if d := editDistance(typed, name); d < bestDistance {
 				best, bestDistance = name, d
 			}
-			if t.Field(i).Type.Kind() == reflect.Struct {
-				walk(t.Field(i).Type)
-			}
+			walk(t.Field(i).Type)
 		}
 	}
-	walk(reflect.TypeFor[Config]())
+	walk(of)
 	return best
 }
 

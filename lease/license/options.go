@@ -1,7 +1,6 @@
 package license
 
 import (
-	"bytes"
 	"fmt"
 	"strconv"
 	"strings"
@@ -66,8 +65,8 @@ func ParseOptions(file []byte) (*Options, error) {
 	if len(file) > MaxOptionsBytes {
 		return nil, failf(TooLarge, "the options file has %d bytes; at most %d are possible", len(file), MaxOptionsBytes)
 	}
-	if bytes.IndexByte(file, 0) >= 0 || !utf8.Valid(file) {
-		return nil, failf(BadSyntax, "this is no text file")
+	if line, column, ok := firstBadByte(file); !ok {
+		return nil, failAt(BadSyntax, line, column, "a character that is no text: save the file as UTF-8")
 	}
 	r := optionsReader{groups: map[string]int{}}
 	s := wordScanner{rest: strings.TrimPrefix(string(file), "\ufeff"), line: 1}
@@ -76,6 +75,23 @@ func ParseOptions(file []byte) (*Options, error) {
 	}
 	r.judge()
 	return &r.Options, nil
+}
+
+// firstBadByte finds the first byte that is no text.
+func firstBadByte(file []byte) (line, column int, ok bool) {
+	line, column = 1, 1
+	for len(file) > 0 {
+		r, n := utf8.DecodeRune(file)
+		switch {
+		case r == utf8.RuneError && n == 1 || r == 0:
+			return line, column, false
+		case r == '\n':
+			line, column = line+1, 0
+		}
+		file = file[n:]
+		column++
+	}
+	return 0, 0, true
 }
 
 // word is one part of a line and where it stands.

@@ -402,7 +402,9 @@ type Lease struct {
 	RemainingMs uint32 `protobuf:"varint,9,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`
 	GraceMs     uint32 `protobuf:"varint,10,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
 	// Of a borrowed lease only: RFC 3339.
-	Until         *string `protobuf:"bytes,70,opt,name=until,proto3,oneof" json:"until,omitempty"`
+	Until *string `protobuf:"bytes,70,opt,name=until,proto3,oneof" json:"until,omitempty"`
+	// It holds a seat above the licensed count.
+	Overdraft     *bool `protobuf:"varint,50,opt,name=overdraft,proto3,oneof" json:"overdraft,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -512,6 +514,13 @@ func (x *Lease) GetUntil() string {
 		return *x.Until
 	}
 	return ""
+}
+
+func (x *Lease) GetOverdraft() bool {
+	if x != nil && x.Overdraft != nil {
+		return *x.Overdraft
+	}
+	return false
 }
 
 // LostLease is a lease the client may still believe in.
@@ -720,8 +729,10 @@ type RenewRequest struct {
 	// A higher incarnation resumes the session for a new process run.
 	Incarnation uint64 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	// What the client believes it holds; what it does not is answered in lost.
-	Held          []*LeaseRef `protobuf:"bytes,4,rep,name=held,proto3" json:"held,omitempty"`
-	Tenant        string      `protobuf:"bytes,5,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Held   []*LeaseRef `protobuf:"bytes,4,rep,name=held,proto3" json:"held,omitempty"`
+	Tenant string      `protobuf:"bytes,5,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// How long nobody has worked with the program; the policy may take an idle seat back.
+	IdleMs        *uint64 `protobuf:"varint,50,opt,name=idle_ms,json=idleMs,proto3,oneof" json:"idle_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -789,6 +800,13 @@ func (x *RenewRequest) GetTenant() string {
 		return x.Tenant
 	}
 	return ""
+}
+
+func (x *RenewRequest) GetIdleMs() uint64 {
+	if x != nil && x.IdleMs != nil {
+		return *x.IdleMs
+	}
+	return 0
 }
 
 type RenewResponse struct {
@@ -2333,9 +2351,13 @@ type PoolStatus struct {
 	Queued   int32                  `protobuf:"varint,6,opt,name=queued,proto3" json:"queued,omitempty"`
 	Vendor   string                 `protobuf:"bytes,7,opt,name=vendor,proto3" json:"vendor,omitempty"`
 	// RFC 3339; empty means never.
-	Expiry        string `protobuf:"bytes,8,opt,name=expiry,proto3" json:"expiry,omitempty"`
-	Expiring      int32  `protobuf:"varint,9,opt,name=expiring,proto3" json:"expiring,omitempty"`
-	Tenant        string `protobuf:"bytes,10,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Expiry   string `protobuf:"bytes,8,opt,name=expiry,proto3" json:"expiry,omitempty"`
+	Expiring int32  `protobuf:"varint,9,opt,name=expiring,proto3" json:"expiring,omitempty"`
+	Tenant   string `protobuf:"bytes,10,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// For whom the reserved seats are kept.
+	ReservedFor []*PoolReservation `protobuf:"bytes,50,rep,name=reserved_for,json=reservedFor,proto3" json:"reserved_for,omitempty"`
+	// Seats above total that may be used.
+	Overdraft     int32 `protobuf:"varint,51,opt,name=overdraft,proto3" json:"overdraft,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2438,6 +2460,20 @@ func (x *PoolStatus) GetTenant() string {
 		return x.Tenant
 	}
 	return ""
+}
+
+func (x *PoolStatus) GetReservedFor() []*PoolReservation {
+	if x != nil {
+		return x.ReservedFor
+	}
+	return nil
+}
+
+func (x *PoolStatus) GetOverdraft() int32 {
+	if x != nil {
+		return x.Overdraft
+	}
+	return 0
 }
 
 type StatusLeaderRequest struct {
@@ -2879,7 +2915,9 @@ type LeaseEntry struct {
 	Until  *string `protobuf:"bytes,70,opt,name=until,proto3,oneof" json:"until,omitempty"`
 	Vendor string  `protobuf:"bytes,80,opt,name=vendor,proto3" json:"vendor,omitempty"`
 	// Leases with the same charge share their seats and are charged once.
-	Charge        uint32 `protobuf:"varint,81,opt,name=charge,proto3" json:"charge,omitempty"`
+	Charge uint32 `protobuf:"varint,81,opt,name=charge,proto3" json:"charge,omitempty"`
+	// It holds a seat above the licensed count.
+	Overdraft     *bool `protobuf:"varint,50,opt,name=overdraft,proto3,oneof" json:"overdraft,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3052,6 +3090,13 @@ func (x *LeaseEntry) GetCharge() uint32 {
 		return x.Charge
 	}
 	return 0
+}
+
+func (x *LeaseEntry) GetOverdraft() bool {
+	if x != nil && x.Overdraft != nil {
+		return *x.Overdraft
+	}
+	return false
 }
 
 type LeasesResponse struct {
@@ -4452,7 +4497,7 @@ var File_seatkeeper_v1_seatkeeper_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\n" +
-	"\x1eseatkeeper/v1/seatkeeper.proto\x12\rseatkeeper.v1\"P\n" +
+	"\x1eseatkeeper/v1/seatkeeper.proto\x12\rseatkeeper.v1\x1a\x1aseatkeeper/v1/policy.proto\"P\n" +
 	"\x04Item\x12\x18\n" +
 	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -4482,7 +4527,7 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\tR\x06secret\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12!\n" +
-	"\fheartbeat_ms\x18\x04 \x01(\rR\vheartbeatMs\"\xad\x02\n" +
+	"\fheartbeat_ms\x18\x04 \x01(\rR\vheartbeatMs\"\xde\x02\n" +
 	"\x05Lease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
 	"\x06handle\x18\x02 \x01(\rR\x06handle\x12\x18\n" +
@@ -4495,8 +4540,11 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\fremaining_ms\x18\t \x01(\rR\vremainingMs\x12\x19\n" +
 	"\bgrace_ms\x18\n" +
 	" \x01(\rR\agraceMs\x12\x19\n" +
-	"\x05until\x18F \x01(\tH\x00R\x05until\x88\x01\x01B\b\n" +
-	"\x06_until\"r\n" +
+	"\x05until\x18F \x01(\tH\x00R\x05until\x88\x01\x01\x12!\n" +
+	"\toverdraft\x182 \x01(\bH\x01R\toverdraft\x88\x01\x01B\b\n" +
+	"\x06_untilB\f\n" +
+	"\n" +
+	"_overdraft\"r\n" +
 	"\tLostLease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12#\n" +
 	"\rfencing_token\x18\x02 \x01(\x04R\ffencingToken\x12\x18\n" +
@@ -4511,14 +4559,17 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\breplayed\x18\x05 \x01(\bR\breplayed\"?\n" +
 	"\bLeaseRef\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12#\n" +
-	"\rfencing_token\x18\x02 \x01(\x04R\ffencingToken\"\xbb\x01\n" +
+	"\rfencing_token\x18\x02 \x01(\x04R\ffencingToken\"\xe5\x01\n" +
 	"\fRenewRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12%\n" +
 	"\x0esession_secret\x18\x02 \x01(\tR\rsessionSecret\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12+\n" +
 	"\x04held\x18\x04 \x03(\v2\x17.seatkeeper.v1.LeaseRefR\x04held\x12\x16\n" +
-	"\x06tenant\x18\x05 \x01(\tR\x06tenant\"\xd0\x01\n" +
+	"\x06tenant\x18\x05 \x01(\tR\x06tenant\x12\x1c\n" +
+	"\aidle_ms\x182 \x01(\x04H\x00R\x06idleMs\x88\x01\x01B\n" +
+	"\n" +
+	"\b_idle_ms\"\xd0\x01\n" +
 	"\rRenewResponse\x120\n" +
 	"\asession\x18\x01 \x01(\v2\x16.seatkeeper.v1.SessionR\asession\x12,\n" +
 	"\x06leases\x18\x02 \x03(\v2\x14.seatkeeper.v1.LeaseR\x06leases\x12,\n" +
@@ -4649,7 +4700,7 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\rapplied_index\x18\x04 \x01(\x04R\fappliedIndex\x12\x1d\n" +
 	"\n" +
 	"state_hash\x18\x05 \x01(\tR\tstateHash\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversion\"\x85\x02\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\"\xe6\x02\n" +
 	"\n" +
 	"PoolStatus\x12\x18\n" +
 	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
@@ -4662,7 +4713,9 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x06expiry\x18\b \x01(\tR\x06expiry\x12\x1a\n" +
 	"\bexpiring\x18\t \x01(\x05R\bexpiring\x12\x16\n" +
 	"\x06tenant\x18\n" +
-	" \x01(\tR\x06tenant\"\x15\n" +
+	" \x01(\tR\x06tenant\x12A\n" +
+	"\freserved_for\x182 \x03(\v2\x1e.seatkeeper.v1.PoolReservationR\vreservedFor\x12\x1c\n" +
+	"\toverdraft\x183 \x01(\x05R\toverdraft\"\x15\n" +
 	"\x13StatusLeaderRequest\"j\n" +
 	"\x14StatusLeaderResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
@@ -4696,7 +4749,7 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\n" +
 	"page_token\x18\n" +
 	" \x01(\tR\tpageToken\x12\x14\n" +
-	"\x05stale\x18\v \x01(\bR\x05stale\"\x92\x04\n" +
+	"\x05stale\x18\v \x01(\bR\x05stale\"\xc3\x04\n" +
 	"\n" +
 	"LeaseEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
@@ -4721,8 +4774,11 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\bgrace_ms\x18\x11 \x01(\rR\agraceMs\x12\x19\n" +
 	"\x05until\x18F \x01(\tH\x00R\x05until\x88\x01\x01\x12\x16\n" +
 	"\x06vendor\x18P \x01(\tR\x06vendor\x12\x16\n" +
-	"\x06charge\x18Q \x01(\rR\x06chargeB\b\n" +
-	"\x06_until\"\x9e\x01\n" +
+	"\x06charge\x18Q \x01(\rR\x06charge\x12!\n" +
+	"\toverdraft\x182 \x01(\bH\x01R\toverdraft\x88\x01\x01B\b\n" +
+	"\x06_untilB\f\n" +
+	"\n" +
+	"_overdraft\"\x9e\x01\n" +
 	"\x0eLeasesResponse\x121\n" +
 	"\x06leases\x18\x01 \x03(\v2\x19.seatkeeper.v1.LeaseEntryR\x06leases\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1d\n" +
@@ -4936,6 +4992,7 @@ var file_seatkeeper_v1_seatkeeper_proto_goTypes = []any{
 	(*RemovePeerResponse)(nil),         // 52: seatkeeper.v1.RemovePeerResponse
 	(*NotLeader)(nil),                  // 53: seatkeeper.v1.NotLeader
 	(*Problem)(nil),                    // 54: seatkeeper.v1.Problem
+	(*PoolReservation)(nil),            // 55: seatkeeper.v1.PoolReservation
 }
 var file_seatkeeper_v1_seatkeeper_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.v1.CheckoutRequest.items:type_name -> seatkeeper.v1.Item
@@ -4965,54 +5022,55 @@ var file_seatkeeper_v1_seatkeeper_proto_depIdxs = []int32{
 	4,  // 24: seatkeeper.v1.VerifyResponse.lease:type_name -> seatkeeper.v1.Lease
 	26, // 25: seatkeeper.v1.StatusResponse.nodes:type_name -> seatkeeper.v1.NodeStatus
 	27, // 26: seatkeeper.v1.StatusResponse.pools:type_name -> seatkeeper.v1.PoolStatus
-	32, // 27: seatkeeper.v1.StatusPeersResponse.peers:type_name -> seatkeeper.v1.Peer
-	34, // 28: seatkeeper.v1.LeasesResponse.leases:type_name -> seatkeeper.v1.LeaseEntry
-	37, // 29: seatkeeper.v1.UsageResponse.records:type_name -> seatkeeper.v1.UsageRecord
-	34, // 30: seatkeeper.v1.KillResponse.killed:type_name -> seatkeeper.v1.LeaseEntry
-	43, // 31: seatkeeper.v1.LicenseApplyResponse.license:type_name -> seatkeeper.v1.License
-	44, // 32: seatkeeper.v1.License.features:type_name -> seatkeeper.v1.LicenseFeature
-	43, // 33: seatkeeper.v1.LicenseListResponse.licenses:type_name -> seatkeeper.v1.License
-	2,  // 34: seatkeeper.v1.Seats.Checkout:input_type -> seatkeeper.v1.CheckoutRequest
-	8,  // 35: seatkeeper.v1.Seats.Renew:input_type -> seatkeeper.v1.RenewRequest
-	10, // 36: seatkeeper.v1.Seats.RenewBatch:input_type -> seatkeeper.v1.RenewBatchRequest
-	12, // 37: seatkeeper.v1.Seats.Pipeline:input_type -> seatkeeper.v1.PipelineRequest
-	16, // 38: seatkeeper.v1.Seats.Checkin:input_type -> seatkeeper.v1.CheckinRequest
-	19, // 39: seatkeeper.v1.Seats.Preview:input_type -> seatkeeper.v1.PreviewRequest
-	22, // 40: seatkeeper.v1.Seats.Verify:input_type -> seatkeeper.v1.VerifyRequest
-	24, // 41: seatkeeper.v1.Cluster.Status:input_type -> seatkeeper.v1.StatusRequest
-	28, // 42: seatkeeper.v1.Cluster.StatusLeader:input_type -> seatkeeper.v1.StatusLeaderRequest
-	30, // 43: seatkeeper.v1.Cluster.StatusPeers:input_type -> seatkeeper.v1.StatusPeersRequest
-	33, // 44: seatkeeper.v1.Cluster.Leases:input_type -> seatkeeper.v1.LeasesRequest
-	36, // 45: seatkeeper.v1.Cluster.Usage:input_type -> seatkeeper.v1.UsageRequest
-	39, // 46: seatkeeper.v1.Cluster.Kill:input_type -> seatkeeper.v1.KillRequest
-	41, // 47: seatkeeper.v1.Cluster.LicenseApply:input_type -> seatkeeper.v1.LicenseApplyRequest
-	45, // 48: seatkeeper.v1.Cluster.LicenseList:input_type -> seatkeeper.v1.LicenseListRequest
-	47, // 49: seatkeeper.v1.Cluster.LicenseRemove:input_type -> seatkeeper.v1.LicenseRemoveRequest
-	49, // 50: seatkeeper.v1.Cluster.TransferLeadership:input_type -> seatkeeper.v1.TransferLeadershipRequest
-	51, // 51: seatkeeper.v1.Cluster.RemovePeer:input_type -> seatkeeper.v1.RemovePeerRequest
-	6,  // 52: seatkeeper.v1.Seats.Checkout:output_type -> seatkeeper.v1.CheckoutResponse
-	9,  // 53: seatkeeper.v1.Seats.Renew:output_type -> seatkeeper.v1.RenewResponse
-	11, // 54: seatkeeper.v1.Seats.RenewBatch:output_type -> seatkeeper.v1.RenewBatchResponse
-	14, // 55: seatkeeper.v1.Seats.Pipeline:output_type -> seatkeeper.v1.PipelineResponse
-	17, // 56: seatkeeper.v1.Seats.Checkin:output_type -> seatkeeper.v1.CheckinResponse
-	20, // 57: seatkeeper.v1.Seats.Preview:output_type -> seatkeeper.v1.PreviewResponse
-	23, // 58: seatkeeper.v1.Seats.Verify:output_type -> seatkeeper.v1.VerifyResponse
-	25, // 59: seatkeeper.v1.Cluster.Status:output_type -> seatkeeper.v1.StatusResponse
-	29, // 60: seatkeeper.v1.Cluster.StatusLeader:output_type -> seatkeeper.v1.StatusLeaderResponse
-	31, // 61: seatkeeper.v1.Cluster.StatusPeers:output_type -> seatkeeper.v1.StatusPeersResponse
-	35, // 62: seatkeeper.v1.Cluster.Leases:output_type -> seatkeeper.v1.LeasesResponse
-	38, // 63: seatkeeper.v1.Cluster.Usage:output_type -> seatkeeper.v1.UsageResponse
-	40, // 64: seatkeeper.v1.Cluster.Kill:output_type -> seatkeeper.v1.KillResponse
-	42, // 65: seatkeeper.v1.Cluster.LicenseApply:output_type -> seatkeeper.v1.LicenseApplyResponse
-	46, // 66: seatkeeper.v1.Cluster.LicenseList:output_type -> seatkeeper.v1.LicenseListResponse
-	48, // 67: seatkeeper.v1.Cluster.LicenseRemove:output_type -> seatkeeper.v1.LicenseRemoveResponse
-	50, // 68: seatkeeper.v1.Cluster.TransferLeadership:output_type -> seatkeeper.v1.TransferLeadershipResponse
-	52, // 69: seatkeeper.v1.Cluster.RemovePeer:output_type -> seatkeeper.v1.RemovePeerResponse
-	52, // [52:70] is the sub-list for method output_type
-	34, // [34:52] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	55, // 27: seatkeeper.v1.PoolStatus.reserved_for:type_name -> seatkeeper.v1.PoolReservation
+	32, // 28: seatkeeper.v1.StatusPeersResponse.peers:type_name -> seatkeeper.v1.Peer
+	34, // 29: seatkeeper.v1.LeasesResponse.leases:type_name -> seatkeeper.v1.LeaseEntry
+	37, // 30: seatkeeper.v1.UsageResponse.records:type_name -> seatkeeper.v1.UsageRecord
+	34, // 31: seatkeeper.v1.KillResponse.killed:type_name -> seatkeeper.v1.LeaseEntry
+	43, // 32: seatkeeper.v1.LicenseApplyResponse.license:type_name -> seatkeeper.v1.License
+	44, // 33: seatkeeper.v1.License.features:type_name -> seatkeeper.v1.LicenseFeature
+	43, // 34: seatkeeper.v1.LicenseListResponse.licenses:type_name -> seatkeeper.v1.License
+	2,  // 35: seatkeeper.v1.Seats.Checkout:input_type -> seatkeeper.v1.CheckoutRequest
+	8,  // 36: seatkeeper.v1.Seats.Renew:input_type -> seatkeeper.v1.RenewRequest
+	10, // 37: seatkeeper.v1.Seats.RenewBatch:input_type -> seatkeeper.v1.RenewBatchRequest
+	12, // 38: seatkeeper.v1.Seats.Pipeline:input_type -> seatkeeper.v1.PipelineRequest
+	16, // 39: seatkeeper.v1.Seats.Checkin:input_type -> seatkeeper.v1.CheckinRequest
+	19, // 40: seatkeeper.v1.Seats.Preview:input_type -> seatkeeper.v1.PreviewRequest
+	22, // 41: seatkeeper.v1.Seats.Verify:input_type -> seatkeeper.v1.VerifyRequest
+	24, // 42: seatkeeper.v1.Cluster.Status:input_type -> seatkeeper.v1.StatusRequest
+	28, // 43: seatkeeper.v1.Cluster.StatusLeader:input_type -> seatkeeper.v1.StatusLeaderRequest
+	30, // 44: seatkeeper.v1.Cluster.StatusPeers:input_type -> seatkeeper.v1.StatusPeersRequest
+	33, // 45: seatkeeper.v1.Cluster.Leases:input_type -> seatkeeper.v1.LeasesRequest
+	36, // 46: seatkeeper.v1.Cluster.Usage:input_type -> seatkeeper.v1.UsageRequest
+	39, // 47: seatkeeper.v1.Cluster.Kill:input_type -> seatkeeper.v1.KillRequest
+	41, // 48: seatkeeper.v1.Cluster.LicenseApply:input_type -> seatkeeper.v1.LicenseApplyRequest
+	45, // 49: seatkeeper.v1.Cluster.LicenseList:input_type -> seatkeeper.v1.LicenseListRequest
+	47, // 50: seatkeeper.v1.Cluster.LicenseRemove:input_type -> seatkeeper.v1.LicenseRemoveRequest
+	49, // 51: seatkeeper.v1.Cluster.TransferLeadership:input_type -> seatkeeper.v1.TransferLeadershipRequest
+	51, // 52: seatkeeper.v1.Cluster.RemovePeer:input_type -> seatkeeper.v1.RemovePeerRequest
+	6,  // 53: seatkeeper.v1.Seats.Checkout:output_type -> seatkeeper.v1.CheckoutResponse
+	9,  // 54: seatkeeper.v1.Seats.Renew:output_type -> seatkeeper.v1.RenewResponse
+	11, // 55: seatkeeper.v1.Seats.RenewBatch:output_type -> seatkeeper.v1.RenewBatchResponse
+	14, // 56: seatkeeper.v1.Seats.Pipeline:output_type -> seatkeeper.v1.PipelineResponse
+	17, // 57: seatkeeper.v1.Seats.Checkin:output_type -> seatkeeper.v1.CheckinResponse
+	20, // 58: seatkeeper.v1.Seats.Preview:output_type -> seatkeeper.v1.PreviewResponse
+	23, // 59: seatkeeper.v1.Seats.Verify:output_type -> seatkeeper.v1.VerifyResponse
+	25, // 60: seatkeeper.v1.Cluster.Status:output_type -> seatkeeper.v1.StatusResponse
+	29, // 61: seatkeeper.v1.Cluster.StatusLeader:output_type -> seatkeeper.v1.StatusLeaderResponse
+	31, // 62: seatkeeper.v1.Cluster.StatusPeers:output_type -> seatkeeper.v1.StatusPeersResponse
+	35, // 63: seatkeeper.v1.Cluster.Leases:output_type -> seatkeeper.v1.LeasesResponse
+	38, // 64: seatkeeper.v1.Cluster.Usage:output_type -> seatkeeper.v1.UsageResponse
+	40, // 65: seatkeeper.v1.Cluster.Kill:output_type -> seatkeeper.v1.KillResponse
+	42, // 66: seatkeeper.v1.Cluster.LicenseApply:output_type -> seatkeeper.v1.LicenseApplyResponse
+	46, // 67: seatkeeper.v1.Cluster.LicenseList:output_type -> seatkeeper.v1.LicenseListResponse
+	48, // 68: seatkeeper.v1.Cluster.LicenseRemove:output_type -> seatkeeper.v1.LicenseRemoveResponse
+	50, // 69: seatkeeper.v1.Cluster.TransferLeadership:output_type -> seatkeeper.v1.TransferLeadershipResponse
+	52, // 70: seatkeeper.v1.Cluster.RemovePeer:output_type -> seatkeeper.v1.RemovePeerResponse
+	53, // [53:71] is the sub-list for method output_type
+	35, // [35:53] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_v1_seatkeeper_proto_init() }
@@ -5020,8 +5078,10 @@ func file_seatkeeper_v1_seatkeeper_proto_init() {
 	if File_seatkeeper_v1_seatkeeper_proto != nil {
 		return
 	}
+	file_seatkeeper_v1_policy_proto_init()
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[1].OneofWrappers = []any{}
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[3].OneofWrappers = []any{}
+	file_seatkeeper_v1_seatkeeper_proto_msgTypes[7].OneofWrappers = []any{}
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[12].OneofWrappers = []any{
 		(*PipelineCall_Renew)(nil),
 		(*PipelineCall_Batch)(nil),

@@ -992,6 +992,7 @@ type Renew struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       *SessionRef            `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
 	Held          []*Ref                 `protobuf:"bytes,2,rep,name=held,proto3" json:"held,omitempty"`
+	Idle          int64                  `protobuf:"varint,50,opt,name=idle,proto3" json:"idle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1038,6 +1039,13 @@ func (x *Renew) GetHeld() []*Ref {
 		return x.Held
 	}
 	return nil
+}
+
+func (x *Renew) GetIdle() int64 {
+	if x != nil {
+		return x.Idle
+	}
+	return 0
 }
 
 // RenewMany is the heartbeat of many sessions.
@@ -3149,10 +3157,11 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\ttentative\x18\a \x01(\bR\ttentative\x12\x12\n" +
 	"\x04wait\x18< \x01(\x03R\x04wait\x12\x18\n" +
 	"\abooking\x18= \x01(\tR\abooking\x12\x18\n" +
-	"\apartial\x18> \x01(\bR\apartial\"l\n" +
+	"\apartial\x18> \x01(\bR\apartial\"\x80\x01\n" +
 	"\x05Renew\x127\n" +
 	"\asession\x18\x01 \x01(\v2\x1d.seatkeeper.log.v1.SessionRefR\asession\x12*\n" +
-	"\x04held\x18\x02 \x03(\v2\x16.seatkeeper.log.v1.RefR\x04held\"'\n" +
+	"\x04held\x18\x02 \x03(\v2\x16.seatkeeper.log.v1.RefR\x04held\x12\x12\n" +
+	"\x04idle\x182 \x01(\x03R\x04idle\"'\n" +
 	"\tRenewMany\x12\x1a\n" +
 	"\bsessions\x18\x01 \x01(\fR\bsessions\"\x9c\x01\n" +
 	"\aCheckIn\x127\n" +

@@ -1330,17 +1330,20 @@ func (x *GroupRecord) GetShared() bool {
 }
 
 type LeaseRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
-	Id            uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
-	Token         uint64                 `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
-	Session       uint32                 `protobuf:"varint,4,opt,name=session,proto3" json:"session,omitempty"`
-	Group         uint32                 `protobuf:"varint,5,opt,name=group,proto3" json:"group,omitempty"`
-	Next          uint32                 `protobuf:"varint,6,opt,name=next,proto3" json:"next,omitempty"`
-	Prev          uint32                 `protobuf:"varint,7,opt,name=prev,proto3" json:"prev,omitempty"`
-	Count         uint32                 `protobuf:"varint,8,opt,name=count,proto3" json:"count,omitempty"`
-	Granted       int64                  `protobuf:"varint,9,opt,name=granted,proto3" json:"granted,omitempty"`
-	Since         int64                  `protobuf:"varint,10,opt,name=since,proto3" json:"since,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Slot    uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	Id      uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	Token   uint64                 `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
+	Session uint32                 `protobuf:"varint,4,opt,name=session,proto3" json:"session,omitempty"`
+	Group   uint32                 `protobuf:"varint,5,opt,name=group,proto3" json:"group,omitempty"`
+	Next    uint32                 `protobuf:"varint,6,opt,name=next,proto3" json:"next,omitempty"`
+	Prev    uint32                 `protobuf:"varint,7,opt,name=prev,proto3" json:"prev,omitempty"`
+	Count   uint32                 `protobuf:"varint,8,opt,name=count,proto3" json:"count,omitempty"`
+	Granted int64                  `protobuf:"varint,9,opt,name=granted,proto3" json:"granted,omitempty"`
+	Since   int64                  `protobuf:"varint,10,opt,name=since,proto3" json:"since,omitempty"`
+	// Of a lease whose profile is not that of its pool.
+	Lifespan      int64 `protobuf:"varint,50,opt,name=lifespan,proto3" json:"lifespan,omitempty"`
+	Grace         int64 `protobuf:"varint,51,opt,name=grace,proto3" json:"grace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1441,6 +1444,20 @@ func (x *LeaseRecord) GetGranted() int64 {
 func (x *LeaseRecord) GetSince() int64 {
 	if x != nil {
 		return x.Since
+	}
+	return 0
+}
+
+func (x *LeaseRecord) GetLifespan() int64 {
+	if x != nil {
+		return x.Lifespan
+	}
+	return 0
+}
+
+func (x *LeaseRecord) GetGrace() int64 {
+	if x != nil {
+		return x.Grace
 	}
 	return 0
 }
@@ -2445,7 +2462,7 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\x04pool\x18\x02 \x01(\rR\x04pool\x12\x14\n" +
 	"\x05seats\x18\x03 \x03(\rR\x05seats\x12\x18\n" +
 	"\amembers\x18\x04 \x03(\rR\amembers\x12\x16\n" +
-	"\x06shared\x18\x05 \x01(\bR\x06shared\"\xe5\x01\n" +
+	"\x06shared\x18\x05 \x01(\bR\x06shared\"\x97\x02\n" +
 	"\vLeaseRecord\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x14\n" +
@@ -2457,7 +2474,9 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\x05count\x18\b \x01(\rR\x05count\x12\x18\n" +
 	"\agranted\x18\t \x01(\x03R\agranted\x12\x14\n" +
 	"\x05since\x18\n" +
-	" \x01(\x03R\x05since\"u\n" +
+	" \x01(\x03R\x05since\x12\x1a\n" +
+	"\blifespan\x182 \x01(\x03R\blifespan\x12\x14\n" +
+	"\x05grace\x183 \x01(\x03R\x05grace\"u\n" +
 	"\tPinRecord\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x10\n" +
