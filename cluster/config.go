@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -88,9 +89,12 @@ type Config struct {
 	// BootstrapExpect is how many empty nodes found a new cluster together, and how
 	// many voters the cluster then keeps; 0 means "only ever join".
 	BootstrapExpect int
-	// GossipKey is 32 bytes shared by all members. It may be missing on loopback only,
-	// or with Insecure.
-	GossipKey []byte
+	// GossipKeys are keys of 32 bytes shared by all members; the first one encrypts, all
+	// of them decrypt. They may be missing on loopback only, or with Insecure.
+	GossipKeys [][]byte
+	// RaftTLS gives the settings of a Raft connection when it is made, for the end that
+	// dials and the end that accepts; both must show who they are. Nil means plain TCP.
+	RaftTLS func() (dial, accept *tls.Config)
 	// Insecure accepts gossip without a key on any address.
 	Insecure bool
 	// AuditLog is a file that what this node applies is appended to, one JSON object a
@@ -221,11 +225,12 @@ func (c Config) validateNetwork() error {
 			return err
 		}
 	}
-	switch host, _, _ := net.SplitHostPort(c.GossipAddr); {
-	case len(c.GossipKey) == gossipKeyLen:
-	case len(c.GossipKey) != 0:
-		return fmt.Errorf("gossip key has %d bytes: want %d", len(c.GossipKey), gossipKeyLen)
-	case !c.Insecure && !isLoopback(host):
+	for _, key := range c.GossipKeys {
+		if len(key) != gossipKeyLen {
+			return fmt.Errorf("gossip key has %d bytes: want %d", len(key), gossipKeyLen)
+		}
+	}
+	if host, _, _ := net.SplitHostPort(c.GossipAddr); len(c.GossipKeys) == 0 && !c.Insecure && !isLoopback(host) {
 		return fmt.Errorf("gossip on %s without a key would take in anybody: set a gossip key", c.GossipAddr)
 	}
 	return nil

@@ -30,7 +30,7 @@ func TestConfigIsRefusedWithOneLine(t *testing.T) {
 		{"port out of range", func(c *Config) { c.RaftAddr = "127.0.0.1:70000" }, "port"},
 		{"everywhere without advertising", func(c *Config) { c.RaftAddr = "0.0.0.0:0" }, "advertise"},
 		{"gossip without key", func(c *Config) { c.GossipAddr = "192.0.2.1:7802" }, "set a gossip key"},
-		{"short key", func(c *Config) { c.GossipKey = make([]byte, 16) }, "gossip key has 16 bytes"},
+		{"short key", func(c *Config) { c.GossipKeys = [][]byte{make([]byte, 16)} }, "gossip key has 16 bytes"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			cfg := testConfig(t, "n", filepath.Join(t.TempDir(), "n"), 3)

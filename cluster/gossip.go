@@ -40,6 +40,7 @@ type gossip struct {
 	done    sync.WaitGroup
 
 	address string
+	keyring *memberlist.Keyring // nil: gossip is not encrypted
 
 	mu      sync.Mutex
 	meta    []byte
@@ -93,8 +94,11 @@ func (g *gossip) memberlistConfig(cfg Config, name string) (*memberlist.Config, 
 		}
 		mc.AdvertiseAddr, mc.AdvertisePort = ip.String(), aport
 	}
-	if len(cfg.GossipKey) > 0 {
-		mc.SecretKey = cfg.GossipKey
+	if len(cfg.GossipKeys) > 0 {
+		if mc.Keyring, err = memberlist.NewKeyring(cfg.GossipKeys, cfg.GossipKeys[0]); err != nil {
+			return nil, fmt.Errorf("gossip keys: %w", err)
+		}
+		g.keyring = mc.Keyring
 	}
 	mc.TCPTimeout = gossipTimeout
 	mc.DeadNodeReclaimTime = reclaimTime

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -60,13 +61,14 @@ func (a addressed) TimeoutNow(id raft.ServerID, target raft.ServerAddress, req *
 	return a.NetworkTransport.TimeoutNow(id, to(id, target), req, resp)
 }
 
-// stream carries raft over plain TCP. Unlike raft's own it may advertise a host name,
-// and its connections begin with whom they are for.
+// stream carries raft over TCP, with TLS if there are settings for it. Unlike raft's own
+// it may advertise a host name, and its connections begin with whom they are for.
 type stream struct {
 	net.Listener
 	advertise net.Addr
 	id        string
 	log       hclog.Logger
+	tls       func() (dial, accept *tls.Config) // nil: plain
 
 	mu     sync.Mutex
 	warned map[string]bool // ids that were asked for in vain
@@ -89,11 +91,15 @@ func (s *stream) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn,
 	if err != nil {
 		return nil, err
 	}
-	if err = conn.SetWriteDeadline(time.Now().Add(timeout)); err == nil {
+	if s.tls != nil {
+		dial, _ := s.tls()
+		conn = tls.Client(conn, dial) // the greeting is the first write, which shakes hands
+	}
+	if err = conn.SetDeadline(time.Now().Add(timeout)); err == nil {
 		_, err = io.WriteString(conn, greeting+id+"\n")
 	}
 	if err == nil {
-		err = conn.SetWriteDeadline(time.Time{})
+		err = conn.SetDeadline(time.Time{})
 	}
 	if err != nil {
 		conn.Close()
@@ -106,6 +112,10 @@ func (s *stream) Accept() (net.Conn, error) {
 	conn, err := s.Listener.Accept()
 	if err != nil {
 		return nil, err
+	}
+	if s.tls != nil {
+		_, accept := s.tls()
+		conn = tls.Server(conn, accept) // hands are shaken by the first Read
 	}
 	return &greeted{Conn: conn, r: bufio.NewReaderSize(conn, maxGreeting), s: s}, nil
 }
@@ -130,12 +140,13 @@ func (g *greeted) Read(p []byte) (int, error) {
 }
 
 func (g *greeted) greet() error {
-	if err := g.SetReadDeadline(time.Now().Add(raftIOTimeout)); err != nil {
+	if err := g.SetDeadline(time.Now().Add(raftIOTimeout)); err != nil {
 		return err
 	}
 	line, err := g.r.ReadSlice('\n')
 	if err != nil {
-		return io.EOF // silent, or not one of us
+		g.s.log.Debug("connection closed: silent, or not one of us", "from", g.RemoteAddr(), "error", err)
+		return io.EOF
 	}
 	id, ok := strings.CutPrefix(strings.TrimSuffix(string(line), "\n"), greeting)
 	if !ok {
@@ -145,7 +156,7 @@ func (g *greeted) greet() error {
 		g.s.refuse(id)
 		return io.EOF
 	}
-	return g.SetReadDeadline(time.Time{})
+	return g.SetDeadline(time.Time{})
 }
 
 // refuse says once for each id that somebody else is looked for here.
@@ -165,7 +176,7 @@ func listenRaft(cfg Config, id string) (addressed, error) {
 	if err != nil {
 		return addressed{}, listenError("raft address", cfg.RaftAddr, err)
 	}
-	s := &stream{Listener: l, advertise: l.Addr(), id: id, log: cfg.Logger.Named("raft-net"), warned: map[string]bool{}}
+	s := &stream{Listener: l, advertise: l.Addr(), id: id, log: cfg.Logger.Named("raft-net"), warned: map[string]bool{}, tls: cfg.RaftTLS}
 	if cfg.RaftAdvertise != "" {
 		s.advertise = hostAddr(cfg.RaftAdvertise)
 	}

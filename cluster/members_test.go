@@ -55,7 +55,7 @@ func TestGossipMetadataAlwaysFits(t *testing.T) {
 func TestNodesOfAnotherClusterNameOrKeyStayOut(t *testing.T) {
 	for name, set := range map[string]func(c *Config){
 		"name": func(c *Config) { c.ClusterName = "other" },
-		"key":  func(c *Config) { c.GossipKey = make([]byte, gossipKeyLen) },
+		"key":  func(c *Config) { c.GossipKeys = [][]byte{make([]byte, gossipKeyLen)} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			home := start(t, testConfig(t, "home", filepath.Join(t.TempDir(), "home"), 1))

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
@@ -96,6 +97,13 @@ type Config struct {
 	Pipelines      int           // pipelined streams
 	RequestTimeout time.Duration // one request, without its wait for seats
 
+	// TLS is what clients are met with; nil: plain text. It must offer "h2" and
+	// "http/1.1". PeerTLS gives the settings for a connection to another node when it is
+	// made, and PeerName is the DNS name by which the certificate of one is known.
+	TLS      *tls.Config
+	PeerTLS  func() *tls.Config
+	PeerName string
+
 	// Registerer takes the metrics of the API, Gatherer feeds /metrics. Both nil: a
 	// registry of its own.
 	Registerer prometheus.Registerer
@@ -110,6 +118,9 @@ func (c *Config) Validate() error {
 	}
 	if (c.Registerer == nil) != (c.Gatherer == nil) {
 		return errors.New("rpc: give both Registerer and Gatherer, or neither")
+	}
+	if (c.TLS == nil) != (c.PeerTLS == nil) || (c.TLS == nil) != (c.PeerName == "") {
+		return errors.New("rpc: give TLS, PeerTLS and PeerName, or none")
 	}
 	for _, k := range c.TrustedKeys {
 		if _, err := license.VendorOf(k); err != nil {

@@ -2,6 +2,8 @@ package rpc
 
 import (
 	"context"
+	"crypto/tls"
+	"net"
 	"strings"
 	"sync"
 
@@ -27,12 +29,33 @@ const maxPeerAnswer = 16 << 20
 
 // peerConns keeps one connection per API address of another node.
 type peerConns struct {
+	tls func() *tls.Config // nil: plain text
+
 	mu     sync.Mutex
 	conns  map[string]*grpc.ClientConn
 	closed bool
 }
 
-func newPeerConns() *peerConns { return &peerConns{conns: make(map[string]*grpc.ClientConn)} }
+func newPeerConns(tls func() *tls.Config) *peerConns {
+	return &peerConns{tls: tls, conns: make(map[string]*grpc.ClientConn)}
+}
+
+// dial connects to another node. TLS is begun here and not by grpc, so that each
+// connection has the certificate of its time.
+func (p *peerConns) dial(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: peerDialBound}).DialContext(ctx, "tcp", address)
+	if err != nil || p.tls == nil {
+		return conn, err
+	}
+	settings := p.tls().Clone()
+	settings.NextProtos = []string{"h2"}
+	secure := tls.Client(conn, settings)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return secure, nil
+}
 
 func (p *peerConns) to(address string) (*grpc.ClientConn, error) {
 	p.mu.Lock()
@@ -48,7 +71,7 @@ func (p *peerConns) to(address string) (*grpc.ClientConn, error) {
 	}
 	// No proxy: nodes reach each other directly or not at all.
 	c, err := grpc.NewClient("passthrough:///"+address, grpc.WithNoProxy(),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(p.dial), grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxPeerAnswer)))
 	if err != nil {
 		return nil, err

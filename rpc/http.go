@@ -167,7 +167,7 @@ func apiError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w htt
 	}
 	if _, to := details(st); to.GetLeaderAddress() != "" {
 		scheme := "http"
-		if r.TLS != nil {
+		if conn := connOf(r.Context()); conn != nil && conn.secure {
 			scheme = "https"
 		}
 		httpStatus = http.StatusTemporaryRedirect // keeps method and body

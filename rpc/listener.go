@@ -2,6 +2,8 @@ package rpc
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"sync"
@@ -21,6 +23,7 @@ const acceptPause = 50 * time.Millisecond
 type capListener struct {
 	net.Listener
 	max     int
+	tls     *tls.Config // nil: plain text
 	metrics *metrics
 
 	mu     sync.Mutex
@@ -28,8 +31,8 @@ type capListener struct {
 	closed bool
 }
 
-func newCapListener(l net.Listener, max int, m *metrics) *capListener {
-	return &capListener{Listener: l, max: max, metrics: m, open: make(map[*capConn]struct{})}
+func newCapListener(l net.Listener, max int, tls *tls.Config, m *metrics) *capListener {
+	return &capListener{Listener: l, max: max, tls: tls, metrics: m, open: make(map[*capConn]struct{})}
 }
 
 // Accept returns the next connection within the cap. It only fails when the
@@ -59,6 +62,10 @@ func (l *capListener) track(c net.Conn) *capConn {
 		return nil
 	}
 	conn := &capConn{Conn: c, l: l, addr: &connAddr{Addr: c.RemoteAddr(), ip: ipOf(c.RemoteAddr())}}
+	if l.tls != nil {
+		conn.secure = tls.Server(c, l.tls)
+		conn.Conn = conn.secure
+	}
 	l.open[conn] = struct{}{}
 	l.metrics.connections.Set(float64(len(l.open)))
 	return conn
@@ -107,8 +114,23 @@ func (c halfClosingConn) CloseWrite() error {
 
 type capConn struct {
 	net.Conn
-	l    *capListener
-	addr *connAddr
+	l      *capListener
+	addr   *connAddr
+	secure *tls.Conn // nil: plain text, or hands are shaken
+	failed error     // why they were not
+}
+
+// Read shakes hands first. Who looks at the first bytes of a connection does so in a
+// goroutine of its own, so a slow client holds nobody up.
+func (c *capConn) Read(p []byte) (int, error) {
+	if c.secure != nil {
+		c.failed = c.shakeHands()
+		c.secure = nil
+	}
+	if c.failed != nil {
+		return 0, c.failed
+	}
+	return c.Conn.Read(p)
 }
 
 // RemoteAddr is how what is known of a connection reaches the calls on it: both doors
@@ -121,6 +143,9 @@ type connAddr struct {
 	ip        string // "" where it is none
 	inFlight  atomic.Int64
 	pipelines atomic.Int64
+	// What follows is set before the first request.
+	secure bool              // by TLS
+	cert   *x509.Certificate // that the other end has shown and that was verified; may be nil
 }
 
 // withConn gives the calls of an HTTP/1 connection its address.

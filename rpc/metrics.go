@@ -20,6 +20,7 @@ type metrics struct {
 	waiting            prometheus.Gauge
 	connections        prometheus.Gauge
 	connectionsRefused prometheus.Counter
+	handshakesFailed   prometheus.Counter
 	bugs               prometheus.Counter
 	renewed            prometheus.Counter
 	streams            prometheus.Gauge
@@ -48,6 +49,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "connections", Help: "Open connections."}),
 		connectionsRefused: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
 			Name: "connections_refused_total", Help: "Connections closed at once because too many were open."}),
+		handshakesFailed: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
+			Name: "tls_handshakes_failed_total", Help: "Connections closed because TLS was not agreed on: plain text, no certificate or a wrong one."}),
 		bugs: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
 			Name: "bugs_total", Help: "API calls that met a bug of the server; the log has each."}),
 		renewed: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
@@ -70,7 +73,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		m.lined[c] = lined.WithLabelValues(name)
 	}
 	for _, c := range []prometheus.Collector{m.requests, m.refused, m.seconds, m.inFlight, m.waiting,
-		m.connections, m.connectionsRefused, m.bugs, m.renewed, m.streams, m.slowStreams, m.turnedAway, lined, m.held, m.tenants} {
+		m.connections, m.connectionsRefused, m.handshakesFailed, m.bugs, m.renewed, m.streams, m.slowStreams, m.turnedAway, lined, m.held, m.tenants} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

@@ -61,7 +61,7 @@ func New(cfg Config) (*Server, error) {
 		metrics: m,
 		admission: newAdmission(admitLimits{perTenant: cfg.InFlight, shared: cfg.InFlightShared,
 			perClient: cfg.ClientInFlight, total: cfg.MaxInFlight, wait: cfg.AdmitWait}, m),
-		peers:    newPeerConns(),
+		peers:    newPeerConns(cfg.PeerTLS),
 		waiters:  make(chan struct{}, cfg.Waiters),
 		streamed: semaphore.NewWeighted(streamedAtOnce),
 		pipes:    defaultPipeTimes,
@@ -134,7 +134,7 @@ func (s *Server) newGRPC() *grpc.Server {
 // Serve takes connections from l until Shutdown, then returns nil. It owns l and
 // may be called once.
 func (s *Server) Serve(l net.Listener) error {
-	capped := newCapListener(l, s.cfg.Connections, s.metrics)
+	capped := newCapListener(l, s.cfg.Connections, s.cfg.TLS, s.metrics)
 	s.mu.Lock()
 	if s.listener != nil {
 		s.mu.Unlock()

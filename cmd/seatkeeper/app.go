@@ -114,7 +114,7 @@ defaults ("seatkeeper config show" says which). Exit codes: 0 ok, 1 error, 2 usa
 			root.AddCommand(c)
 		}
 	}
-	grouped("cluster", a.devCommand(), a.serverCommand(), a.configCommand())
+	grouped("cluster", a.devCommand(), a.serverCommand(), a.configCommand(), a.tlsCommand())
 	grouped("seats", a.runCommand(), a.checkoutCommand(), a.checkinCommand(), a.renewCommand(),
 		a.previewCommand(), a.verifyCommand())
 	grouped("look", a.statusCommand(), a.leasesCommand(), a.killCommand(), a.usageCommand(), a.denialsCommand(),

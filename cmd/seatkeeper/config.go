@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"reflect"
@@ -31,6 +32,8 @@ type Config struct {
 	TrustedKeys     []string  `yaml:"trusted_keys"`
 	Log             Log       `yaml:"log"`
 	Audit           Audit     `yaml:"audit"`
+	TLS             TLS       `yaml:"tls"`
+	ACL             ACL       `yaml:"acl"`
 	Insecure        bool      `yaml:"insecure"`
 	Limits          Limits    `yaml:"limits"`
 	Snapshots       Snapshots `yaml:"snapshots"`
@@ -50,6 +53,39 @@ type Gossip struct {
 	Advertise string `yaml:"advertise"`
 	// Key is base64 of 32 bytes, the same on all nodes.
 	Key string `yaml:"key" secret:"true"`
+	// Keys are used instead of Key while the key is being replaced: the first one
+	// encrypts, all of them decrypt.
+	Keys []string `yaml:"keys" secret:"true"`
+}
+
+// TLS are the files by which this node shows who it is, to clients and to other nodes.
+// With Cert empty everything is plain text.
+type TLS struct {
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+	// CA is what signed the certificates of all nodes, and those of clients.
+	CA string `yaml:"ca"`
+	// ClientCerts says whether clients of the API must show a certificate.
+	ClientCerts string `yaml:"client_certs"`
+	// BindUser holds a client with a certificate to the user that the certificate names.
+	BindUser bool `yaml:"bind_user"`
+	// PeerName is the DNS name that the certificate of every node carries.
+	PeerName string `yaml:"peer_name"`
+}
+
+// What tls.client_certs may say. "none" takes a certificate that is shown, too, but only
+// to know the other nodes by it.
+const (
+	clientCertsNone     = "none"
+	clientCertsOptional = "optional"
+	clientCertsRequired = "required"
+)
+
+// ACL says who may use the API.
+type ACL struct {
+	// Required refuses every call without a token, also before the first token was made;
+	// else a cluster is open until then.
+	Required bool `yaml:"required"`
 }
 
 // Log chooses what the server's log says and how.
@@ -122,6 +158,7 @@ func defaultConfig() Config {
 		Raft:            Endpoint{Bind: loopback(raftPort)},
 		Gossip:          Gossip{Bind: loopback(gossipPort)},
 		BootstrapExpect: 1,
+		TLS:             TLS{ClientCerts: clientCertsNone, PeerName: defaultPeerName},
 		Log:             Log{Level: "info", Format: "text"},
 		Limits: Limits{
 			InFlightPerTenant: rpc.DefaultInFlight, InFlightShared: rpc.DefaultInFlightShared, InFlightPerClient: rpc.DefaultClientInFlight,
@@ -185,6 +222,7 @@ func (c *Config) Validate() []problem {
 	}
 	c.validateEndpoints(bad)
 	c.validateMembership(bad)
+	c.validateTLS(bad)
 	for i, k := range c.TrustedKeys {
 		if _, err := license.VendorOf(k); err != nil {
 			bad(fmt.Sprintf("trusted_keys[%d]", i), "%v", err)
@@ -227,8 +265,8 @@ func (c *Config) validateEndpoints(bad func(key, format string, args ...any)) {
 			bad(e.key+".advertise", "must be set when %s.bind is %s: others cannot dial that", e.key, e.bind)
 			continue
 		}
-		if !c.Insecure && !isLoopback(host) {
-			bad(e.key+".bind", "%s is reachable from other hosts, and there is no TLS yet: bind to 127.0.0.1, or accept that with insecure: true", e.bind)
+		if open := c.openTo(e.key, host); open != "" {
+			bad(e.key+".bind", "%s is reachable from other hosts %s, bind to 127.0.0.1, or accept that with insecure: true", e.bind, open)
 		}
 		if e.advertise == "" {
 			continue
@@ -239,17 +277,80 @@ func (c *Config) validateEndpoints(bad func(key, format string, args ...any)) {
 			bad(e.key+".advertise", "%v", err)
 		case isWildcard(host):
 			bad(e.key+".advertise", "%s cannot be dialled: give an address of this host", e.advertise)
-		case !c.Insecure && !isLoopback(host):
-			bad(e.key+".advertise", "%s is reachable from other hosts, and there is no TLS yet: advertise 127.0.0.1, or accept that with insecure: true", e.advertise)
+		default:
+			if open := c.openTo(e.key, host); open != "" {
+				bad(e.key+".advertise", "%s is reachable from other hosts %s, advertise 127.0.0.1, or accept that with insecure: true", e.advertise, open)
+			}
 		}
 	}
 }
 
-func (c *Config) validateMembership(bad func(key, format string, args ...any)) {
-	if c.Gossip.Key != "" {
-		if raw, err := base64.StdEncoding.DecodeString(c.Gossip.Key); err != nil || len(raw) != gossipKeyBytes {
-			bad("gossip.key", "must be base64 of 32 random bytes: try openssl rand -base64 32")
+// openTo says what is missing where an endpoint is open to whoever reaches this host, and
+// what to do about it; "" if nothing is.
+func (c *Config) openTo(endpoint, host string) string {
+	switch {
+	case c.Insecure || isLoopback(host) || endpoint == "gossip": // gossip has its key
+		return ""
+	case c.TLS.Cert == "":
+		return "without TLS: set tls.cert, tls.key and tls.ca (seatkeeper tls ca create makes them)"
+	case endpoint == "api" && c.TLS.ClientCerts != clientCertsRequired && !c.ACL.Required:
+		return "by anybody: set acl.required: true (tokens) or tls.client_certs: required"
+	}
+	return ""
+}
+
+// validateTLS checks that what belongs together is there; the files are read at the start.
+func (c *Config) validateTLS(bad func(key, format string, args ...any)) {
+	given := 0
+	for _, f := range []string{c.TLS.Cert, c.TLS.Key, c.TLS.CA} {
+		if f != "" {
+			given++
 		}
+	}
+	if given != 0 && given != 3 {
+		bad("tls", "cert, key and ca go together: give all three or none")
+	}
+	modes := []string{clientCertsNone, clientCertsOptional, clientCertsRequired}
+	if !slices.Contains(modes, c.TLS.ClientCerts) {
+		bad("tls.client_certs", "%q: use one of %s", c.TLS.ClientCerts, strings.Join(modes, ", "))
+	} else if c.TLS.ClientCerts != clientCertsNone && given == 0 {
+		bad("tls.client_certs", "%s needs tls.cert, tls.key and tls.ca", c.TLS.ClientCerts)
+	}
+	if c.TLS.BindUser && c.TLS.ClientCerts == clientCertsNone {
+		bad("tls.bind_user", "needs tls.client_certs: required (or optional)")
+	}
+}
+
+// gossipKeys are the keys of gossip, the one that encrypts first.
+func (g Gossip) gossipKeys() ([][]byte, error) {
+	list := g.Keys
+	if g.Key != "" {
+		if len(list) > 0 {
+			return nil, errors.New("give key or keys, not both")
+		}
+		list = []string{g.Key}
+	}
+	if len(list) > maxGossipKeys {
+		return nil, fmt.Errorf("%d keys: at most %d are of use", len(list), maxGossipKeys)
+	}
+	var keys [][]byte
+	for _, k := range list {
+		raw, err := base64.StdEncoding.DecodeString(k)
+		if err != nil || len(raw) != gossipKeyBytes {
+			return nil, errors.New("must be base64 of 32 random bytes: try openssl rand -base64 32")
+		}
+		keys = append(keys, raw)
+	}
+	return keys, nil
+}
+
+func (c *Config) validateMembership(bad func(key, format string, args ...any)) {
+	if keys, err := c.Gossip.gossipKeys(); err != nil && len(c.Gossip.Keys) > 0 {
+		bad("gossip.keys", "%v", err)
+	} else if err != nil {
+		bad("gossip.key", "%v", err)
+	} else if len(keys) > 0 {
+		// Every node has them.
 	} else if host, err := splitAddress(c.Gossip.Bind); err == nil && !isLoopback(host) {
 		bad("gossip.key", "must be set when gossip leaves this host: try openssl rand -base64 32, the same on all nodes")
 	}
@@ -298,5 +399,10 @@ func advertised(bind, advertise string) string {
 	return bind
 }
 
-// gossipKeyBytes selects AES-256.
-const gossipKeyBytes = 32
+const (
+	// gossipKeyBytes selects AES-256.
+	gossipKeyBytes = 32
+	// maxGossipKeys: the new one, the old one, and one more for a replacement that was
+	// interrupted. Every packet that fits none is tried with all of them.
+	maxGossipKeys = 3
+)

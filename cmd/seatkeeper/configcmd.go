@@ -172,6 +172,9 @@ gossip:
   bind: {{.Gossip.Bind}}
   # advertise: node-1.example.com:7802
   key: {{.Gossip.Key}}
+  # To replace the key without a stop: keys: [old, new] on all nodes and SIGHUP, then
+  # keys: [new, old] and SIGHUP, then key: new. The first one encrypts.
+  # keys: [old, new]
 
 # How many nodes must see each other before the first one starts the cluster: 3 for
 # three nodes, the same on all of them. 0 only ever joins an existing cluster.
@@ -195,7 +198,26 @@ log:
 # audit:
 #   file: /var/log/seatkeeper/applied.jsonl
 
-# There is no TLS yet, so a server that other hosts can reach starts only with true.
+# TLS 1.3 for clients and between nodes (seatkeeper tls ca create, tls cert create).
+# A changed file is read again by itself, and on SIGHUP.
+tls:
+  # cert: /etc/seatkeeper/node-1.pem
+  # key: /etc/seatkeeper/node-1-key.pem
+  # ca: /etc/seatkeeper/ca.pem
+  # Must clients show a certificate of this CA? none, optional, required.
+  client_certs: {{.TLS.ClientCerts}}
+  # Holds a client to the user that its certificate names (CN).
+  bind_user: {{.TLS.BindUser}}
+  # A DNS name that the certificate of every node carries, and no client's.
+  peer_name: {{.TLS.PeerName}}
+
+# Access tokens (seatkeeper acl bootstrap, token create). A cluster is open until the
+# first one is made; with required: true it serves nobody before that.
+acl:
+  required: {{.ACL.Required}}
+
+# A server that other hosts can reach needs TLS, and tokens or client certificates. It
+# starts without them only with true.
 insecure: {{.Insecure}}
 
 # What clients may ask of this node at once. More waits a moment and is then answered

@@ -214,7 +214,7 @@ func (f field) set(s string) error {
 
 // text is the value as shown; secrets only say that they are there.
 func (f field) text() string {
-	if f.secret && f.value.String() != "" {
+	if f.secret && f.value.Len() > 0 {
 		return "(set)"
 	}
 	if f.value.Kind() == reflect.Slice {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -36,8 +35,8 @@ func (a *app) serverCommand() *cobra.Command {
 		Use:   "server --config FILE",
 		Short: "Run one node",
 		Long: `Runs one node until SIGINT or SIGTERM, then hands leadership on and stops. SIGHUP reads
-the config file again: log.level and trusted_keys change at once, all else at the next
-start.`,
+the config file and the certificates again: log.level, trusted_keys and the gossip keys
+change at once, all else at the next start.`,
 		Args:        cobra.NoArgs,
 		Annotations: noSettings(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -69,29 +68,43 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 	if err != nil {
 		return err
 	}
+	var certs *certFiles
+	if l.TLS.Cert != "" {
+		if certs, err = openCertFiles(l.TLS, log.Named("tls")); err != nil {
+			return exitf(exitConfig, "%w", err)
+		}
+	}
 	listener, err := listenAPI(l.API.Bind)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
 	fatal := make(chan string, 1)
-	node, err := cluster.Start(tune(clusterConfig(l, log, registry, func(reason string) { fatal <- reason })))
+	settings := clusterConfig(l, log, registry, func(reason string) { fatal <- reason })
+	if certs != nil {
+		settings.RaftTLS = certs.raft
+	}
+	node, err := cluster.Start(tune(settings))
 	if err != nil {
 		return startError(err)
 	}
 	limits := l.Limits
-	api, err := rpc.New(rpc.Config{
+	served := rpc.Config{
 		Node: node, Version: buildVersion(), TrustedKeys: l.TrustedKeys,
 		InFlight: limits.InFlightPerTenant, InFlightShared: limits.InFlightShared, ClientInFlight: limits.InFlightPerClient,
 		ConnInFlight: limits.InFlightPerConnection, MaxInFlight: limits.InFlight, Connections: limits.Connections,
 		Waiters: limits.Waiting, Pipelines: limits.Pipelines,
 		Registerer: registry, Gatherer: registry, Logger: log.Named("api"),
-	})
+	}
+	if certs != nil {
+		served.TLS, served.PeerTLS, served.PeerName = certs.api(), certs.dialNode, l.TLS.peerName()
+	}
+	api, err := rpc.New(served)
 	if err != nil {
 		return errors.Join(err, node.Shutdown(ctx))
 	}
-	served := make(chan error, 1)
-	go func() { served <- api.Serve(listener) }()
+	ended := make(chan error, 1)
+	go func() { ended <- api.Serve(listener) }()
 	log.Info("ready", "node", node.ID(), "api", advertised(l.API.Bind, l.API.Advertise), "version", buildVersion())
 
 	for {
@@ -102,8 +115,8 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 		case <-ctx.Done():
 			return stopNode(context.WithoutCancel(ctx), node, api, log)
 		case <-reload:
-			a.reload(l, log, api)
-		case err := <-served:
+			a.reload(l, log, api, node, certs)
+		case err := <-ended:
 			return errors.Join(fmt.Errorf("the API stopped: %w", err), stopNode(ctx, node, api, log))
 		case reason := <-fatal:
 			// Nothing is tidied up: what made the node give up would block that too.
@@ -113,11 +126,11 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 }
 
 func clusterConfig(l *loadedConfig, log hclog.Logger, reg prometheus.Registerer, fatal func(string)) cluster.Config {
-	key, _ := base64.StdEncoding.DecodeString(l.Gossip.Key) // Validate has read it
+	keys, _ := l.Gossip.gossipKeys() // Validate has read them
 	return cluster.Config{
 		Name: l.Name, ClusterName: l.ClusterName, DataDir: l.DataDir,
 		RaftAddr: l.Raft.Bind, RaftAdvertise: l.Raft.Advertise,
-		GossipAddr: l.Gossip.Bind, GossipAdvertise: l.Gossip.Advertise, GossipKey: key,
+		GossipAddr: l.Gossip.Bind, GossipAdvertise: l.Gossip.Advertise, GossipKeys: keys,
 		APIAddress: advertised(l.API.Bind, l.API.Advertise),
 		Join:       l.Join, BootstrapExpect: l.BootstrapExpect, Insecure: l.Insecure,
 		AuditLog: l.Audit.File, SnapshotThreshold: uint64(l.Snapshots.Entries),
@@ -194,7 +207,12 @@ func stopNode(ctx context.Context, node *cluster.Node, api *rpc.Server, log hclo
 
 // reload reads the config file again and takes over what can change. A file with a
 // mistake changes nothing.
-func (a *app) reload(l *loadedConfig, log hclog.Logger, api *rpc.Server) {
+func (a *app) reload(l *loadedConfig, log hclog.Logger, api *rpc.Server, node *cluster.Node, certs *certFiles) {
+	if certs != nil {
+		if err := certs.reload(); err != nil {
+			log.Error("certificate not reloaded: the old one stays", "error", err)
+		}
+	}
 	next, err := loadConfig(l.file, a.lookupEnv, a.flags)
 	if err == nil {
 		err = next.check()
@@ -202,6 +220,11 @@ func (a *app) reload(l *loadedConfig, log hclog.Logger, api *rpc.Server) {
 	if err != nil {
 		log.Error("config not reloaded: the old one stays", "error", err)
 		return
+	}
+	if keys, err := next.Gossip.gossipKeys(); err == nil {
+		if err := node.SetGossipKeys(keys); err != nil {
+			log.Error("gossip keys not reloaded: the old ones stay", "error", err)
+		}
 	}
 	log.SetLevel(hclog.LevelFromString(next.Log.Level))
 	api.SetTrustedKeys(next.TrustedKeys)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -67,7 +68,8 @@ type Config struct {
 	// Tenant whose licences are used; empty means the cluster's default.
 	Tenant string
 	// CACert, ClientCert and ClientKey are PEM files for https addresses. An empty
-	// CACert means the system's roots.
+	// CACert means the system's roots. The client's certificate is read again for each
+	// connection, so it may be replaced while the program runs.
 	CACert, ClientCert, ClientKey string
 	// TLS is used instead of the three files if it is not nil.
 	TLS *tls.Config
@@ -251,7 +253,23 @@ func (c Config) tlsConfig() (*tls.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("client certificate: %w", err)
 		}
-		t.Certificates = []tls.Certificate{pair}
+		t.GetClientCertificate = renewedPair(c.ClientCert, c.ClientKey, pair)
 	}
 	return t, nil
+}
+
+// renewedPair reads the client's certificate again for every connection, which are few:
+// a program that runs for months outlives it. While the files make no sense (one of them
+// was replaced before the other) the last that did serves.
+func renewedPair(certFile, keyFile string, last tls.Certificate) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	var mu sync.Mutex
+	return func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if pair, err := tls.LoadX509KeyPair(certFile, keyFile); err == nil {
+			last = pair
+		}
+		pair := last
+		return &pair, nil
+	}
 }
