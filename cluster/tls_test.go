@@ -148,6 +148,9 @@ func TestGossipKeyIsReplacedWhileNodesGossip(t *testing.T) {
 			t.Errorf("join with key %.1s…: %v, want joined: %v", key, err, want)
 		}
 	}
+	if keys := a.discovery.(*gossip).keyring.GetKeys(); len(keys) != 1 || string(keys[0]) != string(fresh) {
+		t.Errorf("%d keys are left, want the new one alone", len(keys))
+	}
 	if err := a.SetGossipKeys(nil); err == nil {
 		t.Error("encryption is switched off while gossip runs")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/seatkeeper/seatkeeper/lease"
@@ -123,7 +124,22 @@ func apiError(err error) error {
 	if message == "" {
 		message = "no answer"
 	}
-	return refusal(e.Reason, message, e.Final)
+	return refusal(e.Reason, plainTLS(message), e.Final)
+}
+
+// plainTLS says in our words what usually is behind trouble with TLS.
+func plainTLS(message string) string {
+	switch {
+	case strings.Contains(message, "error reading server preface: EOF"), strings.Contains(message, "error reading server preface: read tcp"):
+		return "the server hung up: if it speaks TLS, write https:// before its address"
+	case strings.Contains(message, "first record does not look like a TLS handshake"):
+		return "the server speaks plain text: write its address without https://"
+	case strings.Contains(message, "certificate required"):
+		return "the server asks for a client certificate (tls: certificate required): set SEATKEEPER_CLIENT_CERT and SEATKEEPER_CLIENT_KEY"
+	case strings.Contains(message, "signed by unknown authority"):
+		return "the server's certificate is signed by an unknown authority: set SEATKEEPER_CACERT to the CA of the cluster"
+	}
+	return message
 }
 
 // dialTrouble finds what the system said in what grpc makes of it.
