@@ -212,7 +212,6 @@ func TestClusterWithTLSEverywhereRotatesCertificatesAndLosesItsLeader(t *testing
 			}
 		})
 	}
-	defer turned.Wait()
 
 	// A client of the SDK holds a seat through it all.
 	cl, err := newClient(Client{Addr: ann["SEATKEEPER_ADDR"], CACert: ann["SEATKEEPER_CACERT"], ClientCert: ann["SEATKEEPER_CLIENT_CERT"], ClientKey: ann["SEATKEEPER_CLIENT_KEY"]}, 20*time.Second)
@@ -249,6 +248,7 @@ func TestClusterWithTLSEverywhereRotatesCertificatesAndLosesItsLeader(t *testing
 		})
 	}
 
+	turned.Wait()
 	// The leader dies; new connections between the others are made with the new ones.
 	if err := leader.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
