@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -31,7 +32,26 @@ func (c *capConn) shakeHands() error {
 	if errors.As(err, &plain) && plain.Conn != nil && looksLikeHTTP(plain.RecordHeader) {
 		c.answerPlain(plain)
 	}
+	c.linger()
 	return fmt.Errorf("TLS: %w", err)
+}
+
+const (
+	// lingerTime and lingerBytes bound what is still read from a client whose handshake
+	// failed. It believes that hands are shaken and is sending its first request; were the
+	// connection closed on that, it would lose the alert that says why.
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 16 << 10
+)
+
+func (c *capConn) linger() {
+	tcp, ok := c.secure.NetConn().(interface{ CloseWrite() error })
+	if !ok || tcp.CloseWrite() != nil {
+		return
+	}
+	raw := c.secure.NetConn()
+	_ = raw.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, raw, lingerBytes)
 }
 
 func looksLikeHTTP(head [5]byte) bool {
