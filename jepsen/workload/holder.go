@@ -162,10 +162,10 @@ func (h *holder) op(f history.F, request string, seq uint64, value any) history.
 }
 
 // checkout asks for items. A request is a wish: the same one may be asked twice.
-func (h *holder) checkout(ctx context.Context, request string, wait time.Duration, items ...history.Item) ([]history.Lease, error) {
+func (h *holder) checkout(ctx context.Context, request string, items ...history.Item) ([]history.Lease, error) {
 	h.seq++
 	r := &pb.CheckoutRequest{User: h.user, Host: h.host, InstanceId: h.voice.client, SessionId: h.id, SessionSecret: h.secret,
-		Incarnation: h.incarnation, Seq: h.seq, WaitMs: uint32(wait.Milliseconds()), Tenant: h.tenant}
+		Incarnation: h.incarnation, Seq: h.seq, Tenant: h.tenant}
 	for _, it := range items {
 		r.Items = append(r.Items, &pb.Item{Feature: it.Feature, Version: it.Version, Count: int32(it.Count)})
 	}

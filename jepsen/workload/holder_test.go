@@ -37,7 +37,7 @@ func TestALeaseThatIsBeingReturnedIsNotBelievedInAgain(t *testing.T) {
 			service := lostCheckin{lease: &pb.Lease{Id: 7, Feature: "cad", FencingToken: 3, RemainingMs: 60_000}}
 			w := &worker{cfg: &Config{}, voice: r.voice("a", "grpc"), rng: rand.New(rand.NewPCG(1, 1))}
 			h := newHolder(service, w, "")
-			if _, err := h.checkout(t.Context(), "a/1", 0, history.Item{Feature: "cad", Count: 1}); err != nil {
+			if _, err := h.checkout(t.Context(), "a/1", history.Item{Feature: "cad", Count: 1}); err != nil {
 				t.Fatal(err)
 			}
 			if err := h.checkin(t.Context(), false, ids...); err == nil {
@@ -85,11 +85,11 @@ func TestANumberInDoubtStaysWithItsRequest(t *testing.T) {
 	recorded(t, 5, func(r *Recorder) {
 		w := &worker{cfg: &Config{}, voice: r.voice("a", "grpc"), rng: rand.New(rand.NewPCG(1, 1))}
 		h := newHolder(service, w, "")
-		_, _ = h.checkout(t.Context(), "a/1", 0, history.Item{Feature: "cad", Count: 1})
+		_, _ = h.checkout(t.Context(), "a/1", history.Item{Feature: "cad", Count: 1})
 		for h.again != nil && len(service.asked) < 10 {
 			_, _ = h.askAgain(t.Context())
 		}
-		_, _ = h.checkout(t.Context(), "a/2", 0, history.Item{Feature: "cad", Count: 1})
+		_, _ = h.checkout(t.Context(), "a/2", history.Item{Feature: "cad", Count: 1})
 	})
 	if want := []uint64{1, 1, 1, 2}; !slices.Equal(service.asked, want) {
 		t.Errorf("numbers %v, want %v", service.asked, want)

@@ -47,5 +47,5 @@ func (w *worker) lateStep(ctx context.Context, h *holder) {
 		return
 	}
 	w.nap(ctx, 200*time.Millisecond)
-	_, _ = h.checkout(ctx, h.voice.newRequest(), 0, history.Item{Feature: sorted(w.cfg.Pools)[0], Count: 1})
+	_, _ = h.checkout(ctx, h.voice.newRequest(), history.Item{Feature: sorted(w.cfg.Pools)[0], Count: 1})
 }

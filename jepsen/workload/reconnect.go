@@ -52,7 +52,7 @@ func (w *worker) reconnectRound(ctx context.Context, h *holder) {
 		ctx, cancel := context.WithTimeout(ctx, within)
 		defer cancel()
 		if again, _ := h.askAgain(ctx); !again {
-			_, _ = h.checkout(ctx, request, 0, items...)
+			_, _ = h.checkout(ctx, request, items...)
 		}
 	}
 	if w.rng.IntN(6) == 0 {
@@ -123,7 +123,7 @@ func (w *worker) fencedStep(ctx context.Context, h *holder, resource *Resource, 
 	}
 	ids := h.ids()
 	if len(ids) == 0 {
-		_, _ = h.checkout(ctx, h.voice.newRequest(), 500*time.Millisecond, history.Item{Feature: w.cfg.Guarded, Count: 1})
+		_, _ = h.checkout(ctx, h.voice.newRequest(), history.Item{Feature: w.cfg.Guarded, Count: 1})
 		return
 	}
 	held := h.held[ids[0]].lease

@@ -106,13 +106,13 @@ func (a *application) op(f history.F, value any) history.Op {
 	return history.Op{F: f, Value: value, Request: a.w.voice.newRequest(), Session: a.s.ID().String(), Incarnation: a.s.Incarnation()}
 }
 
-func (a *application) checkout(ctx context.Context, feature string, wait time.Duration) {
+func (a *application) checkout(ctx context.Context, feature string) {
 	p := principal(a.w.name)
-	ask := history.Checkout{Items: []history.Item{{Feature: feature, Count: 1}}, User: p.User, Host: p.Host, WaitMS: wait.Milliseconds()}
+	ask := history.Checkout{Items: []history.Item{{Feature: feature, Count: 1}}, User: p.User, Host: p.Host}
 	var got []*client.Lease
 	a.w.voice.do(a.op(history.FCheckout, &ask), func() outcome {
 		var err error
-		got, err = a.s.CheckoutWait(ctx, wait, client.Item{Feature: feature, Count: 1})
+		got, err = a.s.Checkout(ctx, client.Item{Feature: feature, Count: 1})
 		if err != nil {
 			return outcome{err: err, session: a.s.ID().String()}
 		}
@@ -248,7 +248,7 @@ func (w *worker) sdkStep(ctx context.Context, a *application) {
 		// the two back asks nobody: that is the SDK's business and no operation.
 		f := w.feature()
 		if !slices.ContainsFunc(held, func(l *client.Lease) bool { return l.Feature() == f }) {
-			a.checkout(ctx, f, time.Duration(w.rng.IntN(2))*500*time.Millisecond)
+			a.checkout(ctx, f)
 		}
 	case k < 95 && len(held) > 0:
 		a.checkin(ctx, held[w.rng.IntN(len(held))])

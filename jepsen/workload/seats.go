@@ -51,7 +51,7 @@ func (w *worker) seatsStep(ctx context.Context, h *holder) {
 	switch k := w.rng.IntN(100); {
 	case k < 45 && len(ids) < maxHeld:
 		f := w.feature()
-		_, _ = h.checkout(ctx, h.voice.newRequest(), 0, history.Item{Feature: f, Count: w.count(f)})
+		_, _ = h.checkout(ctx, h.voice.newRequest(), history.Item{Feature: f, Count: w.count(f)})
 	case k < 70 && len(ids) > 0:
 		_ = h.checkin(ctx, false, ids[w.rng.IntN(len(ids))])
 	case k < 73 && len(ids) > 0:
@@ -227,7 +227,7 @@ func (w *worker) surgeStep(ctx context.Context, h *holder) bool {
 		return h.again == nil && h.seq == 0
 	}
 	if h.seq == 0 {
-		_, _ = h.checkout(ctx, h.voice.newRequest(), 0, history.Item{Feature: CrowdFeature(h.tenant), Count: 1})
+		_, _ = h.checkout(ctx, h.voice.newRequest(), history.Item{Feature: CrowdFeature(h.tenant), Count: 1})
 		return h.again == nil && h.seq == 0
 	}
 	_ = h.checkin(ctx, true)
