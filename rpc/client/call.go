@@ -265,6 +265,10 @@ func repeatable(method string, args any) bool {
 	switch r := args.(type) {
 	case *pb.CheckoutRequest:
 		return r.Seq != 0 && r.SessionId != ""
+	case *pb.BorrowRequest:
+		return r.Seq != 0 && r.SessionId != ""
+	case *pb.RotateBorrowKeyRequest:
+		return false
 	case *pb.LicenseApplyRequest, *pb.LicenseRemoveRequest, *pb.TransferLeadershipRequest:
 		return false
 	}
