@@ -23,6 +23,8 @@ type runOptions struct {
 	wait   time.Duration
 	onLost string
 	state  string
+	folder string // of borrowed seats
+	end    func() // ends CMD
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -38,7 +40,11 @@ SEATKEEPER_FENCING_TOKEN (comma lists, in the order of the features).
 
 If the seats are lost while CMD runs (the cluster was out of reach beyond grace, or an
 operator took them back) one line on stderr says so, and CMD goes on; with
---on-lost=term it is sent SIGTERM.`,
+--on-lost=term it is sent SIGTERM.
+
+If the cluster cannot be reached, or has no free seat, and seats of all the features were
+borrowed on this machine (seatkeeper borrow), CMD runs on those; one line on stderr says
+so, and SEATKEEPER_BORROWED_UNTIL tells CMD. They are renewed if the cluster comes back.`,
 		Example: `  seatkeeper run cad -- /opt/cad/bin/cad model.prt
   seatkeeper run solver:2026.0,mesh -n 2 --wait 10m -- solve input.dat`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -60,6 +66,8 @@ operator took them back) one line on stderr says so, and CMD goes on; with
 	o.seats.add(cmd)
 	cmd.Flags().DurationVar(&o.wait, "wait", 0, "how long to wait for free seats")
 	cmd.Flags().StringVar(&o.onLost, "on-lost", "warn", "when the seats are lost while CMD runs: warn, or term (send it SIGTERM)")
+	cmd.Flags().StringVar(&o.folder, "borrow-folder", "", "where borrowed seats are kept (env SEATKEEPER_BORROW_FOLDER)")
+	cmd.Flags().StringVar(&o.seats.instanceID, "instance-id", "", "stable workload identity (pod UID, CI job)")
 	cmd.Flags().StringVar(&o.state, "state", "", "file that lets the next run take over the seats if this one crashes (mode 0600)")
 	return cmd
 }
@@ -85,19 +93,38 @@ func (a *app) runWithSeats(ctx context.Context, o runOptions, features, command 
 	}
 	ctx, signals := relaySignals(ctx)
 	defer signals.stop()
-	session, err := cl.OpenSession(ctx, client.SessionConfig{
+	o.end = func() { signals.send(terminateSignal) }
+	borrowed, unusable := a.borrowedFor(o, items)
+	ask := ctx
+	if borrowed != nil {
+		var cancel context.CancelFunc
+		ask, cancel = context.WithTimeout(ctx, o.wait+offlinePatience)
+		defer cancel()
+	}
+	instead := func(err error) error {
+		switch {
+		case signals.orElse(nil) != nil || !servesInstead(err):
+		case borrowed != nil:
+			return a.runBorrowed(ctx, cl, borrowed, o, err, func(env []string) error { return a.runCommandUnder(signals, path, command, env) })
+		case unusable != nil:
+			fmt.Fprintf(a.stderr, "seatkeeper: %s\n", oneLine(unusable.Error()))
+		}
+		return signals.orElse(apiError(err))
+	}
+	session, err := cl.OpenSession(ask, client.SessionConfig{
+		InstanceID: o.seats.instanceID,
 		Principal: lease.Principal{User: o.seats.user, Host: o.seats.host, Display: o.seats.display,
 			VendorDefined: o.seats.vendorDefined, Project: o.seats.project},
 		StateFile:     o.state,
 		OnStateChange: func(c client.Change) { a.leaseChanged(c, o.onLost, signals) },
 	})
 	if err != nil {
-		return signals.orElse(apiError(err))
+		return instead(err)
 	}
 	defer a.giveBack(ctx, cl)
-	leases, err := session.CheckoutWait(ctx, o.wait, items...)
+	leases, err := session.CheckoutWait(ask, o.wait, items...)
 	if err != nil {
-		return signals.orElse(apiError(err))
+		return instead(err)
 	}
 	return a.runCommandUnder(signals, path, command, leaseEnv(session, leases))
 }

@@ -106,6 +106,8 @@ func (s *BorrowedSeat) take(token, jwks string, sent time.Time, l *pb.Lease) err
 	if err := keepFile(filepath.Join(filepath.Dir(s.path), keysFile), []byte(jwks)); err != nil {
 		return fmt.Errorf("keys of borrowed seats: %w", err)
 	}
+	seatFiles.Lock()
+	defer seatFiles.Unlock()
 	s.keys, s.saved.Token = keys, token
 	s.saved.NotAfter = sent.Add(time.Duration(l.GetRemainingMs()) * time.Millisecond)
 	if l.GetRemainingMs() == math.MaxUint32 { // more than the answer can say

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/seatkeeper/seatkeeper/lease"
@@ -128,8 +129,7 @@ func (s *BorrowedSeat) Verify(h offline.Holder) error {
 		return err
 	}
 	if now.After(s.saved.Seen.Add(seenStep)) {
-		s.saved.Seen = now
-		if err := s.save(); err != nil {
+		if err := s.see(now); err != nil {
 			return &offline.Error{Code: offline.Unreadable, Message: "the time cannot be remembered, which a borrowed seat needs: " + err.Error()}
 		}
 	}
@@ -233,6 +233,22 @@ func readSmall(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: not a file of a borrowed seat", path)
 	}
 	return os.ReadFile(path)
+}
+
+// seatFiles lets one goroutine at a time change a file: to note the time must not undo a
+// renewal. Another process may still come between; its renewal is then made again.
+var seatFiles sync.Mutex
+
+// see remembers the latest time that the clock showed.
+func (s *BorrowedSeat) see(now time.Time) error {
+	seatFiles.Lock()
+	defer seatFiles.Unlock()
+	s.saved.Seen = now
+	fresh := *s
+	if data, err := readSmall(s.path); err == nil && json.Unmarshal(data, &fresh.saved) == nil {
+		fresh.saved.Seen = later(fresh.saved.Seen, now)
+	}
+	return fresh.save()
 }
 
 // save replaces the file of the seat in one step.
