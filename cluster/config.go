@@ -100,6 +100,9 @@ type Config struct {
 	// AuditLog is a file that what this node applies is appended to, one JSON object a
 	// line; empty means none. It is for judging a node afterwards.
 	AuditLog string
+	// DebugLog is a file that what this node applies is appended to in the words of
+	// FlexNet's debug log; empty means none.
+	DebugLog string
 	// DiskSpace measures the file system of a directory; nil means the real one.
 	DiskSpace func(dir string) (free, total uint64, err error)
 	// Version is this build's version, for the log and for other nodes.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -145,6 +146,14 @@ func openLogs(cfg Config, id string, opened *closers) (list []follower, err erro
 		}
 		opened.add(func() error { audit.Close(); return nil })
 		list = append(list, audit)
+	}
+	if cfg.DebugLog != "" {
+		debug, err := openDebugLog(cfg.DebugLog, cfg.DataDir, time.Local, cfg.Logger.Named("debuglog"))
+		if err != nil {
+			return nil, err
+		}
+		opened.add(debug.Close)
+		list = append(list, debug)
 	}
 	return list, nil
 }

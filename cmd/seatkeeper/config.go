@@ -38,6 +38,25 @@ type Config struct {
 	Limits          Limits    `yaml:"limits"`
 	Snapshots       Snapshots `yaml:"snapshots"`
 	Client          Client    `yaml:"client"`
+	Name            string   `yaml:"name"`
+	ClusterName     string   `yaml:"cluster_name"`
+	DataDir         string   `yaml:"data_dir"`
+	API             Endpoint `yaml:"api"`
+	Raft            Endpoint `yaml:"raft"`
+	Gossip          Gossip   `yaml:"gossip"`
+	BootstrapExpect int      `yaml:"bootstrap_expect"`
+	Join            []string `yaml:"join"`
+	TrustedKeys     []string `yaml:"trusted_keys"`
+	Log             Log      `yaml:"log"`
+	Audit           Audit    `yaml:"audit"`
+	// DebugLog is flexnet for a log in the words of FlexNet's debug log, or empty;
+	// DebugLogFile is its file, DATA_DIR/debug.log if empty.
+	DebugLog     string    `yaml:"debug_log"`
+	DebugLogFile string    `yaml:"debug_log_file"`
+	Insecure     bool      `yaml:"insecure"`
+	Limits       Limits    `yaml:"limits"`
+	Snapshots    Snapshots `yaml:"snapshots"`
+	Client       Client    `yaml:"client"`
 }
 
 // Endpoint is one listening address and what others are told to dial.
@@ -233,6 +252,12 @@ func (c *Config) Validate() []problem {
 	}
 	if !slices.Contains(logFormats, c.Log.Format) {
 		bad("log.format", "%q: use one of %s", c.Log.Format, strings.Join(logFormats, ", "))
+	}
+	if c.DebugLog != "" && c.DebugLog != "flexnet" {
+		bad("debug_log", "%q: use flexnet, or leave it out", c.DebugLog)
+	}
+	if c.DebugLogFile != "" && c.DebugLog == "" {
+		bad("debug_log_file", "is set without debug_log: flexnet")
 	}
 	for _, f := range fieldsOf("limits.", reflect.ValueOf(c.Limits)) {
 		if n := f.value.Int(); n < 1 {

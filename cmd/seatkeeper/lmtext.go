@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seatkeeper/seatkeeper/lease"
 )
 
 // The text of FlexNet's lmstat, as scripts, exporters and schedulers read it: every
@@ -312,53 +314,34 @@ func lmExpiry(rfc3339 string) string {
 // Names in lines that other programs take apart at blanks. What cannot stand there is
 // replaced; lmremove and lmborrow know a holder by the replaced name too.
 
-// lmWord is a name in one word: blanks, control characters, commas, parentheses and quotes become "_".
-func lmWord(s, empty string) string {
+func lmUserName(s string) string    { return lease.FlexNetWord(s) }
+func lmFeatureName(s string) string { return lease.FlexNetWord(s) }
+
+// lmDisplay is a display in one word; none shows as a dash, so that columns stay.
+func lmDisplay(s string) string {
 	if s == "" {
-		return empty
+		return "-"
 	}
-	return strings.Map(func(r rune) rune {
-		if r <= ' ' || r == 0x7f || strings.ContainsRune(`"(),`, r) {
-			return '_'
-		}
-		return r
-	}, s)
+	return lease.FlexNetWord(s)
 }
 
-func lmUserName(s string) string    { return lmWord(s, "unknown") }
-func lmDisplay(s string) string     { return lmWord(s, "-") }
-func lmFeatureName(s string) string { return lmWord(s, "unknown") }
-
-// lmHost is a host name in letters, digits, dashes and dots; everything else, "_" too,
-// becomes a dash.
-func lmHost(s string) string {
-	return only(s, '-', "unknown", func(r rune) bool { return r == '-' || r == '.' || isAlphanumeric(r) })
-}
+// lmHost is a host name in letters, digits, dashes and dots.
+func lmHost(s string) string { return lease.FlexNetHost(s) }
 
 // lmVendorName and lmGroup are \w+.
-func lmVendorName(s string) string {
-	return only(s, '_', "unknown", func(r rune) bool { return r == '_' || isAlphanumeric(r) })
-}
-
-func lmGroup(s string) string { return lmVendorName(s) }
+func lmVendorName(s string) string { return lease.FlexNetName(s) }
+func lmGroup(s string) string      { return lease.FlexNetName(s) }
 
 // lmVersionOf is [\w.]+.
 func lmVersionOf(s string) string {
-	return only(s, '_', "0", func(r rune) bool { return r == '_' || r == '.' || isAlphanumeric(r) })
-}
-
-func isAlphanumeric(r rune) bool {
-	return r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
-}
-
-func only(s string, instead rune, empty string, ok func(rune) bool) string {
 	if s == "" {
-		return empty
+		return "0"
 	}
-	return strings.Map(func(r rune) rune {
-		if ok(r) {
-			return r
+	parts := strings.Split(s, ".")
+	for i, p := range parts {
+		if p != "" {
+			parts[i] = lease.FlexNetName(p)
 		}
-		return instead
-	}, s)
+	}
+	return strings.Join(parts, ".")
 }

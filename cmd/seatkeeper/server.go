@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -133,9 +134,20 @@ func clusterConfig(l *loadedConfig, log hclog.Logger, reg prometheus.Registerer,
 		GossipAddr: l.Gossip.Bind, GossipAdvertise: l.Gossip.Advertise, GossipKeys: keys,
 		APIAddress: advertised(l.API.Bind, l.API.Advertise),
 		Join:       l.Join, BootstrapExpect: l.BootstrapExpect, Insecure: l.Insecure,
-		AuditLog: l.Audit.File, SnapshotThreshold: uint64(l.Snapshots.Entries),
+		AuditLog: l.Audit.File, DebugLog: debugLogOf(&l.Config), SnapshotThreshold: uint64(l.Snapshots.Entries),
 		Version: buildVersion(), Logger: log, Metrics: reg, Fatal: fatal,
 	}
+}
+
+// debugLogOf is the file of the debug log; "" means none.
+func debugLogOf(c *Config) string {
+	switch {
+	case c.DebugLog == "":
+		return ""
+	case c.DebugLogFile == "":
+		return filepath.Join(c.DataDir, "debug.log")
+	}
+	return c.DebugLogFile
 }
 
 // newLogger writes to w as the config says.
