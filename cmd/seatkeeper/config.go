@@ -21,23 +21,6 @@ import (
 // commands on this host use. Every scalar can be overridden by a variable: the env
 // tag, or SEATKEEPER_ and its key in capitals (SEATKEEPER_DATA_DIR).
 type Config struct {
-	Name            string    `yaml:"name"`
-	ClusterName     string    `yaml:"cluster_name"`
-	DataDir         string    `yaml:"data_dir"`
-	API             Endpoint  `yaml:"api"`
-	Raft            Endpoint  `yaml:"raft"`
-	Gossip          Gossip    `yaml:"gossip"`
-	BootstrapExpect int       `yaml:"bootstrap_expect"`
-	Join            []string  `yaml:"join"`
-	TrustedKeys     []string  `yaml:"trusted_keys"`
-	Log             Log       `yaml:"log"`
-	Audit           Audit     `yaml:"audit"`
-	TLS             TLS       `yaml:"tls"`
-	ACL             ACL       `yaml:"acl"`
-	Insecure        bool      `yaml:"insecure"`
-	Limits          Limits    `yaml:"limits"`
-	Snapshots       Snapshots `yaml:"snapshots"`
-	Client          Client    `yaml:"client"`
 	Name            string   `yaml:"name"`
 	ClusterName     string   `yaml:"cluster_name"`
 	DataDir         string   `yaml:"data_dir"`
@@ -53,6 +36,8 @@ type Config struct {
 	// DebugLogFile is its file, DATA_DIR/debug.log if empty.
 	DebugLog     string    `yaml:"debug_log"`
 	DebugLogFile string    `yaml:"debug_log_file"`
+	TLS          TLS       `yaml:"tls"`
+	ACL          ACL       `yaml:"acl"`
 	Insecure     bool      `yaml:"insecure"`
 	Limits       Limits    `yaml:"limits"`
 	Snapshots    Snapshots `yaml:"snapshots"`

@@ -198,6 +198,11 @@ log:
 # audit:
 #   file: /var/log/seatkeeper/applied.jsonl
 
+# A log in the words of FlexNet's debug log, for analysers that read those; rotate it
+# with logrotate's copytruncate. The file is DATA_DIR/debug.log unless given.
+# debug_log: flexnet
+# debug_log_file: /var/log/seatkeeper/debug.log
+
 # TLS 1.3 for clients and between nodes (seatkeeper tls ca create, tls cert create).
 # A changed file is read again by itself, and on SIGHUP.
 tls:
@@ -218,12 +223,6 @@ acl:
 
 # A server that other hosts can reach needs TLS, and tokens or client certificates. It
 # starts without them only with true.
-# A log in the words of FlexNet's debug log, for analysers that read those; rotate it
-# with logrotate's copytruncate. The file is DATA_DIR/debug.log unless given.
-# debug_log: flexnet
-# debug_log_file: /var/log/seatkeeper/debug.log
-
-# There is no TLS yet, so a server that other hosts can reach starts only with true.
 insecure: {{.Insecure}}
 
 # What clients may ask of this node at once. More waits a moment and is then answered
