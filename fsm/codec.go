@@ -146,7 +146,7 @@ func toCommand(cmd lease.Command) (*logv1.Command, error) {
 		}
 		return &logv1.Command{Kind: &logv1.Command_Checkout{Checkout: x}}, nil
 	case lease.Renew:
-		return &logv1.Command{Kind: &logv1.Command_Renew{Renew: &logv1.Renew{Session: toSession(c.Session), Held: toRefs(c.Held)}}}, nil
+		return &logv1.Command{Kind: &logv1.Command_Renew{Renew: &logv1.Renew{Session: toSession(c.Session), Held: toRefs(c.Held), Idle: int64(c.Idle)}}}, nil
 	case lease.RenewMany:
 		return &logv1.Command{Kind: &logv1.Command_RenewMany{RenewMany: &logv1.RenewMany{Sessions: packSessions(c.Sessions)}}}, nil
 	case lease.CheckIn:
@@ -198,7 +198,7 @@ func fromCommand(pb *logv1.Command) lease.Command {
 		}
 		return x
 	case *logv1.Command_Renew:
-		return lease.Renew{Session: fromSession(k.Renew.Session), Held: fromRefs(k.Renew.Held)}
+		return lease.Renew{Session: fromSession(k.Renew.Session), Held: fromRefs(k.Renew.Held), Idle: time.Duration(k.Renew.Idle)}
 	case *logv1.Command_RenewMany:
 		list, ok := unpackSessions(k.RenewMany.Sessions)
 		if !ok {

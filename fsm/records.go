@@ -135,6 +135,7 @@ func (m *leaseMessage) of(slot uint32, l *lease.LeaseRecord) *logv1.SnapshotReco
 	x := &m.lease
 	x.Slot, x.Id, x.Token, x.Session, x.Group = slot, uint64(l.ID), uint64(l.Token), l.Session, l.Group
 	x.Next, x.Prev, x.Count, x.Granted, x.Since = l.Next, l.Prev, l.Count, int64(l.Granted), int64(l.Since)
+	x.Lifespan, x.Grace = int64(l.Profile.Lifespan), int64(l.Profile.Grace)
 	m.kind.Lease, m.record.Kind = x, &m.kind
 	return &m.record
 }
@@ -143,6 +144,7 @@ func fromLeaseRecord(x *logv1.LeaseRecord) lease.LeaseRecord {
 	return lease.LeaseRecord{
 		ID: lease.ID(x.Id), Token: lease.Token(x.Token), Session: x.Session, Group: x.Group,
 		Next: x.Next, Prev: x.Prev, Count: x.Count, Granted: lease.Time(x.Granted), Since: lease.Calendar(x.Since),
+		Profile: lease.Profile{Lifespan: time.Duration(x.Lifespan), Grace: time.Duration(x.Grace)},
 	}
 }
 

@@ -149,7 +149,7 @@ func (b *Book) Counts() (sessions, leases int) { return b.liveSessions, b.liveLe
 // fence starts the time after a restore in which leases may be held that the ledger
 // does not know.
 func (b *Book) fence() Reply {
-	longest := DefaultProfile.Lifespan + DefaultProfile.Grace
+	longest := max(DefaultProfile.Lifespan+DefaultProfile.Grace, b.longestProfile())
 	b.pools.all(func(_ uint32, p *PoolRecord) bool {
 		longest = max(longest, p.Profile.Lifespan+p.Profile.Grace)
 		return true
@@ -164,17 +164,12 @@ func (b *Book) fence() Reply {
 // write between a backup and its restore.
 const generation = 1 << 32
 
-// deadline is when the leases of a pool held by s turn expiring.
-func deadline(s *sessionRow, p *PoolRecord) Time { return s.Renewed.Add(p.Profile.Lifespan) }
-
 // leaseDue is when a lease may be reclaimed.
 func (b *Book) leaseDue(slot uint32) Time {
 	if p := b.pinAt(slot); p != nil {
 		return p.End
 	}
-	l := b.leases.at(slot)
-	p := b.pools.at(b.groups.at(l.Group).Pool)
-	return deadline(b.sessions.at(l.Session), p).Add(p.Profile.Grace)
+	return b.deadlineOf(slot).Add(b.profileOf(slot).Grace)
 }
 
 // sessionDue is when a session without leases may be forgotten.
@@ -189,12 +184,12 @@ func (b *Book) show(slot uint32) Lease {
 	l := b.leases.at(slot)
 	p := b.pools.at(b.groups.at(l.Group).Pool)
 	s := b.sessions.at(l.Session)
-	end := deadline(s, p)
+	end, grace := b.deadlineOf(slot), b.profileOf(slot).Grace
 	x := Lease{
 		Ref: Ref{l.id(slot), l.Token}, Handle: Handle(slot),
 		Tenant: p.Tenant, Feature: p.Feature, Version: p.Version, Count: int(l.Count),
 		Seats: make([]int, l.Count), State: Active,
-		Remaining: max(0, end.Sub(b.Now())), Grace: p.Profile.Grace,
+		Remaining: max(0, end.Sub(b.Now())), Grace: grace,
 		Since: l.Since, Session: s.ID, Principal: b.principalOf(l.Session), InstanceID: b.owner(l.Session).instance(),
 		Rev: s.Rev, Deadline: end, Vendor: p.Vendor, Charge: l.Group,
 	}
@@ -203,8 +198,9 @@ func (b *Book) show(slot uint32) Lease {
 	}
 	if end <= b.Now() {
 		x.State = Expiring
-		x.Grace = max(0, end.Add(p.Profile.Grace).Sub(b.Now()))
+		x.Grace = max(0, end.Add(grace).Sub(b.Now()))
 	}
+	x.Overdraft = b.aboveCount(slot)
 	b.showPin(slot, &x)
 	return x
 }

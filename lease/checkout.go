@@ -12,6 +12,7 @@ type plan struct {
 	held    uint32 // the session's own lease slot, if it holds the pool already
 	group   uint32 // the share group it joins, if any
 	seats   int    // seats to be charged anew
+	lingers uint32 // a lingering lease of the principal's, which it takes up
 	draw    drawPlan
 	booked  BookedLease
 	refusal *Refusal
@@ -291,15 +292,19 @@ func (b *Book) planItem(c *Checkout, s *sessionRow, who Principal, it Item, earl
 		}
 		p.pool, p.group, p.seats, p.booked = i, 0, it.Count, b.ownBooked(i, who, c)
 		p.booked.Seats = min(p.booked.Seats, uint32(it.Count))
+		p.lingers = b.takesUp(i, who)
 		rule := b.pools.at(i).Share
 		if p.booked.Seats == 0 && shares(rule.By, who) {
 			if p.group = b.findGroup(shareKeyOf(i, rule.By, who)); p.group != 0 {
-				if len(b.members(p.group)) >= rule.MaxSessions {
+				if len(b.members(p.group)) >= rule.MaxSessions && p.lingers == 0 {
 					exceeded = true
 					continue
 				}
 				p.seats = max(0, it.Count-len(b.seats(p.group)))
 			}
+		}
+		if p.group == 0 {
+			p.seats = max(0, p.seats-b.lingerSeats(p.lingers))
 		}
 		if r := b.forbids(i, who, p.seats); r != nil {
 			denied = nearer(denied, r)

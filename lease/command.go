@@ -58,6 +58,8 @@ type Checkout struct {
 type Renew struct {
 	Session SessionRef
 	Held    []Ref
+	// Idle is how long nobody has worked with the program; 0: it does not say.
+	Idle time.Duration
 }
 
 // CheckIn gives leases back; with no Refs all of them. A Ref without a token is

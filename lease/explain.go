@@ -262,14 +262,6 @@ func (e *explainer) floor(r *Rule) (floor time.Duration) {
 	return floor
 }
 
-// idleFloor is the least idle time after which a seat of the pool may be taken back.
-func idleFloor(p *PoolRecord) time.Duration {
-	if p.IdleFloor > 0 {
-		return p.IdleFloor
-	}
-	return MinIdleTimeout
-}
-
 // Explain says what each group and rule means, without a ledger to compare it with.
 func (p *Policy) Explain() []Finding {
 	faults := map[[2]int]string{}

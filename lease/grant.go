@@ -2,6 +2,10 @@ package lease
 
 // grant makes the lease that a plan promised.
 func (b *Book) grant(index uint64, sslot uint32, s *sessionRow, p *plan) uint32 {
+	if p.lingers != 0 && p.group == 0 { // its seats are charged anew
+		b.release(p.lingers, ReleasedLingerOver)
+		p.seats = p.item.Count - int(p.booked.Seats)
+	}
 	slot := b.leaseSlots.take()
 	b.Grants++
 	gslot := p.group
@@ -26,10 +30,14 @@ func (b *Book) grant(index uint64, sslot uint32, s *sessionRow, p *plan) uint32 
 	b.link(s, slot, l)
 	pool := b.pools.mut(b.gen, p.pool)
 	pool.Grants++
-	b.lengthen(s, pool.Profile)
+	b.setProfile(slot, p.pool, b.principalOf(sslot))
+	b.lengthen(s, b.profileOf(slot))
 	b.dueLeases.push(slot, b.leaseDue(slot))
 	b.liveLeases++
 	b.events = append(b.events, b.event(Granted, slot))
+	if p.lingers != 0 && p.group != 0 { // its seats are those of the group that was joined
+		b.release(p.lingers, ReleasedLingerOver)
+	}
 	b.restandOf(sslot)
 	return slot
 }

@@ -38,6 +38,7 @@ func (l *Loader) Lease(slot uint32, r LeaseRecord) {
 		l.fail("lease %d stands at slot %d", r.ID, slot)
 	}
 	*to = rowOfLease(&r)
+	l.profile(slot, r.Profile)
 }
 
 // Group puts a charge at its slot.

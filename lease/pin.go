@@ -65,6 +65,7 @@ func (b *Book) unpin(slot uint32) {
 }
 
 func (b *Book) forgetPin(slot uint32) {
+	b.dropLingering(slot)
 	if p := b.pinAt(slot); p != nil {
 		b.countPin(slot, -1)
 		*b.pins.mut(b.gen, slot) = nil
@@ -117,8 +118,7 @@ func (b *Book) stateOf(slot uint32) State {
 		}
 		return Borrowed
 	}
-	l := b.leases.at(slot)
-	if deadline(b.sessions.at(l.Session), b.pools.at(b.groups.at(l.Group).Pool)) <= b.Now() {
+	if b.deadlineOf(slot) <= b.Now() {
 		return Expiring
 	}
 	return Active

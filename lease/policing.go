@@ -10,6 +10,8 @@ import (
 type policing struct {
 	tenants map[string]*tenantRules
 	pools   []*poolRules // by pool slot; nil: no rule is about the pool
+	// lingering are the leases that linger, by who may take them up again, in slot order.
+	lingering map[lingerKey][]uint32
 }
 
 // tenantRules is one policy, compiled.
@@ -115,6 +117,7 @@ func (t *tenantRules) compilePool(p *PoolRecord) *poolRules {
 // pools, and all charges of those that have caps or reservations.
 func (b *Book) police() {
 	b.policing = policing{}
+	b.findLingering()
 	if len(b.policies) == 0 {
 		return
 	}

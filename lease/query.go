@@ -13,6 +13,8 @@ type PoolStatus struct {
 	Total, InUse, Reserved, Queued   int
 	// Expiring counts leases of the pool past their deadline.
 	Expiring int
+	// OverdraftAllowed is how many seats above Total the policy lets be used.
+	OverdraftAllowed int
 	// ReservedFor says for whom the reserved seats are kept.
 	ReservedFor []Reservation
 	// Expiry is when the last valid entitlement ends; 0 means never.
@@ -63,7 +65,7 @@ func (b *Book) Pools(tenant string) []PoolStatus {
 				Terms: p.Terms, Uncounted: b.uncounted(p), OverUse: max(0, int(p.Charged)-st.total), Drawn: drawn[i],
 				InGrace: st.inGrace, GraceEnd: st.graceEnd, Overdraft: st.overdraft, Packages: st.packages,
 				Tenant: p.Tenant, Vendor: p.Vendor, Feature: p.Feature, Version: p.Version,
-				Total: st.total, InUse: int(p.Charged), Reserved: b.kept(i) + b.booked(i), Queued: b.waiting(i), ReservedFor: b.reserved(i), Expiring: expiring[i], Expiry: st.expiry,
+				Total: st.total, InUse: int(p.Charged), Reserved: b.kept(i) + b.booked(i), Queued: b.waiting(i), ReservedFor: b.reserved(i), OverdraftAllowed: b.overdraft(i), Expiring: expiring[i], Expiry: st.expiry,
 			})
 		}
 		return true
@@ -83,6 +85,10 @@ func (b *Book) expiringByPool() map[uint32]int {
 		return true
 	})
 	count := map[uint32]int{}
+	b.spans.all(func(_ uint32, span *Profile) bool { // what a policy set is in its session's
+		longest = max(longest, Time(span.Grace))
+		return true
+	})
 	b.dueLeases.walk(b.Now()+longest, func(slot uint32) bool {
 		l := b.leases.at(slot)
 		pool := b.groups.at(l.Group).Pool
@@ -226,6 +232,7 @@ func (b *Book) Alarms() []string {
 	if b.FenceUntil > b.Now() {
 		out = append(out, "restored from a backup: checkouts wait for "+b.FenceUntil.Sub(b.Now()).Round(1e9).String())
 	}
+	out = append(out, b.softAlarms()...)
 	b.pools.all(func(i uint32, p *PoolRecord) bool {
 		if p.Feature == "" {
 			return true // a slot of the page that was never used

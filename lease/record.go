@@ -82,6 +82,8 @@ type LeaseRecord struct {
 	Count          uint32
 	Granted        Time
 	Since          Calendar
+	// Profile is what the policy set when it was granted; zero: the pool's.
+	Profile Profile
 }
 
 // GroupRecord is one charge: the seats that one lease, or the leases of one share
@@ -138,6 +140,7 @@ type tables struct {
 	bookedLeases vec[BookedLease] // by lease slot
 	// licences are sorted by tenant and id; the slice is replaced on every change.
 	licences []*Licence
+	profiles vec[Profile] // by lease slot, of those that have one of their own
 	// policies are sorted by tenant; the slice is replaced on every change.
 	policies []*Policy
 }
@@ -179,6 +182,9 @@ func (f *Frozen) Leases(yield func(slot uint32, r *LeaseRecord) bool) {
 	var x LeaseRecord
 	f.t.eachLease(func(i uint32, r *leaseRow) bool {
 		x = r.record(i)
+		if p := f.t.profiles.at(i); p != nil {
+			x.Profile = *p
+		}
 		return yield(i, &x)
 	})
 }

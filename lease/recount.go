@@ -101,11 +101,11 @@ func (b *Book) largest(i uint32) int {
 	st := &b.state[i]
 	switch {
 	case st.most > 0:
-		return min(st.total, st.most)
+		return min(st.total+b.overdraft(i), st.most)
 	case b.pools.at(i).Uncounted:
 		return MaxUncounted
 	}
-	return st.total
+	return st.total + b.overdraft(i)
 }
 
 // MaxUncounted bounds one checkout of an uncounted feature. Its seats are numbered like

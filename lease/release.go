@@ -37,7 +37,7 @@ func (b *Book) checkIn(c CheckIn) Reply {
 		if Broken(GuardRelease) {
 			continue
 		}
-		r.Released = append(r.Released, b.release(l, why))
+		r.Released = append(r.Released, b.giveBack(l, why))
 	}
 	b.finish(slot, c.Session.Seq, Done{Kind: DoneCheckIn, Released: r.Released, Lost: lost})
 	if c.Close && b.holdsNone(s) {
@@ -128,6 +128,13 @@ func (b *Book) reclaimNext() (pool uint32, ok bool) {
 }
 
 func (b *Book) kill(c Kill) Reply {
+	for _, ref := range c.Refs {
+		if slot := b.lookup(ref.ID); slot != 0 && (ref.Token == 0 || ref.Token == b.leases.at(slot).Token) {
+			if refusal := b.killRefused(slot); refusal != nil {
+				return Reply{Refusal: refusal}
+			}
+		}
+	}
 	var r Reply
 	for _, ref := range c.Refs {
 		slot := b.lookup(ref.ID)

@@ -65,7 +65,7 @@ func (b *Book) renewed(slot uint32, s *sessionRow) Renewed {
 			}
 			return
 		}
-		p := &b.pools.at(b.groups.at(l.Group).Pool).Profile
+		p := b.profileOf(slot)
 		r.Remaining, r.Grace = min(r.Remaining, p.Lifespan), min(r.Grace, p.Grace)
 	})
 	r.Heartbeat = r.Remaining / HeartbeatFraction

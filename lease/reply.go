@@ -66,6 +66,8 @@ type Lease struct {
 	// charge are of one share group, and are charged once.
 	Vendor string
 	Charge uint32
+	// Overdraft: it has a seat above the licensed count.
+	Overdraft bool
 }
 
 // Lost is a lease that ended without its holder's doing.

@@ -111,6 +111,7 @@ func (b *Book) endMissing(next *Book) {
 // longestTerm is the longest time that a lease of the ledger may be held or believed in
 // after its last heartbeat. A pool stays for as long as it has a lease.
 func (b *Book) longestTerm() (longest time.Duration) {
+	longest = b.longestProfile()
 	b.pools.all(func(_ uint32, p *PoolRecord) bool {
 		longest = max(longest, p.Profile.Lifespan+p.Profile.Grace)
 		return true

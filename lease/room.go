@@ -18,7 +18,7 @@ func (b *Book) room(pool uint32, who Principal, c *Checkout) int {
 
 // free is how many seats of the pool a checkout may still charge.
 func (b *Book) free(i uint32) int {
-	total := b.state[i].total
+	total := b.state[i].total + b.overdraft(i)
 	if Broken(GuardCapacity) {
 		total++
 	}

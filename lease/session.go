@@ -131,8 +131,8 @@ func (b *Book) heartbeat(s *sessionRow) {
 // info is what a client is told of its session.
 func (b *Book) info(s *sessionRow) SessionInfo {
 	shortest := b.spanOf(s).Lifespan
-	b.each(s, func(_ uint32, l *leaseRow) {
-		shortest = min(shortest, b.pools.at(b.groups.at(l.Group).Pool).Profile.Lifespan)
+	b.each(s, func(slot uint32, _ *leaseRow) {
+		shortest = min(shortest, b.profileOf(slot).Lifespan)
 	})
 	return SessionInfo{ID: s.ID, Incarnation: s.Incarnation, Heartbeat: shortest / HeartbeatFraction}
 }
@@ -157,6 +157,7 @@ func (b *Book) renew(c Renew) Reply {
 	}
 	b.heartbeat(s)
 	b.collectAll(s)
+	b.reclaimIdle(s, c.Idle)
 	r := Reply{Session: b.info(s)}
 	b.each(s, func(slot uint32, _ *leaseRow) {
 		if b.claimed(slot) {

@@ -71,6 +71,7 @@ func leasePB(l lease.Lease) *pb.Lease {
 		RemainingMs:  millis(l.Remaining),
 		GraceMs:      millis(l.Grace),
 		Until:        until(l),
+		Overdraft:    overdraftPB(l),
 	}
 }
 
@@ -132,6 +133,7 @@ func entryPB(l lease.Lease) *pb.LeaseEntry {
 		Tenant:       l.Tenant,
 		InstanceId:   l.InstanceID,
 		Until:        until(l),
+		Overdraft:    overdraftPB(l),
 		Vendor:       l.Vendor,
 		Charge:       l.Charge,
 	}
@@ -149,7 +151,7 @@ func poolsPB(pools []lease.PoolStatus) []*pb.PoolStatus {
 	out := make([]*pb.PoolStatus, len(pools))
 	for i, p := range pools {
 		out[i] = &pb.PoolStatus{Feature: p.Feature, Version: p.Version, Total: int32(p.Total), InUse: int32(p.InUse),
-			Reserved: int32(p.Reserved), Queued: int32(p.Queued), Vendor: p.Vendor, Expiry: date(p.Expiry),
+			Reserved: int32(p.Reserved), ReservedFor: reservedPB(p.ReservedFor), OverdraftAllowed: int32(p.OverdraftAllowed), Queued: int32(p.Queued), Vendor: p.Vendor, Expiry: date(p.Expiry),
 			Expiring: int32(p.Expiring), Tenant: p.Tenant}
 	}
 	return out
@@ -182,4 +184,12 @@ func licencePB(l lease.Licence, now lease.Calendar) *pb.License {
 			GraceMs: millis(e.Profile.Grace), Share: license.FormatShare(e.Share), State: state})
 	}
 	return out
+}
+
+// overdraftPB is left out where there is none, as nearly everywhere.
+func overdraftPB(l lease.Lease) *bool {
+	if !l.Overdraft {
+		return nil
+	}
+	return &l.Overdraft
 }

@@ -206,7 +206,7 @@ func renewOf(r *pb.RenewRequest) (lease.Renew, error) {
 		return lease.Renew{}, err
 	}
 	held, err := refsOf(nil, r.GetHeld())
-	return lease.Renew{Session: session, Held: held}, err
+	return lease.Renew{Session: session, Held: held, Idle: duration(r.GetIdleMs())}, err
 }
 
 func renewPB(a cluster.Applied) *pb.RenewResponse {

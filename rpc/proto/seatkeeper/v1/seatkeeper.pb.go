@@ -2356,10 +2356,10 @@ type PoolStatus struct {
 	Tenant   string `protobuf:"bytes,10,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// For whom the reserved seats are kept.
 	ReservedFor []*PoolReservation `protobuf:"bytes,50,rep,name=reserved_for,json=reservedFor,proto3" json:"reserved_for,omitempty"`
-	// Seats above total that may be used.
-	Overdraft     int32 `protobuf:"varint,51,opt,name=overdraft,proto3" json:"overdraft,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Seats above total that the policy lets be used.
+	OverdraftAllowed int32 `protobuf:"varint,51,opt,name=overdraft_allowed,json=overdraftAllowed,proto3" json:"overdraft_allowed,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *PoolStatus) Reset() {
@@ -2469,9 +2469,9 @@ func (x *PoolStatus) GetReservedFor() []*PoolReservation {
 	return nil
 }
 
-func (x *PoolStatus) GetOverdraft() int32 {
+func (x *PoolStatus) GetOverdraftAllowed() int32 {
 	if x != nil {
-		return x.Overdraft
+		return x.OverdraftAllowed
 	}
 	return 0
 }
@@ -4700,7 +4700,7 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\rapplied_index\x18\x04 \x01(\x04R\fappliedIndex\x12\x1d\n" +
 	"\n" +
 	"state_hash\x18\x05 \x01(\tR\tstateHash\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversion\"\xe6\x02\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\"\xf5\x02\n" +
 	"\n" +
 	"PoolStatus\x12\x18\n" +
 	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
@@ -4714,8 +4714,8 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\bexpiring\x18\t \x01(\x05R\bexpiring\x12\x16\n" +
 	"\x06tenant\x18\n" +
 	" \x01(\tR\x06tenant\x12A\n" +
-	"\freserved_for\x182 \x03(\v2\x1e.seatkeeper.v1.PoolReservationR\vreservedFor\x12\x1c\n" +
-	"\toverdraft\x183 \x01(\x05R\toverdraft\"\x15\n" +
+	"\freserved_for\x182 \x03(\v2\x1e.seatkeeper.v1.PoolReservationR\vreservedFor\x12+\n" +
+	"\x11overdraft_allowed\x183 \x01(\x05R\x10overdraftAllowed\"\x15\n" +
 	"\x13StatusLeaderRequest\"j\n" +
 	"\x14StatusLeaderResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
