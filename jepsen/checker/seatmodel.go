@@ -32,6 +32,7 @@ type step struct {
 	count          int
 	seats          []int
 	leases         []uint64 // release, hold
+	gone           []uint64 // release: over when it was answered, since when is not known
 	used           int      // look
 	reason         string   // deny
 	// optional: nobody knows whether or when it took effect.

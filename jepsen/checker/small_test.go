@@ -170,3 +170,45 @@ func TestAReleaseMayComeBeforeItsWindow(t *testing.T) {
 		}
 	}
 }
+
+// A check-in whose first answer was lost is over when it is answered again, and its seat
+// may be others' from then on.
+func TestAReleaseToldAgainIsOverAfterwards(t *testing.T) {
+	op := func(at, done int64, p history.Process, f history.F, session string, v any) []history.Op {
+		x := history.Op{Time: at, Process: p, Type: history.Invoke, F: f, Session: session, Value: v}
+		y := x
+		y.Time, y.Type, y.RaftIndex = done, history.OK, uint64(done)
+		return []history.Op{x, y}
+	}
+	granted := func(id uint64) *history.Checkout {
+		return &history.Checkout{Items: []history.Item{{Feature: "cad", Count: 1}}, Result: history.Granted,
+			Leases: []history.Lease{{ID: id, Token: id, Feature: "cad", Count: 1, Seats: []int{1}, RemainingMS: 60_000}}}
+	}
+	lost := op(10, 20, 0, history.FCheckin, "a", &history.Checkin{})
+	lost[1].Type, lost[1].RaftIndex = history.Info, 0
+	for _, replayed := range []bool{true, false} {
+		ops := slices.Concat(op(0, 3, 0, history.FCheckout, "a", granted(1)), lost)
+		want := Invalid
+		if replayed {
+			want = Valid
+			ops = append(ops, op(25, 30, 3, history.FCheckin, "a", &history.Checkin{Result: history.Done, Replayed: true, Released: []history.Ended{{ID: 1, Feature: "cad"}}})...)
+		} else {
+			ops = ops[:2] // it was never given back
+		}
+		at := len(ops) / 2
+		ops = append(ops, op(40, 50, 1, history.FCheckout, "b", granted(2))...)
+		for i := range ops {
+			ops[i].Index = int64(i)
+		}
+		r, err := NewRun(miniTest(), ops, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := r.view(&r.Pools[0], forever)
+		from, list := v.window(at, 1)
+		l := &linear{r: r, j: newJury("C2", "")}
+		if got := l.search(&r.Pools[0], from, list, ""); got != want {
+			t.Errorf("told again %t: %s, want %s", replayed, got, want)
+		}
+	}
+}

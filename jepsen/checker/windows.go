@@ -204,7 +204,7 @@ func (r *Run) stepsOf(p *Pool, pair history.Pair, op *history.Op, session string
 			// A repeated answer tells of an effect that came before it was asked for. A
 			// refusal may be the answer to a second try: "no such session" is what a session
 			// hears that its first try has closed.
-			return []step{{kind: stepRelease, session: session, leases: nil, reason: ownLease}}
+			return []step{{kind: stepRelease, session: session, gone: ids, reason: ownLease}}
 		}
 		if len(ids) > 0 {
 			return []step{{kind: stepRelease, session: session, leases: ids}}
@@ -315,7 +315,7 @@ func (v *view) carry(at int, start int64) {
 		case stepGrant:
 			v.carryGrant(o)
 		case stepRelease:
-			for _, id := range o.leases {
+			for _, id := range slices.Concat(o.leases, o.gone) {
 				v.ended[id] = true
 			}
 			v.held = slices.DeleteFunc(v.held, func(x taken) bool { return v.ended[x.lease] })
@@ -325,8 +325,14 @@ func (v *view) carry(at int, start int64) {
 		v.open = append(v.open, v.ops[v.entered])
 	}
 	v.open = slices.DeleteFunc(v.open, func(o timed) bool {
-		return o.ret < start || o.optional && (o.settled < start || o.call < start-v.pool.term()-doubtNS)
+		return o.ret < start || o.optional && (o.settled < start && !v.mayStillEnd(o) || o.call < start-v.pool.term()-doubtNS)
 	})
+}
+
+// mayStillEnd says whether an unanswered check-in may have ended a lease that still counts
+// as held: a later answer to its session that does not name the lease settles nothing.
+func (v *view) mayStillEnd(o timed) bool {
+	return o.kind == stepRelease && o.reason == ownLease && slices.ContainsFunc(v.held, func(x taken) bool { return x.session == o.session })
 }
 
 // doubtNS is how long after a lease's term an unanswered operation is still thought to
