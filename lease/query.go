@@ -43,6 +43,7 @@ type Filter struct {
 	Session                     SessionID
 	ID                          ID
 	Handle                      Handle
+	Search                      string // part of what is shown; see found
 }
 
 // PreviewItem is what one item of a checkout would come to.
@@ -148,7 +149,7 @@ func (b *Book) matches(slot uint32, f Filter) bool {
 	return (f.Tenant == "" || f.Tenant == p.Tenant) && (f.Feature == "" || f.Feature == p.Feature) &&
 		(f.User == "" || f.User == b.principalOf(l.Session).User) && (f.Host == "" || f.Host == b.principalOf(l.Session).Host) &&
 		(f.State == 0 || f.State == b.stateOf(slot)) && (f.Session.IsZero() || f.Session == s.ID) &&
-		(f.ID == 0 || f.ID == l.id(slot)) && (f.Handle == 0 || uint32(f.Handle) == slot)
+		(f.ID == 0 || f.ID == l.id(slot)) && (f.Handle == 0 || uint32(f.Handle) == slot) && (f.Search == "" || b.found(slot, f.Search))
 }
 
 // Verify returns the live lease that r names, if its token is current and it is not past

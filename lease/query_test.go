@@ -2,6 +2,7 @@ package lease_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,6 +37,12 @@ func TestLeasesAreListedByFilterAndPage(t *testing.T) {
 		{"id and another handle", lease.Filter{ID: one[0].ID, Handle: one[0].Handle + 1}, 0},
 		{"unknown id", lease.Filter{ID: 1 << 60}, 0},
 		{"handle", lease.Filter{Handle: one[0].Handle}, 1},
+		{"part of a user", lease.Filter{Search: "U1"}, 6},
+		{"part of a host", lease.Filter{Search: "h3"}, 2},
+		{"part of a feature", lease.Filter{Search: "Es"}, 5},
+		{"a handle in a search", lease.Filter{Search: fmt.Sprint(one[0].Handle)}, len(handlesWith(w, one[0].Handle))},
+		{"search and feature", lease.Filter{Search: "u1", Feature: "cad"}, 3},
+		{"nothing like that", lease.Filter{Search: "u1h"}, 0},
 		{"unknown handle", lease.Filter{Handle: 1 << 31}, 0},
 	} {
 		for _, limit := range []int{100, 3, 1, 0} {
@@ -54,6 +61,28 @@ func TestLeasesAreListedByFilterAndPage(t *testing.T) {
 	}
 	if _, next := w.Leases(lease.Filter{}, 1<<40, 3); next != 0 {
 		t.Error("a cursor beyond the end")
+	}
+}
+
+// handlesWith lists the leases that a search for a handle means: it, and those of a host or
+// user with that digit in the name.
+func handlesWith(w *world, h lease.Handle) (found []lease.Lease) {
+	all, _ := w.Leases(lease.Filter{}, 0, 100)
+	for _, l := range all {
+		if l.Handle == h || strings.Contains(l.Principal.User+" "+l.Principal.Host, fmt.Sprint(h)) {
+			found = append(found, l)
+		}
+	}
+	return found
+}
+
+func TestSearchKnowsLettersOfAllKinds(t *testing.T) {
+	w := newWorld(t, feature("cad", 9))
+	w.must(as(checkout(1, "cad", 1), "Jörg.Ölçer", "ws-01"))
+	for text, want := range map[string]int{"jörg": 1, "JÖRG": 1, "ölÇER": 1, "g.ö": 1, "jorg": 0, "ÖÖ": 0, "Jörg.Ölçer und noch mehr als das": 0} {
+		if got, _ := w.Leases(lease.Filter{Search: text}, 0, 9); len(got) != want {
+			t.Errorf("%q finds %d leases, want %d", text, len(got), want)
+		}
 	}
 }
 

@@ -160,6 +160,7 @@ func TestUnknownPathsMethodsAndParameters(t *testing.T) {
 	wantRefusal(t, a.post(t, "/v1/status", "{}"), 405, lease.Invalid, "POST")
 	wantRefusal(t, a.post(t, "/livez", ""), 405, lease.Invalid, "POST")
 	wantRefusal(t, a.get(t, "/v1/leases?usr=ann"), 400, lease.Invalid, "usr")
+	wantRefusal(t, a.get(t, "/v1/leases?search="+strings.Repeat("x", 129)), 400, lease.Invalid, "search")
 	wantRefusal(t, a.get(t, "/v1/leases?page_size=1001"), 400, lease.Invalid, "page_size")
 	wantRefusal(t, a.get(t, "/v1/leases?page_token=%21"), 400, lease.Invalid, "page_token")
 	wantRefusal(t, a.get(t, "/v1/leases?state=gone"), 400, lease.Invalid, "state")

@@ -51,8 +51,11 @@ func (h *clusterService) Leases(ctx context.Context, r *pb.LeasesRequest) (*pb.L
 
 func filterOf(r *pb.LeasesRequest) (lease.Filter, error) {
 	f := lease.Filter{Tenant: r.GetTenant(), Feature: r.GetFeature(), User: r.GetUser(), Host: r.GetHost(),
-		ID: lease.ID(r.GetId()), Handle: lease.Handle(r.GetHandle())}
-	var err error
+		ID: lease.ID(r.GetId()), Handle: lease.Handle(r.GetHandle()), Search: r.GetSearch()}
+	err := checkName("search", f.Search)
+	if err != nil {
+		return f, err
+	}
 	if f.State, err = lease.ParseState(r.GetState()); err != nil {
 		return f, invalid(err.Error())
 	}

@@ -38,6 +38,7 @@ func (a *app) leasesCommand() *cobra.Command {
 	f.StringVar(&req.Feature, "feature", "", "only leases of this feature")
 	f.StringVar(&req.User, "user", "", "only leases of this user")
 	f.StringVar(&req.Host, "host", "", "only leases from this host")
+	f.StringVar(&req.Search, "search", "", "only with this text in user, host, display, instance, feature or handle")
 	f.StringVar(&req.State, "state", "", "only those in this state: active, expiring, borrowed, lingering, quarantined")
 	f.StringVar(&req.SessionId, "session", "", "only leases of this session")
 	f.Uint32Var(&req.Handle, "handle", 0, "only the lease with this handle")

@@ -2778,8 +2778,11 @@ type LeasesRequest struct {
 	// At most 1000 a page; 0 means 1000.
 	PageSize uint32 `protobuf:"varint,9,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// From the previous answer; empty starts at the beginning.
-	PageToken     string `protobuf:"bytes,10,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	Stale         bool   `protobuf:"varint,11,opt,name=stale,proto3" json:"stale,omitempty"`
+	PageToken string `protobuf:"bytes,10,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	Stale     bool   `protobuf:"varint,11,opt,name=stale,proto3" json:"stale,omitempty"`
+	// Only leases with this text in user, host, display, instance_id, feature or handle,
+	// in whatever case; at most 128 bytes.
+	Search        string `protobuf:"bytes,110,opt,name=search,proto3" json:"search,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2889,6 +2892,13 @@ func (x *LeasesRequest) GetStale() bool {
 		return x.Stale
 	}
 	return false
+}
+
+func (x *LeasesRequest) GetSearch() string {
+	if x != nil {
+		return x.Search
+	}
+	return ""
 }
 
 type LeaseEntry struct {
@@ -4734,7 +4744,7 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x05voter\x18\x05 \x01(\bR\x05voter\x12#\n" +
 	"\rapplied_index\x18\x06 \x01(\x04R\fappliedIndex\x12\x16\n" +
 	"\x06health\x18\a \x01(\tR\x06health\x12\x12\n" +
-	"\x04name\x18\b \x01(\tR\x04name\"\x98\x02\n" +
+	"\x04name\x18\b \x01(\tR\x04name\"\xb0\x02\n" +
 	"\rLeasesRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n" +
 	"\afeature\x18\x02 \x01(\tR\afeature\x12\x12\n" +
@@ -4749,7 +4759,8 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\n" +
 	"page_token\x18\n" +
 	" \x01(\tR\tpageToken\x12\x14\n" +
-	"\x05stale\x18\v \x01(\bR\x05stale\"\xc3\x04\n" +
+	"\x05stale\x18\v \x01(\bR\x05stale\x12\x16\n" +
+	"\x06search\x18n \x01(\tR\x06search\"\xc3\x04\n" +
 	"\n" +
 	"LeaseEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
