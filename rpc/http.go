@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/seatkeeper/seatkeeper/lease"
+	"github.com/seatkeeper/seatkeeper/rpc/console"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
 
@@ -59,7 +60,21 @@ func (s *Server) newHandler(conn grpc.ClientConnInterface) (http.Handler, error)
 	mux.Handle("/.well-known/jwks.json", readOnly(http.HandlerFunc(s.serveJWKS)))
 	mux.Handle("/v1/snapshot", saveOnly(s.operator.serveHTTP))
 	mux.Handle("/", api)
-	return bounded(mux), nil
+	mux.Handle(console.Path, console.New(mux, s.stopping))
+	mux.Handle("/{$}", readOnly(http.RedirectHandler(console.Path, http.StatusFound)))
+	return bounded(ownPages(mux)), nil
+}
+
+// ownPages refuses changes that a page of another site asks a browser for.
+func ownPages(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := console.CheckOrigin(r); err != nil {
+			writeProblem(w, http.StatusForbidden, codes.PermissionDenied,
+				&pb.Problem{Reason: string(lease.Forbidden), Final: true, Message: err.Error()})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // passedHeader names the HTTP headers that mean something to a call. Addresses in

@@ -1,0 +1,88 @@
+// Building the page. Everything that comes from outside becomes text by way of
+// textContent; nothing here, or anywhere, turns a string into markup.
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+function fill(el, attrs, kids) {
+  for (const [name, value] of Object.entries(attrs ?? {})) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name === 'on') for (const [event, fn] of Object.entries(value)) el.addEventListener(event, fn);
+    else if (name === 'text') el.textContent = value;
+    else if (name === 'value') el.value = value;
+    else el.setAttribute(name, value === true ? '' : value);
+  }
+  el.append(...kids.flat().filter((k) => k !== undefined && k !== null && k !== false));
+  return el;
+}
+
+// h makes an element: h('p', {class: 'x', on: {click: f}}, 'text', child).
+export const h = (tag, attrs, ...kids) => fill(document.createElement(tag), attrs, kids);
+
+// s makes an SVG element.
+export const s = (tag, attrs, ...kids) => fill(document.createElementNS(SVG, tag), attrs, kids);
+
+// say sets a text only when it differs, so that screen readers and selections are left alone.
+export function say(el, text) {
+  text = String(text ?? '');
+  if (el.textContent !== text) el.textContent = text;
+}
+
+export function mark(el, name, value) {
+  if (value === null || value === undefined || value === false) el.removeAttribute(name);
+  else if (el.getAttribute(name) !== String(value)) el.setAttribute(name, value);
+}
+
+// Rows keeps the children of a parent in step with a list. A row that stays keeps its
+// element, and with it focus, selection and scroll.
+export class Rows {
+  constructor(parent, key, make) {
+    Object.assign(this, { parent, key, make, rows: new Map() });
+  }
+
+  set(items) {
+    const next = new Map();
+    let at = this.parent.firstElementChild;
+    for (const item of items) {
+      const key = this.key(item);
+      if (next.has(key)) continue;
+      const row = this.rows.get(key) ?? this.make(item);
+      row.update(item);
+      next.set(key, row);
+      if (row.el === at) at = at.nextElementSibling;
+      else this.parent.insertBefore(row.el, at);
+    }
+    for (const [key, row] of this.rows) if (!next.has(key)) row.el.remove();
+    this.rows = next;
+  }
+}
+
+// announce tells screen readers.
+export const announce = (text) => say(document.getElementById('said'), text);
+
+// table makes a table in a frame that scrolls by itself; each column is a name, or
+// [name, class].
+export function table(label, columns) {
+  const body = h('tbody');
+  const head = columns.map((c) => {
+    const [name, kind] = Array.isArray(c) ? c : [c];
+    return name ? h('th', { scope: 'col', class: kind, text: name }) : h('td', { class: kind });
+  });
+  const el = h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': label },
+    h('table', null, h('thead', null, h('tr', null, head)), body));
+  return { el, body };
+}
+
+// cells makes the cells of a row: pairs of column name (shown on phones) and class.
+export function cells(...columns) {
+  return columns.map((c) => {
+    const [label, kind] = Array.isArray(c) ? c : [c];
+    return h('td', { class: kind, 'data-label': label });
+  });
+}
+
+export function card(title, note, ...kids) {
+  return h('section', { class: 'card', 'aria-label': title },
+    h('div', { class: 'head' }, h('h2', { text: title }), note), kids);
+}
+
+export const empty = (text) => h('p', { class: 'empty', text });

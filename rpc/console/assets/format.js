@@ -1,0 +1,75 @@
+// How values look.
+
+// visible takes the signs out of a name that turn or hide others, so that it cannot be read
+// as a different one.
+export const visible = (text) => String(text ?? '').replace(/[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g, '\ufffd');
+
+const plain = new Intl.NumberFormat('en');
+
+// number takes a number or a string of digits: 64-bit numbers come as strings.
+export function number(n) {
+  const v = Number(n ?? 0);
+  return Number.isSafeInteger(v) ? plain.format(v) : String(n);
+}
+
+export function span(ms) {
+  const sec = Math.max(0, Math.round(ms / 1000));
+  if (sec < 60) return `${sec} s`;
+  if (sec < 3600) return `${Math.floor(sec / 60)} min ${String(sec % 60).padStart(2, '0')} s`;
+  if (sec < 86400) return `${Math.floor(sec / 3600)} h ${String(Math.floor(sec / 60) % 60).padStart(2, '0')} min`;
+  return `${Math.floor(sec / 86400)} d ${Math.floor(sec / 3600) % 24} h`;
+}
+
+const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit' });
+const clockSeconds = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+const two = (n) => String(n).padStart(2, '0');
+
+export const day = (d) => `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())}`;
+export const hour = (t) => clock.format(new Date(t));
+export const minute = (t) => clockSeconds.format(new Date(t));
+
+// when shows an RFC 3339 time on the viewer's clock, without the day if it is today.
+export function when(text) {
+  const d = new Date(text);
+  if (!text || Number.isNaN(d.getTime())) return text || '–';
+  return day(d) === day(new Date()) ? clockSeconds.format(d) : `${day(d)} ${clock.format(d)}`;
+}
+
+// days counts from now (by the cluster's calendar, where it is known) to a date.
+export function days(expiry, now) {
+  const end = Date.parse(expiry);
+  if (Number.isNaN(end)) return Infinity;
+  return (end - (Date.parse(now) || Date.now())) / 86400e3;
+}
+
+// expires says it as people do, and how bad it is.
+export function expires(expiry, now) {
+  const left = days(expiry, now);
+  if (left === Infinity) return { text: 'never', level: '' };
+  const date = expiry.slice(0, 10);
+  if (left < 0) return { text: `${date}, expired`, level: 'bad' };
+  if (left < 1) return { text: `${date}, in less than a day`, level: 'bad' };
+  const n = Math.floor(left);
+  const rest = n === 1 ? 'in 1 day' : `in ${n} days`;
+  if (left < 7) return { text: `${date}, ${rest}`, level: 'bad' };
+  if (left < 30) return { text: `${date}, ${rest}`, level: 'warn' };
+  return { text: date, level: '' };
+}
+
+// name shows a node without the random end of its id.
+export const nodeName = (id) => String(id ?? '').replace(/-[0-9a-f]{8}$/, '') || 'none';
+
+export const plural = (n, one, many) => `${number(n)} ${n === 1 ? one : many ?? one + 's'}`;
+
+// seats writes 1-4,7 for 1,2,3,4,7.
+export function seats(list) {
+  const out = [];
+  const sorted = [...(list ?? [])].sort((a, b) => a - b);
+  for (let i = 0; i < sorted.length;) {
+    let j = i;
+    while (j + 1 < sorted.length && sorted[j + 1] === sorted[j] + 1) j++;
+    out.push(i === j ? `${sorted[i]}` : `${sorted[i]}–${sorted[j]}`);
+    i = j + 1;
+  }
+  return out.join(', ');
+}

@@ -1,0 +1,195 @@
+// Allocations: who holds what; search, filters and pages are the server's work.
+import { h, say, mark, Rows, table, cells, card, announce } from './dom.js';
+import { number, span, when, visible, seats } from './format.js';
+import { get, post } from './api.js';
+
+const STATES = ['active', 'expiring', 'borrowed', 'lingering', 'quarantined'];
+const SIZES = [50, 100, 250];
+const EVERY = 3000; // between two looks at the page shown
+const TYPING = 250; // after the last letter
+
+function confirmKill(app) {
+  const facts = h('dl');
+  const warn = h('p', { class: 'muted' });
+  const wrong = h('p', { class: 'error', role: 'alert' });
+  const no = h('button', { type: 'button', text: 'Keep it' });
+  const yes = h('button', { type: 'button', class: 'danger' });
+  const title = h('h2', { id: 'kill-title' });
+  const el = h('dialog', { 'aria-labelledby': 'kill-title', id: 'kill' }, title, facts, warn, wrong, h('div', { class: 'buttons' }, no, yes));
+  let meant = null;
+  let done = () => {};
+  no.addEventListener('click', () => el.close());
+  yes.addEventListener('click', async () => {
+    yes.disabled = true;
+    say(wrong, '');
+    try {
+      const answer = await post('/v1/kill', { lease_ids: [meant.id], tenant: meant.tenant });
+      const n = answer.killed.length;
+      announce(n ? `Taken back: ${meant.feature} from ${meant.user || 'nobody named'}` : 'It had ended already');
+      el.close();
+      done();
+    } catch (err) {
+      if (err.status === 401) { el.close(); app.signIn(err); return; }
+      say(wrong, err.message);
+    } finally {
+      yes.disabled = false;
+    }
+  });
+  return {
+    el,
+    get open() { return el.open; },
+    ask(l, after) {
+      meant = l;
+      done = after;
+      const many = l.count === 1 ? 'this seat' : `these ${l.count} seats`;
+      say(title, `Take ${many} back?`);
+      say(yes, `Take back from ${l.user || 'the holder'}`);
+      say(wrong, '');
+      facts.replaceChildren(...[
+        ['Feature', `${l.feature} ${l.version}`], ['Seats', `${l.count} (${seats(l.seats)})`], ['User', l.user || '–'],
+        ['Host', l.host || '–'], ['Display', l.display || '–'], ['State', l.state], ['Since', when(l.since)], ['Handle', l.handle],
+      ].flatMap(([k, v]) => [h('dt', { text: k }), h('dd', { text: v })]));
+      say(warn, l.state === 'borrowed'
+        ? 'It was borrowed for use offline: the program goes on until it hears of this.'
+        : 'The seat is free at once. The program learns of it at its next heartbeat and goes on until then.');
+      el.showModal();
+      no.focus();
+    },
+  };
+}
+
+function leaseRow(app, ask) {
+  const [feature, user, host, display, count, state, left, since, handle, act] = cells(
+    '', 'User', 'Host', 'Display', ['Seats', 'num'], 'State', ['Heartbeat due', 'num'], ['Since', 'num'], ['Handle', 'num'], '');
+  feature.className = 'first';
+  const version = h('span', { class: 'muted' });
+  const name = h('span');
+  feature.append(name, ' ', version);
+  const kill = h('button', { type: 'button', class: 'quiet danger kill', text: 'Take back…', on: { click: () => ask(item) } });
+  act.append(kill);
+  let item = null;
+  return {
+    el: h('tr', null, feature, user, host, display, count, state, left, since, handle, act),
+    update(l) {
+      item = l;
+      say(name, l.feature);
+      say(version, l.version);
+      say(user, l.user || '–');
+      say(host, l.host || '–');
+      say(display, l.display || '–');
+      say(count, l.count);
+      mark(count, 'title', `seats ${seats(l.seats)}`);
+      say(state, l.state);
+      mark(state, 'data-state', l.state);
+      say(left, l.until ? when(l.until) : l.state === 'expiring' ? `late, ends in ${span(l.grace_ms)}` : `in ${span(l.remaining_ms)}`);
+      say(since, when(l.since));
+      say(handle, l.handle);
+      mark(kill, 'aria-label', `Take ${l.feature} back from ${l.user || 'its holder'} on ${l.host || 'an unknown host'}, handle ${l.handle}`);
+    },
+  };
+}
+
+export function leases(app) {
+  const dialog = confirmKill(app);
+  const search = h('input', { type: 'search', id: 'search', placeholder: 'User, host, display, feature or handle', autocomplete: 'off', spellcheck: 'false', maxlength: '120' });
+  const feature = h('select', { id: 'feature' }, h('option', { value: '', text: 'All features' }));
+  const state = h('select', { id: 'state' }, h('option', { value: '', text: 'Any state' }), STATES.map((x) => h('option', { value: x, text: x })));
+  const size = h('select', { id: 'size' }, SIZES.map((n) => h('option', { value: String(n), text: `${n} a page` })));
+  const form = h('form', { class: 'filters', role: 'search' },
+    h('label', { for: 'search' }, h('span', { text: 'Search' }), search),
+    h('label', { for: 'feature' }, h('span', { text: 'Feature' }), feature),
+    h('label', { for: 'state' }, h('span', { text: 'State' }), state),
+    h('label', { for: 'size' }, h('span', { text: 'Page' }), size));
+  const found = table('Allocations', ['Feature', 'User', 'Host', 'Display', ['Seats', 'num'], 'State', ['Heartbeat due', 'num'], ['Since', 'num'], ['Handle', 'num'], '']);
+  const rows = new Rows(found.body, (l) => l.id, () => leaseRow(app, (l) => dialog.ask(l, () => load())));
+  const note = h('p', { class: 'empty', role: 'status' });
+  const count = h('span', { class: 'muted num' });
+  const back = h('button', { type: 'button', text: 'Previous' });
+  const next = h('button', { type: 'button', text: 'Next' });
+  const pages = h('div', { class: 'pager' }, back, next);
+
+  let tokens = ['']; // of the pages up to the one shown
+  let following = '';
+  let asked = 0;
+  let typing = 0;
+  let tick = 0;
+  let names = '';
+
+  const terms = () => ({ search: search.value.trim(), feature: feature.value, state: state.value });
+
+  async function load() {
+    const mine = ++asked;
+    try {
+      const answer = await get('/v1/leases', { ...terms(), tenant: app.tenant, page_size: size.value, page_token: tokens.at(-1), stale: app.frame?.stale ? 'true' : '' });
+      if (mine !== asked) return;
+      for (const l of answer.leases) for (const name of ['user', 'host', 'display']) l[name] = visible(l[name]);
+      following = answer.next_page_token;
+      rows.set(answer.leases);
+      const first = (tokens.length - 1) * Number(size.value);
+      const bare = !search.value.trim() && !feature.value && !state.value && !app.tenant;
+      const of = following ? (bare && app.frame ? ` of ${number(app.frame.status.leases)}` : ', more follow') : ` of ${number(first + answer.leases.length)}`;
+      say(count, answer.leases.length ? `${number(first + 1)}–${number(first + answer.leases.length)}${of}` : '');
+      say(note, answer.leases.length ? '' : bare ? 'Nobody holds a seat.' : 'No allocation is like that.');
+      mark(note, 'class', 'empty');
+    } catch (err) {
+      if (mine !== asked) return;
+      if (err.status === 401) { app.signIn(err); return; }
+      say(note, `Not shown now: ${err.message}`);
+      mark(note, 'class', 'empty error');
+    }
+    note.hidden = !note.textContent;
+    back.disabled = tokens.length < 2;
+    next.disabled = !following;
+  }
+
+  function fresh() {
+    tokens = [''];
+    const q = new URLSearchParams(Object.entries(terms()).filter(([, v]) => v));
+    history.replaceState(null, '', `#allocations${q.size ? `?${q}` : ''}`);
+    load();
+  }
+
+  form.addEventListener('submit', (e) => { e.preventDefault(); fresh(); });
+  search.addEventListener('input', () => { clearTimeout(typing); typing = setTimeout(fresh, TYPING); });
+  for (const el of [feature, state, size]) el.addEventListener('change', fresh);
+  back.addEventListener('click', () => { tokens.pop(); load(); });
+  next.addEventListener('click', () => { tokens.push(following); load(); });
+
+  function options() {
+    const list = [...new Set((app.frame?.status.pools ?? []).map((p) => p.feature))].sort();
+    if (feature.value && !list.includes(feature.value)) list.push(feature.value);
+    if (list.join('\n') === names) return;
+    names = list.join('\n');
+    const chosen = feature.value;
+    feature.replaceChildren(h('option', { value: '', text: 'All features' }), ...list.map((f) => h('option', { value: f, text: f })));
+    feature.value = chosen;
+  }
+
+  let drawn = '';
+  return {
+    el: h('div', null, h('h1', { class: 'unseen', text: 'Allocations' }),
+      card('Allocations', count, form, found.el, note, pages), dialog.el),
+    show(params) {
+      search.value = params.get('search') ?? '';
+      const want = params.get('feature') ?? '';
+      if (want && ![...feature.options].some((o) => o.value === want)) feature.append(h('option', { value: want, text: want }));
+      names = '';
+      feature.value = want;
+      state.value = STATES.includes(params.get('state')) ? params.get('state') : '';
+      options();
+      tokens = [''];
+      load();
+      clearInterval(tick);
+      tick = setInterval(() => { if (!document.hidden && !dialog.open) load(); }, EVERY);
+    },
+    hide() { clearInterval(tick); clearTimeout(typing); },
+    focus() { search.focus(); search.select(); },
+    update() {
+      options();
+      // A change of what is taken is shown at once, not at the next tick.
+      const now = app.frame.status.pools.map((p) => p.in_use).join() + app.frame.status.leases;
+      if (drawn && now !== drawn && !dialog.open) load();
+      drawn = now;
+    },
+  };
+}
