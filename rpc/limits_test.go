@@ -108,6 +108,9 @@ func openConns(a *api) int {
 	a.mu.Lock()
 	l := a.listener
 	a.mu.Unlock()
+	if l == nil {
+		return 0 // Serve has just been called
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.open)
