@@ -23,11 +23,13 @@ const auditBuffer = 64 << 20
 // appliedLog writes what this node applied to a file, one JSON object a line: the
 // entries in order, after a restart again from the newest snapshot on. A line
 // {"run": …} begins each run of the process, {"dropped": n} stands for n lines that are
-// missing. It is for judging a node afterwards and never a reason to stop.
+// missing. Its lines are chained (see auditchain.go). It is for judging a node afterwards
+// and never a reason to stop.
 type appliedLog struct {
 	file *os.File
 	log  hclog.Logger
 	done chan struct{}
+	last chain // of the last line; owned by write
 
 	mu      sync.Mutex
 	wake    sync.Cond
@@ -38,13 +40,17 @@ type appliedLog struct {
 
 func openAppliedLog(path, id, version string, log hclog.Logger) (*appliedLog, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	var last chain
 	if err == nil {
 		err = cutTornLine(f)
+	}
+	if err == nil {
+		last, err = lastChain(f)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("audit log %s cannot be written: %w", path, plain(err))
 	}
-	a := &appliedLog{file: f, log: log, done: make(chan struct{})}
+	a := &appliedLog{file: f, log: log, done: make(chan struct{}), last: last}
 	a.wake.L = &a.mu
 	a.put(map[string]any{"run": map[string]string{"node": id, "version": version, "started": time.Now().UTC().Format(time.RFC3339Nano)}})
 	go a.write()
@@ -125,11 +131,20 @@ func (a *appliedLog) write() {
 		if chunk == nil {
 			return
 		}
-		if _, err := a.file.Write(chunk); err != nil && !failed {
+		if _, err := a.file.Write(a.chained(chunk)); err != nil && !failed {
 			failed = true
 			a.log.Error("audit log cannot be written: it is not complete", "file", a.file.Name(), "error", err)
 		}
 	}
+}
+
+// chained adds its chain to each line.
+func (a *appliedLog) chained(chunk []byte) []byte {
+	out := make([]byte, 0, len(chunk)+len(chunk)/2)
+	for line := range bytes.Lines(chunk) {
+		out = a.last.appendChained(out, bytes.TrimSuffix(line, []byte("\n")))
+	}
+	return out
 }
 
 // Close writes what waits, for a while, and closes the file.

@@ -120,7 +120,7 @@ defaults ("seatkeeper config show" says which). Exit codes: 0 ok, 1 error, 2 usa
 	grouped("look", a.statusCommand(), a.leasesCommand(), a.killCommand(), a.usageCommand(), a.denialsCommand(),
 		a.licenseCommand(), a.membersCommand(), a.operatorCommand(), a.snapshotCommand(), a.benchCommand())
 	grouped("look", a.policyCommand())
-	root.AddCommand(a.lmutilCommand(), a.versionCommand(), a.demoCommand(), a.debugCommand())
+	root.AddCommand(a.auditCommand(), a.lmutilCommand(), a.versionCommand(), a.demoCommand(), a.debugCommand())
 	return root
 }
 

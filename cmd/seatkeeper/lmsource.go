@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seatkeeper/seatkeeper/lease"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
 
@@ -136,6 +137,7 @@ func systemOf(s *lmState) *lmSystem {
 			f.Pools = append(f.Pools, q)
 		}
 		q.Issued += int(p.Total)
+		q.Reservations = append(q.Reservations, reservationsOf(p)...)
 	}
 	for _, l := range chargesOf(s.leases) {
 		if q := pools[poolID{l.Vendor, l.Feature, l.Version}]; q != nil {
@@ -143,6 +145,41 @@ func systemOf(s *lmState) *lmSystem {
 		}
 	}
 	return out
+}
+
+// reservationsOf are what of a pool is kept: by the policy for those it names, and by
+// bookings, which stand together as GROUP bookings.
+func reservationsOf(p *pb.PoolStatus) (list []lmReservation) {
+	booked := int(p.Reserved)
+	for _, r := range p.ReservedFor {
+		booked -= int(r.Seats)
+		if r.Seats > 0 {
+			list = append(list, lmReservation{int(r.Seats), lmReservedType(r.WhoType), lmReservedName(r.WhoType, r.Who)})
+		}
+	}
+	if booked > 0 {
+		list = append(list, lmReservation{booked, "GROUP", "bookings"})
+	}
+	return list
+}
+
+// lmReservedType is one of FlexNet's types.
+func lmReservedType(who string) string {
+	switch t := strings.ToUpper(who); t {
+	case "USER", "HOST", "DISPLAY", "HOST_GROUP", "INTERNET", "PROJECT":
+		return t
+	}
+	return "GROUP"
+}
+
+func lmReservedName(who, name string) string {
+	switch lmReservedType(who) {
+	case "USER", "DISPLAY", "PROJECT", "INTERNET":
+		return lease.FlexNetWord(name)
+	case "HOST":
+		return lmHost(name)
+	}
+	return lmGroup(name)
 }
 
 // chargesOf leaves one lease for each charge: the oldest of a share group, with what the
