@@ -261,10 +261,13 @@ func (h *borrowing) RevokeBorrow(ctx context.Context, r *pb.RevokeBorrowRequest)
 	return answer, nil
 }
 
-// BorrowKeys answers from this node's own state, as the JWK set does.
-func (h *borrowing) BorrowKeys(context.Context, *pb.BorrowKeysRequest) (*pb.BorrowKeysResponse, error) {
+// BorrowKeys is for operators: it shows a rotation at once, where the JWK set of a node may
+// be a moment behind.
+func (h *borrowing) BorrowKeys(ctx context.Context, _ *pb.BorrowKeysRequest) (*pb.BorrowKeysResponse, error) {
 	var keys []lease.BorrowKey
-	h.s.cfg.Node.ReadStale(func(b *lease.Book) { keys = b.BorrowKeys() })
+	if _, err := h.s.cfg.Node.Read(ctx, func(b *lease.Book) { keys = b.BorrowKeys() }); err != nil {
+		return nil, err
+	}
 	answer := &pb.BorrowKeysResponse{}
 	for i, k := range keys {
 		answer.Keys = append(answer.Keys, &pb.BorrowKey{Kid: k.Kid, X: offline.NewKey(k.Kid, k.Public).X, Signs: i == len(keys)-1,

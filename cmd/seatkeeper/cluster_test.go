@@ -408,7 +408,7 @@ func testRun(t *testing.T, ready devReady) {
 }
 
 func testLicences(t *testing.T, ready devReady) {
-	doc := write(t, "more.txt", string(sampleLicence("more-1", "acme", []sampleFeature{{"extra", "1.0", 3, "ci"}}, time.Now())))
+	doc := write(t, "more.txt", string(sampleLicence("more-1", "acme", []sampleFeature{{"extra", "1.0", 3, "ci", ""}}, time.Now())))
 	signed := filepath.Join(t.TempDir(), "more.lic")
 	ready.cli(t, 0, "license", "sign", doc, "--key", ready.SignerFile, "--out", signed)
 	ready.cli(t, 0, "license", "apply", signed)

@@ -31,7 +31,7 @@ const (
 )
 
 var demoFeatures = append(slices.Clone(devFeatures),
-	sampleFeature{"render", "1.0", 1, fmt.Sprintf("lifespan %s grace %s", demoLifespan, demoGrace)})
+	sampleFeature{name: "render", version: "1.0", count: 1, profile: fmt.Sprintf("lifespan %s grace %s", demoLifespan, demoGrace)})
 
 func (a *app) demoCommand() *cobra.Command {
 	var port int

@@ -21,13 +21,14 @@ type sampleFeature struct {
 	name, version string
 	count         int
 	profile       string
+	borrow        string // hours such as 168h; empty: it may not be borrowed
 }
 
 // devFeatures are what a dev cluster has to give.
 var devFeatures = []sampleFeature{
-	{"cad", "2026.0", 10, "default"},
-	{"solver", "2026.0", 5, "default"},
-	{"mesh", "1.0", 2, "default"},
+	{name: "cad", version: "2026.0", count: 10, profile: "default", borrow: "168h"},
+	{name: "solver", version: "2026.0", count: 5, profile: "default"},
+	{name: "mesh", version: "1.0", count: 2, profile: "default"},
 }
 
 // sampleLicence writes the document of a licence that any cluster may use.
@@ -37,6 +38,9 @@ func sampleLicence(id, vendor string, features []sampleFeature, issued time.Time
 	for i, f := range features {
 		doc += fmt.Sprintf("\nfeature: %s\nversion: %s\ncount: %d\nexpiry: never\nserial: %s-%d\nprofile: %s\n",
 			f.name, f.version, f.count, id, i+1, f.profile)
+		if f.borrow != "" {
+			doc += "borrow: " + f.borrow + "\n"
+		}
 	}
 	return []byte(doc)
 }

@@ -114,7 +114,16 @@ holder may go on: resources that check the fencing token are safe meanwhile.`,
 					t.text("%d lease(s) would be taken back", len(answer.Killed))
 					return
 				}
-				t.text("%d lease(s) taken back", len(answer.Killed))
+				kept := 0
+				for _, l := range answer.Killed {
+					if l.State == lease.Quarantined.String() {
+						kept++
+					}
+				}
+				t.text("%d lease(s) taken back", len(answer.Killed)-kept)
+				if kept > 0 {
+					t.text("%d borrowed: in use until their end, for their holders may be offline (seatkeeper borrow revoke --now frees them as an overdraft)", kept)
+				}
 			})
 		},
 	}

@@ -40,7 +40,7 @@ func startOneNode(t *testing.T) devReady {
 	if err := d.waitReady(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.installLicence(t.Context(), []sampleFeature{{"cad", "1.0", 1, "lifespan 2s grace 1s"}}); err != nil {
+	if err := d.installLicence(t.Context(), []sampleFeature{{"cad", "1.0", 1, "lifespan 2s grace 1s", ""}}); err != nil {
 		t.Fatal(err)
 	}
 	return devReady{Addresses: []string{d.nodes[0].API}, DataDir: d.dir, SignerFile: d.vendor.SignerFile,
@@ -114,7 +114,7 @@ func TestHangupReloadsTrustedKeysAndLogLevel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, err := license.Sign(sampleLicence("z-1", "zenith", []sampleFeature{{"zoom", "1.0", 1, "ci"}}, time.Now()), signer)
+	signed, err := license.Sign(sampleLicence("z-1", "zenith", []sampleFeature{{"zoom", "1.0", 1, "ci", ""}}, time.Now()), signer)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,7 +57,7 @@ var patientProfile = lease.Profile{Lifespan: storyLifespan, Grace: 4 * storyGrac
 
 // seats is a feature of a story's licence.
 func seats(name string, count int, p lease.Profile) sampleFeature {
-	return sampleFeature{name, "1.0", count, profileOf(p)}
+	return sampleFeature{name: name, version: "1.0", count: count, profile: profileOf(p)}
 }
 
 // unshared are seats that each session is charged for by itself, so that a lease too
