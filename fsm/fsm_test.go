@@ -65,7 +65,7 @@ func logOf(t testing.TB, seed uint64, n int) []*raft.Log {
 	o := add(term, data, err)
 	epoch, now := o.Epoch.Index, o.Now
 	seqs := map[int]uint64{}
-	batch := []lease.Command{lease.InstallLicence{Licence: licence()}, lease.InstallLicence{Licence: richLicence()}}
+	batch := []lease.Command{lease.InstallLicence{Licence: licence()}, lease.InstallLicence{Licence: richLicence()}, lease.RotateBorrowKey{Kid: "k1", Public: [32]byte{1}, Seed: [32]byte{2}}}
 	for len(logs) < n {
 		now = now.Add(time.Duration(rnd.IntN(3000)) * time.Millisecond)
 		stampEpoch, stampTerm := epoch, term
@@ -83,7 +83,7 @@ func logOf(t testing.TB, seed uint64, n int) []*raft.Log {
 		batch = f.Due(4)
 		for range 1 + rnd.IntN(6) {
 			s := rnd.IntN(12)
-			switch rnd.IntN(6) {
+			switch rnd.IntN(7) {
 			case 0, 1, 2:
 				seqs[s]++
 				c := lease.Checkout{Tenant: "default", Session: session(s, seqs[s]), Principal: lease.Principal{User: fmt.Sprint("u", s%4), Host: "h"},
@@ -102,6 +102,8 @@ func logOf(t testing.TB, seed uint64, n int) []*raft.Log {
 					batch = append(batch, lease.CheckIn{Session: session(s, 0), Close: true})
 					seqs[s] = 0
 				}
+			case 6:
+				batch = append(batch, borrowing(f, rnd, s))
 			}
 		}
 	}
