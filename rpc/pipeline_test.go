@@ -516,8 +516,15 @@ func TestPipelineKeepsBeforeItAsks(t *testing.T) {
 	node := newFakeNode(t)
 	a := startAPI(t, node, nil)
 	id, secret, _ := a.checkout(t, "cad", "ann")
-	node.set(func() { node.most = 2 })
 	p := a.pipe(t)
+	p.send(asksAs(1, "ann"), renewal(2, id, secret))
+	p.answers(2)
+	node.set(func() {
+		if _, keeps := node.proposed[len(node.proposed)-2].(lease.Renew); !keeps {
+			t.Errorf("proposed in the order %T", node.proposed)
+		}
+		node.most = 2
+	})
 	p.send(asksAs(1, "bob"), renewal(2, id, secret), asksAs(3, "eve"), renewal(4, id, secret))
 	got := p.answers(4)
 	for n, r := range got {
@@ -526,6 +533,27 @@ func TestPipelineKeepsBeforeItAsks(t *testing.T) {
 		} else if r.GetRenewed() == nil {
 			t.Errorf("answer %d: %v", n, r)
 		}
+	}
+	a.empty(t)
+}
+
+// Renewals of all streams have a bound: a stream waits for its turn, and when it is cut off
+// meanwhile, what it has beside them comes free.
+func TestPipelineWaitsForItsTurnAmongTheStreams(t *testing.T) {
+	a := startAPI(t, newFakeNode(t), nil)
+	id, secret, _ := a.checkout(t, "cad", "ann")
+	if !a.streamed.TryAcquire(streamedAtOnce) {
+		t.Fatal("not all turns are free")
+	}
+	waits, cut := a.pipe(t), a.pipe(t)
+	waits.send(renewal(1, id, secret))
+	cut.send(renewal(1, id, secret), asksAs(2, "bob"))
+	eventually(t, "one checkout has a place", func() bool { a.admission.mu.Lock(); defer a.admission.mu.Unlock(); return a.admission.all == 1 })
+	cut.cancel()
+	eventually(t, "it has none", func() bool { a.admission.mu.Lock(); defer a.admission.mu.Unlock(); return a.admission.all == 0 })
+	a.streamed.Release(streamedAtOnce)
+	if r := waits.answer(); r.GetRenewed() == nil {
+		t.Error(r)
 	}
 	a.empty(t)
 }

@@ -38,6 +38,7 @@ type fakeCluster struct {
 	// loses the answer of a request that was applied.
 	before, after func(method string, req any) error
 	peers         []string
+	streams       streams
 	hint          string // what followers say instead of the leader's address
 }
 
