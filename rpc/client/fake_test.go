@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
@@ -75,7 +76,8 @@ func newFake(t *testing.T, addrs ...string) *fakeCluster {
 }
 
 func (f *fakeCluster) addNode(t *testing.T, addr string) *fakeNode {
-	n := &fakeNode{f: f, addr: addr, lis: bufconn.Listen(1 << 16), srv: grpc.NewServer(grpc.WaitForHandlers(true))}
+	n := &fakeNode{f: f, addr: addr, lis: bufconn.Listen(1 << 16), srv: grpc.NewServer(grpc.WaitForHandlers(true),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}))} // as the node's own
 	pb.RegisterSeatsServer(n.srv, n)
 	pb.RegisterClusterServer(n.srv, n)
 	go n.srv.Serve(n.lis)

@@ -22,8 +22,10 @@ const (
 	// has open on one stream, and half of what it takes in one message.
 	messageCalls = 64
 	messageBytes = maxRequest / 2
-	// pipelineIdle closes a stream on which nothing is asked: it costs the node memory.
-	pipelineIdle = time.Minute
+	// A stream that carried less than pipelineWorth messages in pipelineLook is closed: it
+	// costs the node memory, and one session's heartbeats cost less as unary calls.
+	pipelineLook  = time.Minute
+	pipelineWorth = 10
 )
 
 // errPipelineOver is how a stream ends that nobody had a complaint about: idle, or closed.
@@ -121,11 +123,11 @@ func overIfEOF(err error) error {
 
 // write sends what has come together until the stream ends.
 func (p *Pipeline) write() {
-	idle := time.NewTimer(pipelineIdle)
-	defer idle.Stop()
-	for used := false; ; {
+	look := time.NewTicker(pipelineLook)
+	defer look.Stop()
+	for messages := 0; ; {
 		if r := p.next(); r != nil {
-			used = true
+			messages++
 			if p.stream.Send(r) != nil {
 				return // the reader knows why
 			}
@@ -135,12 +137,11 @@ func (p *Pipeline) write() {
 		case <-p.wake:
 		case <-p.ctx.Done():
 			return
-		case <-idle.C:
-			if !used && p.endIfIdle() {
+		case <-look.C:
+			if messages < pipelineWorth && p.endIfIdle() {
 				return
 			}
-			used = false
-			idle.Reset(pipelineIdle)
+			messages = 0
 		}
 	}
 }
@@ -171,7 +172,7 @@ func (p *Pipeline) next() *pb.PipelineRequest {
 	return r
 }
 
-// endIfIdle ends a stream that nobody uses, before anybody can begin to.
+// endIfIdle ends a stream on which nothing is on its way, before anything can be.
 func (p *Pipeline) endIfIdle() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
