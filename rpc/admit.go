@@ -162,6 +162,35 @@ func (t *ticket) enter(ctx context.Context) error {
 	return err
 }
 
+// walkIn lets a checkout in that finds room and has no reason to wait, in one step. It
+// leaves all other cases to hold and admit.
+func (a *admission) walkIn(t *ticket) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.penalties.of) > 0 {
+		if _, refused := a.penalties.of[penalized{t.tenant, t.client}]; refused {
+			return false
+		}
+	}
+	a.see(t.tenant)
+	r, side := a.tenants[t.tenant], t.class.side()
+	if r == nil || a.all >= a.space(t.class) || r.of[t.client] >= a.limits.perClient || r.inside[side] >= a.allowed() || r.waiting(side) > 0 {
+		return false
+	}
+	r.inside[side]++
+	a.count(r, t, 1)
+	t.room = r
+	return true
+}
+
+// space is how many requests of all tenants leave room for one more of a class.
+func (a *admission) space(c class) int {
+	if c == keeping {
+		return a.limits.total
+	}
+	return int(float64(a.limits.total) * askingShare)
+}
+
 // patience is how long a class waits in the line.
 func (a *admission) patience(c class) time.Duration {
 	if c == keeping {
@@ -178,11 +207,7 @@ func (a *admission) admit(t *ticket) (w *waiter, limit string) { return a.admitO
 func (a *admission) admitOr(t *ticket, wake func()) (w *waiter, limit string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	space := a.limits.total
-	if t.class != keeping {
-		space = int(float64(space) * askingShare)
-	}
-	if a.all >= space {
+	if a.all >= a.space(t.class) {
 		return nil, "node"
 	}
 	a.see(t.tenant)

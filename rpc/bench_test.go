@@ -2,12 +2,16 @@ package rpc
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
 
+	sdk "github.com/seatkeeper/seatkeeper/rpc/client"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
 
@@ -42,4 +46,55 @@ func BenchmarkRefusal(b *testing.B) {
 			b.Fatal("not refused")
 		}
 	}
+}
+
+// BenchmarkPipeline is what a checkout and a check-in cost over a stream that five clients
+// share, without a cluster beneath: both sides of the wire, and the ledger once.
+func BenchmarkPipeline(b *testing.B) {
+	for name, streamed := range map[string]bool{"streamed": true, "unary": false} {
+		b.Run(name, func(b *testing.B) { benchCycles(b, streamed) })
+	}
+}
+
+func benchCycles(b *testing.B, streamed bool) {
+	node := newFakeNode(b)
+	a := startAPI(b, node, nil)
+	cc := a.dial(b)
+	var seats takes = pb.NewSeatsClient(cc)
+	if streamed {
+		p := sdk.OpenPipeline(b.Context(), cc)
+		defer p.Close()
+		seats = p
+	}
+	const clients = 5 // of the pool of ten
+	b.ReportAllocs()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var all sync.WaitGroup
+	b.ResetTimer()
+	for c := range clients {
+		all.Go(func() {
+			id, seq := fmt.Sprintf("%032x", c+1), uint64(0)
+			for left.Add(-1) >= 0 {
+				seq++
+				got, err := seats.Checkout(b.Context(), &pb.CheckoutRequest{Feature: "cad", User: "ann", Host: id, SessionId: id, SessionSecret: id, Incarnation: 1, Seq: seq})
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				seq++
+				if _, err = seats.Checkin(b.Context(), &pb.CheckinRequest{SessionId: id, SessionSecret: id, Incarnation: 1, Seq: seq,
+					Refs: []*pb.LeaseRef{{Id: got.Leases[0].Id, FencingToken: got.Leases[0].FencingToken}}}); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+type takes interface {
+	Checkout(ctx context.Context, r *pb.CheckoutRequest, opts ...grpc.CallOption) (*pb.CheckoutResponse, error)
+	Checkin(ctx context.Context, r *pb.CheckinRequest, opts ...grpc.CallOption) (*pb.CheckinResponse, error)
 }

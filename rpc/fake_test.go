@@ -59,7 +59,7 @@ const (
 	dayMs   = 24 * 60 * 60 * 1000
 )
 
-func newFakeNode(t *testing.T) *fakeNode {
+func newFakeNode(t testing.TB) *fakeNode {
 	t.Helper()
 	n := &fakeNode{id: "n1-00000001", book: lease.NewBook(), leading: true, known: true, released: make(chan struct{})}
 	n.epoch = fsm.Epoch{Index: 2, Term: 1, Node: n.id}
@@ -259,7 +259,7 @@ type api struct {
 	addr string
 }
 
-func startAPI(t *testing.T, node *fakeNode, change func(*Config)) *api {
+func startAPI(t testing.TB, node *fakeNode, change func(*Config)) *api {
 	t.Helper()
 	cfg := Config{Node: node, Version: "test", Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Error})}
 	if change != nil {
@@ -302,7 +302,7 @@ func startAPI(t *testing.T, node *fakeNode, change func(*Config)) *api {
 	return a
 }
 
-func (a *api) dial(t *testing.T) *grpc.ClientConn {
+func (a *api) dial(t testing.TB) *grpc.ClientConn {
 	t.Helper()
 	c, err := grpc.NewClient("passthrough:///"+a.addr, grpc.WithNoProxy(),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))

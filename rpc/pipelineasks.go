@@ -31,6 +31,10 @@ func (p *pipeline) ask(x *piped, b *bundle) {
 			return
 		}
 	}
+	if p.s.admission.walkIn(t) {
+		b.ask = append(b.ask, x)
+		return
+	}
 	x.way = &approach{t: t, wake: func() { p.wake(x) }}
 	p.mu.Lock()
 	closed := p.closed
