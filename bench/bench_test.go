@@ -186,8 +186,8 @@ func TestSurgeMeasuresBothTenants(t *testing.T) {
 	if err := s.Run(t.Context(), target, r); err != nil {
 		t.Fatal(err)
 	}
-	wantRows(t, r, RowQuietAlone, RowQuiet(StylePolite), RowQuiet(StyleRude), RowAggressors(StylePolite), RowAggressors(StyleRude), RowSixty)
-	for _, style := range []string{StylePolite, StyleRude} {
+	wantRows(t, r, RowQuietAlone, RowQuiet(StylePolite), RowQuiet(StyleRude), RowAggressors(StylePolite), RowAggressors(StyleRude), RowQuiet(StyleStreamed), RowAggressors(StyleStreamed), RowSixty)
+	for _, style := range Styles {
 		if v, ok := r.Find(ServedClients(style)); !ok || v.Value < 1 || v.Value > 8 {
 			t.Errorf("%s: %+v of 8 clients were served", style, v)
 		}

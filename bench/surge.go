@@ -31,7 +31,12 @@ type Surge struct {
 const (
 	StylePolite = "polite" // the SDK: waits as long as a refusal says, with jitter
 	StyleRude   = "rude"   // sends again at once, whatever the refusal says
+	// StyleStreamed are rude ones that share pipelines: many of them to one connection.
+	StyleStreamed = "streamed"
 )
+
+// Styles are all of them, in the order of a report.
+var Styles = []string{StylePolite, StyleRude, StyleStreamed}
 
 // Aggression is the load of the misbehaving tenant.
 type Aggression struct {
@@ -85,7 +90,7 @@ func (s Surge) Run(ctx context.Context, t *Target, r *load.Report) error {
 		return err
 	}
 	r.Rows = append(r.Rows, alone...)
-	for _, style := range []string{StylePolite, StyleRude} {
+	for _, style := range Styles {
 		if err := s.beside(ctx, &quiet, r, style, loud, alone[0]); err != nil {
 			return err
 		}
@@ -97,8 +102,9 @@ func (s Surge) Run(ctx context.Context, t *Target, r *load.Report) error {
 	r.Rows = append(r.Rows, rows...)
 	r.Notes = append(r.Notes,
 		fmt.Sprintf("the quiet tenant's %d clients send %g cycles a second in an open loop: latency counts from the moment a cycle should have begun", s.Quiet, s.QuietRate),
-		fmt.Sprintf("%d aggressors check out and in as fast as they get answers, each on its own connection, in a process of their own", s.Aggressive),
-		"polite ones are the SDK (they wait as long as a refusal says), rude ones send again at once")
+		fmt.Sprintf("%d aggressors check out and in as fast as they get answers, each on its own connection (streamed ones apart), in a process of their own", s.Aggressive),
+		"polite ones are the SDK (they wait as long as a refusal says), rude ones send again at once",
+		fmt.Sprintf("streamed ones are rude and share streams, %d to a connection", clientsPerConn))
 	return nil
 }
 
@@ -204,14 +210,20 @@ func (a Aggression) Run(ctx context.Context, t *Target, r *load.Report) error {
 	step := load.Step{Name: RowAggressors(a.Style), Clients: a.Clients, Warmup: a.Warmup, Duration: a.Duration}
 	var makeWorker load.Maker
 	switch a.Style {
-	case StyleRude:
-		w, err := own.Dial(ctx, a.Clients)
+	case StyleRude, StyleStreamed:
+		conns := a.Clients
+		if a.Style == StyleStreamed {
+			conns = connsFor(a.Clients)
+		}
+		w, err := own.Dial(ctx, conns)
 		if err != nil {
 			return err
 		}
 		defer w.Close()
 		makeWorker = func(_ context.Context, i int) (load.Worker, error) {
-			return &aggressor{Worker: &rude{w.newHolder(i, 1, t.Feature)}, served: &served}, nil
+			h := w.newHolder(i, 1, t.Feature)
+			h.streamed = a.Style == StyleStreamed
+			return &aggressor{Worker: &rude{h}, served: &served}, nil
 		}
 	case StylePolite:
 		clients, err := own.sdkClients(a.Clients, 1)
@@ -224,7 +236,7 @@ func (a Aggression) Run(ctx context.Context, t *Target, r *load.Report) error {
 			return &aggressor{Worker: &sdkCycler{s, client.Item{Feature: t.Feature}}, served: &served}, err
 		}
 	default:
-		return fmt.Errorf("style %q: use %s or %s", a.Style, StylePolite, StyleRude)
+		return fmt.Errorf("style %q: use one of %v", a.Style, Styles)
 	}
 	if a.Working != nil {
 		a.Working()

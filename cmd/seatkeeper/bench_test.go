@@ -64,7 +64,7 @@ func TestBenchFailoverKillsAndWaits(t *testing.T) {
 
 func TestBenchSurgeRunsAggressorsInAProcessOfTheirOwn(t *testing.T) {
 	r := benchReport(t, "surge", "--nodes", "1", "--aggressive", "10", "--duration", "1s", "--warmup", "50ms")
-	for _, style := range []string{bench.StylePolite, bench.StyleRude} {
+	for _, style := range bench.Styles {
 		if row, ok := r.Row(bench.RowAggressors(style), 10); !ok || row.Count < 1 {
 			t.Errorf("%s aggressors: %+v", style, row)
 		}

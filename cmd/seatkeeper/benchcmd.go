@@ -144,8 +144,9 @@ func (a *app) benchSurgeCommand(f *benchFlags) *cobra.Command {
 		Use:   "surge",
 		Short: "One tenant misbehaves: what does a quiet one feel",
 		Long: `The quiet tenant is measured alone, beside clients of another tenant that retry as the
-SDK does, and beside ones that ignore every refusal. On a small machine keep servers and
-clients apart: --server-cpus 0 --client-cpus 1.`,
+SDK does, and beside ones that ignore every refusal, each on its own connection or many on
+shared streams. On a small machine keep servers and clients apart: --server-cpus 0
+--client-cpus 1.`,
 		Args: cobra.NoArgs,
 	}
 	var l loadFlags
@@ -191,7 +192,7 @@ func (a *app) benchAggressorsCommand(f *benchFlags) *cobra.Command {
 	var l loadFlags
 	l.addTimes(cmd)
 	cmd.Flags().IntVar(&g.Clients, "clients", 500, "clients")
-	cmd.Flags().StringVar(&g.Style, "style", bench.StylePolite, "polite or rude")
+	cmd.Flags().StringVar(&g.Style, "style", bench.StylePolite, "polite, rude or streamed")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		g.Working = func() { fmt.Fprintln(a.stderr, aggressorsWork) }
 		g.Tenant, g.Warmup, g.Duration = a.cfg.Client.Tenant, l.warmup, l.duration

@@ -32,6 +32,7 @@ type results struct {
 // Names of the runs of a round.
 const (
 	runCycle     = "cycle"
+	runPipelined = "cycle, pipelined"
 	runHeartbeat = "heartbeat"
 	runEtcd      = "etcd"
 	runRedis     = "redis"
@@ -137,6 +138,7 @@ func (c *comparison) run(ctx context.Context, keep string) error {
 	}{
 		{runCycle, ours("cycle", "--clients", p.clients, "--duration", p.duration, "--warmup", p.warmup, "--probe", p.probe)},
 		{runEtcd, peer("etcd", p.clients, p.duration)},
+		{runPipelined, ours("cycle", "--via", "pipeline", "--clients", p.clients, "--duration", p.duration, "--warmup", p.warmup, "--limits=false")},
 		{runHeartbeat, ours("heartbeat", "--clients", p.beatCount, "--duration", p.beatTime, "--warmup", "1s", "--sessions", p.sessions)},
 		{runRedis, peer("redis", p.clients, p.duration)},
 		{runEcho, peer("echo", p.clients, p.beatTime)},

@@ -23,6 +23,7 @@ func round(ours, etcdEach, etcdOnce float64) map[string]*load.Report {
 	for _, n := range []int{1, 64} {
 		put(runCycle, "cycle", n, ours)
 		put(runCycle, "grpc echo", n, 10*ours)
+		put(runPipelined, "cycle", n, 2*ours)
 		put(runEtcd, "cycle, lease per checkout", n, etcdEach)
 		put(runEtcd, "cycle, lease per session", n, etcdOnce)
 		put(runEtcd, "heartbeat unary", n, 100)
@@ -40,8 +41,10 @@ func TestRatiosAreTakenWithinTheirRound(t *testing.T) {
 	for _, each := range r.ratios() {
 		want := ""
 		switch each.what {
-		case "cycles/s, Seatkeeper / etcd's better variant, 64 clients":
+		case "cycles/s, Seatkeeper unary / etcd's better variant, 64 clients":
 			want = "4.50 (4.00..5.00)"
+		case "cycles/s, Seatkeeper pipelined / etcd's better variant (unary), 64 clients":
+			want = "9.00 (8.00..10.0)"
 		case "share of the gRPC echo limit (two calls a cycle), 1 client":
 			want = "0.20 (0.20..0.20)"
 		case "heartbeats/s, replicated unary / etcd's unreplicated unary, 64 clients":
@@ -53,8 +56,8 @@ func TestRatiosAreTakenWithinTheirRound(t *testing.T) {
 			t.Errorf("%s: %s, want %s", each.what, each.value, want)
 		}
 	}
-	if n := len(r.ratios()); n != 12 {
-		t.Errorf("%d ratios, want 12: six for each number of clients", n)
+	if n := len(r.ratios()); n != 18 {
+		t.Errorf("%d ratios, want 18: nine for each number of clients", n)
 	}
 }
 
