@@ -30,8 +30,8 @@ type PoolStatus struct {
 	// InGrace is how many of Total are past their last day; the first end at GraceEnd.
 	InGrace  int
 	GraceEnd Calendar
-	// Overdraft is how many seats above Total a policy may allow.
-	Overdraft int
+	// LicensedOverdraft is how many seats above Total a policy may allow, by the licence.
+	LicensedOverdraft int
 	// Packages are those that bring seats of the pool.
 	Packages []string
 }
@@ -64,7 +64,7 @@ func (b *Book) Pools(tenant string) []PoolStatus {
 			st := &b.state[i]
 			out = append(out, PoolStatus{
 				Terms: p.Terms, Uncounted: b.uncounted(p), OverUse: max(0, int(p.Charged)-st.total), Drawn: drawn[i],
-				InGrace: st.inGrace, GraceEnd: st.graceEnd, Overdraft: st.overdraft, Packages: st.packages,
+				InGrace: st.inGrace, GraceEnd: st.graceEnd, LicensedOverdraft: st.overdraft, Packages: st.packages,
 				Tenant: p.Tenant, Vendor: p.Vendor, Feature: p.Feature, Version: p.Version,
 				Total: st.total, InUse: int(p.Charged), Reserved: b.kept(i) + b.booked(i), Queued: b.waiting(i), ReservedFor: b.reserved(i), OverdraftAllowed: b.overdraft(i), Expiring: expiring[i], Expiry: st.expiry,
 			})

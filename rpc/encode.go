@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/seatkeeper/seatkeeper/lease"
-	"github.com/seatkeeper/seatkeeper/lease/license"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
 
@@ -150,9 +149,9 @@ func entriesPB(ls []lease.Lease) []*pb.LeaseEntry {
 func poolsPB(pools []lease.PoolStatus) []*pb.PoolStatus {
 	out := make([]*pb.PoolStatus, len(pools))
 	for i, p := range pools {
-		out[i] = &pb.PoolStatus{Feature: p.Feature, Version: p.Version, Total: int32(p.Total), InUse: int32(p.InUse),
+		out[i] = entitledPB(&pb.PoolStatus{Feature: p.Feature, Version: p.Version, Total: int32(p.Total), InUse: int32(p.InUse),
 			Reserved: int32(p.Reserved), ReservedFor: reservedPB(p.ReservedFor), OverdraftAllowed: int32(p.OverdraftAllowed), Queued: int32(p.Queued), Vendor: p.Vendor, Expiry: date(p.Expiry),
-			Expiring: int32(p.Expiring), Tenant: p.Tenant}
+			Expiring: int32(p.Expiring), Tenant: p.Tenant}, &pools[i])
 	}
 	return out
 }
@@ -165,23 +164,6 @@ func usagePB(rs []lease.UsageRecord) []*pb.UsageRecord {
 			End: date(r.EndDate), Reason: r.Reason.String(), Tenant: r.Tenant,
 			Project: r.Principal.Project, Display: r.Principal.Display, Vendor: r.Vendor,
 			DurationMs: uint64(max(r.End.Sub(r.Start).Milliseconds(), 0))}
-	}
-	return out
-}
-
-func licencePB(l lease.Licence, now lease.Calendar) *pb.License {
-	out := &pb.License{Id: l.ID, Vendor: l.Vendor, Tenant: l.Tenant, Cluster: l.Cluster, Issued: date(l.Issued)}
-	for _, e := range l.Entitlements {
-		state := "valid"
-		switch {
-		case e.Expiry != 0 && now >= e.Expiry:
-			state = "expired"
-		case e.Start != 0 && now < e.Start:
-			state = "not_started"
-		}
-		out.Features = append(out.Features, &pb.LicenseFeature{Feature: e.Feature, Version: e.Version, Count: int32(e.Count),
-			Start: date(e.Start), Expiry: date(e.Expiry), Serial: e.Serial, LifespanMs: millis(e.Profile.Lifespan),
-			GraceMs: millis(e.Profile.Grace), Share: license.FormatShare(e.Share), State: state})
 	}
 	return out
 }

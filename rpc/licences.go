@@ -27,7 +27,7 @@ func (h *clusterService) LicenseApply(ctx context.Context, r *pb.LicenseApplyReq
 	if err != nil {
 		return nil, err
 	}
-	return &pb.LicenseApplyResponse{License: licencePB(l, st.Calendar), RaftIndex: applied.Index, Term: applied.Term}, nil
+	return &pb.LicenseApplyResponse{License: LicenseMessage(l, nil, st.Calendar), RaftIndex: applied.Index, Term: applied.Term}, nil
 }
 
 // licenceRefusal gives what is wrong with a file its reason.
@@ -47,16 +47,22 @@ func licenceRefusal(err error) error {
 // LicenseList shows the signed file itself only when one licence is asked for.
 func (h *clusterService) LicenseList(ctx context.Context, r *pb.LicenseListRequest) (*pb.LicenseListResponse, error) {
 	var found []lease.Licence
-	st, err := h.s.cfg.Node.Read(ctx, func(b *lease.Book) { found = b.Licences(r.GetTenant()) })
+	var standings [][]lease.Standing
+	st, err := h.s.cfg.Node.Read(ctx, func(b *lease.Book) {
+		found, standings = b.Licences(r.GetTenant()), nil
+		for _, l := range found {
+			standings = append(standings, b.Standings(l.Tenant, l.ID))
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
 	answer := &pb.LicenseListResponse{}
-	for _, l := range found {
+	for i, l := range found {
 		if r.GetId() != "" && r.GetId() != l.ID {
 			continue
 		}
-		shown := licencePB(l, st.Calendar)
+		shown := LicenseMessage(l, standings[i], st.Calendar)
 		if r.GetId() != "" {
 			shown.File = l.Text
 		}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/seatkeeper/seatkeeper/lease"
 	"github.com/seatkeeper/seatkeeper/lease/license"
+	"github.com/seatkeeper/seatkeeper/rpc"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
 
@@ -29,7 +29,7 @@ signed file (apply). inspect shows what a file claims, verify whether to believe
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.licenseKeygenCommand(), a.licenseSignCommand(), a.licenseVerifyCommand(),
-		a.licenseInspectCommand(), a.licenseApplyCommand(), a.licenseListCommand(), a.licenseRemoveCommand())
+		a.licenseInspectCommand(), a.licenseApplyCommand(), a.licenseListCommand(), a.licenseRemoveCommand(), a.licenseImportCommand())
 	return cmd
 }
 
@@ -93,7 +93,7 @@ func (a *app) readInput(name string, limit int64) ([]byte, error) {
 
 // maxLicenceInput is beyond what the licence package takes, so that its own message
 // is shown for a file that is too large.
-const maxLicenceInput = 4 * license.MaxFileBytes
+const maxLicenceInput = 64 * license.MaxFileBytes
 
 func (a *app) licenseSignCommand() *cobra.Command {
 	var keyFile, out string
@@ -158,7 +158,7 @@ one), else with trusted_keys of the config file. Dates are judged by this host's
 			if err := license.Check(l, l.Cluster, now); err != nil {
 				return exitf(exitError1, "%s: %w", args[0], err)
 			}
-			return a.print(licenceMessage(l, now), func(t *table) {
+			return a.print(rpc.LicenseMessage(l, nil, now), func(t *table) {
 				t.text("%s is good: licence %s of %s for tenant %s, %d feature(s)", args[0], l.ID, l.Vendor, l.Tenant, len(l.Entitlements))
 			})
 		},
@@ -198,7 +198,7 @@ func (a *app) licenseInspectCommand() *cobra.Command {
 			if err != nil {
 				return exitf(exitError1, "%s: %w", args[0], err)
 			}
-			m := licenceMessage(l, lease.CalendarOf(time.Now()))
+			m := rpc.LicenseMessage(l, nil, lease.CalendarOf(time.Now()))
 			return a.print(m, func(t *table) {
 				if signedBy == "" {
 					signedBy = "nobody"
@@ -224,66 +224,6 @@ func day(s string) string {
 	return date
 }
 
-// drawFeatures draws licences with one row per feature.
-func drawFeatures(t *table, licences []*pb.License) {
-	t.row("LICENCE", "VENDOR", "FEATURE", "VERSION", "COUNT", "START", "EXPIRY", "STATE", "SERIAL", "LIFESPAN", "GRACE", "SHARE")
-	for _, l := range licences {
-		for _, f := range l.Features {
-			expiry := "never"
-			if f.Expiry != "" {
-				expiry = day(f.Expiry)
-			}
-			t.row(l.Id, l.Vendor, f.Feature, f.Version, f.Count, day(f.Start), expiry, f.State, f.Serial,
-				millis(f.LifespanMs), millis(f.GraceMs), f.Share)
-		}
-	}
-}
-
-// licenceMessage puts a licence into the API's words, as license list answers it.
-func licenceMessage(l lease.Licence, now lease.Calendar) *pb.License {
-	m := &pb.License{Id: l.ID, Vendor: l.Vendor, Tenant: l.Tenant, Cluster: l.Cluster, Issued: rfc3339(l.Issued)}
-	for _, e := range l.Entitlements {
-		state := "valid"
-		switch {
-		case e.Expiry != 0 && now >= e.Expiry:
-			state = "expired"
-		case e.Start != 0 && now < e.Start:
-			state = "not_started"
-		}
-		m.Features = append(m.Features, &pb.LicenseFeature{
-			Feature: e.Feature, Version: e.Version, Count: int32(e.Count),
-			Start: rfc3339(e.Start), Expiry: rfc3339(e.Expiry), Serial: e.Serial,
-			LifespanMs: uint32(e.Profile.Lifespan.Milliseconds()), GraceMs: uint32(e.Profile.Grace.Milliseconds()),
-			Share: shareText(e.Share), State: state,
-		})
-	}
-	return m
-}
-
-func rfc3339(c lease.Calendar) string {
-	if c == 0 {
-		return ""
-	}
-	return c.Time().Format(time.RFC3339)
-}
-
-// shareText writes a share rule as licence files do.
-func shareText(r lease.ShareRule) string {
-	var by []string
-	for _, f := range []struct {
-		mask lease.Mask
-		name string
-	}{{lease.MaskUser, "user"}, {lease.MaskHost, "host"}, {lease.MaskDisplay, "display"}, {lease.MaskVendor, "vendor"}} {
-		if r.By&f.mask != 0 {
-			by = append(by, f.name)
-		}
-	}
-	if len(by) == 0 {
-		return "none"
-	}
-	return fmt.Sprintf("%s max %d", strings.Join(by, "+"), r.MaxSessions)
-}
-
 func (a *app) licenseApplyCommand() *cobra.Command {
 	var replace bool
 	cmd := &cobra.Command{
@@ -294,6 +234,9 @@ func (a *app) licenseApplyCommand() *cobra.Command {
 			file, err := a.readInput(args[0], maxLicenceInput)
 			if err != nil {
 				return err
+			}
+			if _, _, err := license.Inspect(file); license.CodeOf(err) == license.TooLarge {
+				return exitf(exitError1, "%s: %w", args[0], err) // too large to be sent
 			}
 			answer, err := a.applyLicence(cmd.Context(), file, replace)
 			if err != nil {

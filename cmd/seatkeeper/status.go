@@ -130,14 +130,7 @@ func drawStatus(t *table, s *pb.StatusResponse) {
 		t.row(n.Id, n.Address, n.Role, n.AppliedIndex, hash, n.Version)
 	}
 	t.text("")
-	t.row("FEATURE", "VERSION", "VENDOR", "TOTAL", "IN USE", "FREE", "EXPIRING", "EXPIRY")
-	for _, p := range s.Pools {
-		expiry := "never"
-		if p.Expiry != "" {
-			expiry = day(p.Expiry)
-		}
-		t.row(p.Feature, p.Version, p.Vendor, p.Total, p.InUse, max(0, p.Total-p.InUse-p.Reserved), p.Expiring, expiry)
-	}
+	drawPools(t, s.Pools)
 	for _, alarm := range s.Alarms {
 		t.text("alarm: %s", alarm)
 	}

@@ -433,3 +433,10 @@ func seatsText(e *lease.Entitlement) string {
 	}
 	return fmt.Sprintf("%d seats", e.Count)
 }
+
+// Keep drops the documents of other vendors; "" keeps all.
+func (m *Import) Keep(vendor string) {
+	if vendor != "" {
+		m.Documents = slices.DeleteFunc(m.Documents, func(d Document) bool { return d.Vendor != vendor })
+	}
+}

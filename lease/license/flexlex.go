@@ -49,6 +49,9 @@ func flexLines(data string) (lines []flexLine, comments int) {
 		if l.inQuote {
 			l.openLine, l.openColumn = l.quoteLine, l.quoteColumn
 		}
+		if len(l.words) == 0 { // a backslash alone
+			l.words = []flexWord{{text: text, line: l.line, column: 1}}
+		}
 		lines = append(lines, l.flexLine)
 	}
 	return lines, comments

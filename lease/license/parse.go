@@ -37,7 +37,7 @@ var headerKeys = []key[lease.Licence]{
 	{name: "vendor", set: func(l *lease.Licence, v string) error { l.Vendor = v; return checkVendor(v) }},
 	{name: "tenant", set: func(l *lease.Licence, v string) error { l.Tenant = v; return checkName(v) }},
 	{name: "cluster", set: func(l *lease.Licence, v string) (err error) { l.Cluster, err = parseCluster(v); return err }},
-	{name: "issued", set: func(l *lease.Licence, v string) (err error) { l.Issued, err = parseDay(v); return err }},
+	{name: "issued", set: func(l *lease.Licence, v string) (err error) { l.Issued, err = ParseDay(v); return err }},
 }
 
 var featureKeys = []key[lease.Entitlement]{
@@ -46,7 +46,7 @@ var featureKeys = []key[lease.Entitlement]{
 	{name: "suite", optional: true, set: func(e *lease.Entitlement, v string) error { e.Feature, e.Package.Suite = v, true; return checkName(v) }},
 	{name: "version", set: func(e *lease.Entitlement, v string) error { e.Version = v; return checkVersion(v) }},
 	{name: "count", set: parseSeats},
-	{name: "start", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Start, err = parseDay(v); return err }},
+	{name: "start", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Start, err = ParseDay(v); return err }},
 	{name: "expiry", set: func(e *lease.Entitlement, v string) (err error) { e.Expiry, err = parseLastDay(v); return err }},
 	{name: "serial", set: func(e *lease.Entitlement, v string) error { e.Serial = v; return checkName(v) }},
 	{name: "profile", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Profile, err = parseProfile(v); return err }},
@@ -54,7 +54,7 @@ var featureKeys = []key[lease.Entitlement]{
 	{name: "component", optional: true, repeated: true, set: addComponent},
 	{name: "tokens", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Draw, err = parseTokens(v); return err }},
 	{name: "grace", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.GraceDays, err = parseGrace(v); return err }},
-	{name: "tz", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Zone, err = parseZone(v); return err }},
+	{name: "tz", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Zone, err = ParseZone(v); return err }},
 	{name: "overdraft", optional: true, set: func(e *lease.Entitlement, v string) (err error) {
 		e.Overdraft, err = parseNumber(v, "a number of seats", lease.MaxCount)
 		return err
@@ -63,7 +63,7 @@ var featureKeys = []key[lease.Entitlement]{
 	{name: "linger", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.LingerMin, err = parseFloor(v); return err }},
 	{name: "idle-floor", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.IdleFloor, err = parseFloor(v); return err }},
 	{name: "min-checkout", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.MinCheckout, err = parseFloor(v); return err }},
-	{name: "issued", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Issued, err = parseDay(v); return err }},
+	{name: "issued", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Issued, err = ParseDay(v); return err }},
 	{name: "supersedes", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Supersedes, err = parseNames(v); return err }},
 	{name: "variant", optional: true, set: func(e *lease.Entitlement, v string) (err error) { e.Variant, err = parseVariant(v); return err }},
 }

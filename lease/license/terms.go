@@ -94,9 +94,9 @@ func parseVariant(s string) (string, error) {
 	return s, nil
 }
 
-// parseZone reads an offset from UTC, "+05:30". A name such as Europe/Berlin would mean
+// ParseZone reads an offset from UTC, "+05:30". A name such as Europe/Berlin would mean
 // what the time zone database of each machine says.
-func parseZone(s string) (minutes int, err error) {
+func ParseZone(s string) (minutes int, err error) {
 	t, err := time.Parse("-07:00", s)
 	if err != nil || len(s) != len("+00:00") {
 		return 0, fmt.Errorf("%.40q is not an offset from UTC: write +01:00", s)
@@ -106,6 +106,14 @@ func parseZone(s string) (minutes int, err error) {
 		return 0, fmt.Errorf("%.40q is no time zone's offset from UTC: use -14:00 to +14:00", s)
 	}
 	return minutes, nil
+}
+
+// FormatZone writes an offset from UTC as it stands in a licence, "+05:30"; "" for UTC.
+func FormatZone(minutes int) string {
+	if minutes == 0 {
+		return ""
+	}
+	return formatZone(minutes)
 }
 
 func formatZone(minutes int) string {

@@ -87,8 +87,8 @@ func parseCount(s string) (int, error) {
 	return n, nil
 }
 
-// parseDay gives the first instant of a UTC day.
-func parseDay(s string) (lease.Calendar, error) {
+// ParseDay gives the first instant of a UTC day.
+func ParseDay(s string) (lease.Calendar, error) {
 	t, err := time.Parse(dateLayout, s)
 	if err != nil || t.Year() < firstYear {
 		return 0, fmt.Errorf("%.40q is not a date: use year-month-day from %d-01-01 on", s, firstYear)
@@ -101,7 +101,7 @@ func parseLastDay(s string) (lease.Calendar, error) {
 	if s == neverWord {
 		return 0, nil
 	}
-	day, err := parseDay(s)
+	day, err := ParseDay(s)
 	if err != nil {
 		return 0, fmt.Errorf("%w, or %q", err, neverWord)
 	}
@@ -148,7 +148,8 @@ func formatSpan(d time.Duration) string {
 	return strconv.FormatInt(d.Milliseconds(), 10) + "ms"
 }
 
-func profileNames() []string { return slices.Sorted(maps.Keys(lease.Profiles)) }
+// ProfileNames lists the profiles that a licence may name.
+func ProfileNames() []string { return slices.Sorted(maps.Keys(lease.Profiles)) }
 
 // parseProfile reads a profile's name, or "lifespan 45s grace 15s".
 func parseProfile(s string) (lease.Profile, error) {
@@ -157,7 +158,7 @@ func parseProfile(s string) (lease.Profile, error) {
 	}
 	words := strings.Split(s, " ")
 	if len(words) != 4 || words[0] != "lifespan" || words[2] != "grace" {
-		return lease.Profile{}, fmt.Errorf("%.40q is not a profile: use %s, or \"lifespan 45s grace 15s\"", s, strings.Join(profileNames(), ", "))
+		return lease.Profile{}, fmt.Errorf("%.40q is not a profile: use %s, or \"lifespan 45s grace 15s\"", s, strings.Join(ProfileNames(), ", "))
 	}
 	lifespan, err := parseSpan(words[1], lease.MaxLifespan)
 	if err != nil {
@@ -171,7 +172,7 @@ func parseProfile(s string) (lease.Profile, error) {
 }
 
 func formatProfile(p lease.Profile) string {
-	for _, name := range profileNames() {
+	for _, name := range ProfileNames() {
 		if lease.Profiles[name] == p {
 			return name
 		}

@@ -2358,8 +2358,25 @@ type PoolStatus struct {
 	ReservedFor []*PoolReservation `protobuf:"bytes,50,rep,name=reserved_for,json=reservedFor,proto3" json:"reserved_for,omitempty"`
 	// Seats above total that the policy lets be used.
 	OverdraftAllowed int32 `protobuf:"varint,51,opt,name=overdraft_allowed,json=overdraftAllowed,proto3" json:"overdraft_allowed,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// No number of seats runs out; total is how many the ledger could number.
+	Uncounted bool `protobuf:"varint,40,opt,name=uncounted,proto3" json:"uncounted,omitempty"`
+	// Seats in use beyond total: they stay until they are returned.
+	OverUse int32 `protobuf:"varint,41,opt,name=over_use,json=overUse,proto3" json:"over_use,omitempty"`
+	// Seats of total that are past their last day; the first end at grace_end, RFC 3339.
+	InGrace  int32  `protobuf:"varint,42,opt,name=in_grace,json=inGrace,proto3" json:"in_grace,omitempty"`
+	GraceEnd string `protobuf:"bytes,43,opt,name=grace_end,json=graceEnd,proto3" json:"grace_end,omitempty"`
+	// Packages that bring seats of the pool.
+	Packages []string  `protobuf:"bytes,44,rep,name=packages,proto3" json:"packages,omitempty"`
+	Draw     *PoolDraw `protobuf:"bytes,45,opt,name=draw,proto3" json:"draw,omitempty"`
+	// Seats of in_use that pay for other features.
+	Drawn int32 `protobuf:"varint,46,opt,name=drawn,proto3" json:"drawn,omitempty"`
+	// Seats above total that a policy may allow, by the licence.
+	LicensedOverdraft int32 `protobuf:"varint,47,opt,name=licensed_overdraft,json=licensedOverdraft,proto3" json:"licensed_overdraft,omitempty"`
+	// 0: the seats may not be borrowed.
+	BorrowHours   uint32     `protobuf:"varint,48,opt,name=borrow_hours,json=borrowHours,proto3" json:"borrow_hours,omitempty"`
+	Terms         *PoolTerms `protobuf:"bytes,49,opt,name=terms,proto3" json:"terms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PoolStatus) Reset() {
@@ -2474,6 +2491,76 @@ func (x *PoolStatus) GetOverdraftAllowed() int32 {
 		return x.OverdraftAllowed
 	}
 	return 0
+}
+
+func (x *PoolStatus) GetUncounted() bool {
+	if x != nil {
+		return x.Uncounted
+	}
+	return false
+}
+
+func (x *PoolStatus) GetOverUse() int32 {
+	if x != nil {
+		return x.OverUse
+	}
+	return 0
+}
+
+func (x *PoolStatus) GetInGrace() int32 {
+	if x != nil {
+		return x.InGrace
+	}
+	return 0
+}
+
+func (x *PoolStatus) GetGraceEnd() string {
+	if x != nil {
+		return x.GraceEnd
+	}
+	return ""
+}
+
+func (x *PoolStatus) GetPackages() []string {
+	if x != nil {
+		return x.Packages
+	}
+	return nil
+}
+
+func (x *PoolStatus) GetDraw() *PoolDraw {
+	if x != nil {
+		return x.Draw
+	}
+	return nil
+}
+
+func (x *PoolStatus) GetDrawn() int32 {
+	if x != nil {
+		return x.Drawn
+	}
+	return 0
+}
+
+func (x *PoolStatus) GetLicensedOverdraft() int32 {
+	if x != nil {
+		return x.LicensedOverdraft
+	}
+	return 0
+}
+
+func (x *PoolStatus) GetBorrowHours() uint32 {
+	if x != nil {
+		return x.BorrowHours
+	}
+	return 0
+}
+
+func (x *PoolStatus) GetTerms() *PoolTerms {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
 }
 
 type StatusLeaderRequest struct {
@@ -3887,8 +3974,19 @@ type LicenseFeature struct {
 	LifespanMs uint32 `protobuf:"varint,7,opt,name=lifespan_ms,json=lifespanMs,proto3" json:"lifespan_ms,omitempty"`
 	GraceMs    uint32 `protobuf:"varint,8,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
 	Share      string `protobuf:"bytes,9,opt,name=share,proto3" json:"share,omitempty"`
-	// valid, expired or not_started
-	State         string `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"`
+	// valid, grace, expired, not_started or superseded
+	State     string `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"`
+	Uncounted bool   `protobuf:"varint,40,opt,name=uncounted,proto3" json:"uncounted,omitempty"`
+	GraceDays uint32 `protobuf:"varint,41,opt,name=grace_days,json=graceDays,proto3" json:"grace_days,omitempty"`
+	Overdraft int32  `protobuf:"varint,42,opt,name=overdraft,proto3" json:"overdraft,omitempty"`
+	// 0: its seats may not be borrowed.
+	BorrowHours   uint32          `protobuf:"varint,43,opt,name=borrow_hours,json=borrowHours,proto3" json:"borrow_hours,omitempty"`
+	LingerMs      uint32          `protobuf:"varint,44,opt,name=linger_ms,json=lingerMs,proto3" json:"linger_ms,omitempty"`
+	IdleFloorMs   uint32          `protobuf:"varint,45,opt,name=idle_floor_ms,json=idleFloorMs,proto3" json:"idle_floor_ms,omitempty"`
+	MinCheckoutMs uint32          `protobuf:"varint,46,opt,name=min_checkout_ms,json=minCheckoutMs,proto3" json:"min_checkout_ms,omitempty"`
+	Tokens        *LicenseTokens  `protobuf:"bytes,47,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	Package       *LicensePackage `protobuf:"bytes,48,opt,name=package,proto3" json:"package,omitempty"`
+	Lineage       *LicenseLineage `protobuf:"bytes,49,opt,name=lineage,proto3" json:"lineage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3991,6 +4089,76 @@ func (x *LicenseFeature) GetState() string {
 		return x.State
 	}
 	return ""
+}
+
+func (x *LicenseFeature) GetUncounted() bool {
+	if x != nil {
+		return x.Uncounted
+	}
+	return false
+}
+
+func (x *LicenseFeature) GetGraceDays() uint32 {
+	if x != nil {
+		return x.GraceDays
+	}
+	return 0
+}
+
+func (x *LicenseFeature) GetOverdraft() int32 {
+	if x != nil {
+		return x.Overdraft
+	}
+	return 0
+}
+
+func (x *LicenseFeature) GetBorrowHours() uint32 {
+	if x != nil {
+		return x.BorrowHours
+	}
+	return 0
+}
+
+func (x *LicenseFeature) GetLingerMs() uint32 {
+	if x != nil {
+		return x.LingerMs
+	}
+	return 0
+}
+
+func (x *LicenseFeature) GetIdleFloorMs() uint32 {
+	if x != nil {
+		return x.IdleFloorMs
+	}
+	return 0
+}
+
+func (x *LicenseFeature) GetMinCheckoutMs() uint32 {
+	if x != nil {
+		return x.MinCheckoutMs
+	}
+	return 0
+}
+
+func (x *LicenseFeature) GetTokens() *LicenseTokens {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+func (x *LicenseFeature) GetPackage() *LicensePackage {
+	if x != nil {
+		return x.Package
+	}
+	return nil
+}
+
+func (x *LicenseFeature) GetLineage() *LicenseLineage {
+	if x != nil {
+		return x.Lineage
+	}
+	return nil
 }
 
 type LicenseListRequest struct {
@@ -4507,7 +4675,7 @@ var File_seatkeeper_v1_seatkeeper_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\n" +
-	"\x1eseatkeeper/v1/seatkeeper.proto\x12\rseatkeeper.v1\x1a\x1aseatkeeper/v1/policy.proto\"P\n" +
+	"\x1eseatkeeper/v1/seatkeeper.proto\x12\rseatkeeper.v1\x1a\x1aseatkeeper/v1/policy.proto\x1a seatkeeper/v1/entitlements.proto\"P\n" +
 	"\x04Item\x12\x18\n" +
 	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -4710,7 +4878,7 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\rapplied_index\x18\x04 \x01(\x04R\fappliedIndex\x12\x1d\n" +
 	"\n" +
 	"state_hash\x18\x05 \x01(\tR\tstateHash\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversion\"\xf5\x02\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\"\xc7\x05\n" +
 	"\n" +
 	"PoolStatus\x12\x18\n" +
 	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
@@ -4725,7 +4893,17 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x06tenant\x18\n" +
 	" \x01(\tR\x06tenant\x12A\n" +
 	"\freserved_for\x182 \x03(\v2\x1e.seatkeeper.v1.PoolReservationR\vreservedFor\x12+\n" +
-	"\x11overdraft_allowed\x183 \x01(\x05R\x10overdraftAllowed\"\x15\n" +
+	"\x11overdraft_allowed\x183 \x01(\x05R\x10overdraftAllowed\x12\x1c\n" +
+	"\tuncounted\x18( \x01(\bR\tuncounted\x12\x19\n" +
+	"\bover_use\x18) \x01(\x05R\aoverUse\x12\x19\n" +
+	"\bin_grace\x18* \x01(\x05R\ainGrace\x12\x1b\n" +
+	"\tgrace_end\x18+ \x01(\tR\bgraceEnd\x12\x1a\n" +
+	"\bpackages\x18, \x03(\tR\bpackages\x12+\n" +
+	"\x04draw\x18- \x01(\v2\x17.seatkeeper.v1.PoolDrawR\x04draw\x12\x14\n" +
+	"\x05drawn\x18. \x01(\x05R\x05drawn\x12-\n" +
+	"\x12licensed_overdraft\x18/ \x01(\x05R\x11licensedOverdraft\x12!\n" +
+	"\fborrow_hours\x180 \x01(\rR\vborrowHours\x12.\n" +
+	"\x05terms\x181 \x01(\v2\x18.seatkeeper.v1.PoolTermsR\x05terms\"\x15\n" +
 	"\x13StatusLeaderRequest\"j\n" +
 	"\x14StatusLeaderResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
@@ -4860,7 +5038,7 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\acluster\x18\x04 \x01(\tR\acluster\x129\n" +
 	"\bfeatures\x18\x05 \x03(\v2\x1d.seatkeeper.v1.LicenseFeatureR\bfeatures\x12\x16\n" +
 	"\x06issued\x18\x06 \x01(\tR\x06issued\x12\x12\n" +
-	"\x04file\x18\a \x01(\fR\x04file\"\x88\x02\n" +
+	"\x04file\x18\a \x01(\fR\x04file\"\x97\x05\n" +
 	"\x0eLicenseFeature\x12\x18\n" +
 	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -4873,7 +5051,18 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\bgrace_ms\x18\b \x01(\rR\agraceMs\x12\x14\n" +
 	"\x05share\x18\t \x01(\tR\x05share\x12\x14\n" +
 	"\x05state\x18\n" +
-	" \x01(\tR\x05state\"<\n" +
+	" \x01(\tR\x05state\x12\x1c\n" +
+	"\tuncounted\x18( \x01(\bR\tuncounted\x12\x1d\n" +
+	"\n" +
+	"grace_days\x18) \x01(\rR\tgraceDays\x12\x1c\n" +
+	"\toverdraft\x18* \x01(\x05R\toverdraft\x12!\n" +
+	"\fborrow_hours\x18+ \x01(\rR\vborrowHours\x12\x1b\n" +
+	"\tlinger_ms\x18, \x01(\rR\blingerMs\x12\"\n" +
+	"\ridle_floor_ms\x18- \x01(\rR\vidleFloorMs\x12&\n" +
+	"\x0fmin_checkout_ms\x18. \x01(\rR\rminCheckoutMs\x124\n" +
+	"\x06tokens\x18/ \x01(\v2\x1c.seatkeeper.v1.LicenseTokensR\x06tokens\x127\n" +
+	"\apackage\x180 \x01(\v2\x1d.seatkeeper.v1.LicensePackageR\apackage\x127\n" +
+	"\alineage\x181 \x01(\v2\x1d.seatkeeper.v1.LicenseLineageR\alineage\"<\n" +
 	"\x12LicenseListRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"I\n" +
@@ -5004,6 +5193,11 @@ var file_seatkeeper_v1_seatkeeper_proto_goTypes = []any{
 	(*NotLeader)(nil),                  // 53: seatkeeper.v1.NotLeader
 	(*Problem)(nil),                    // 54: seatkeeper.v1.Problem
 	(*PoolReservation)(nil),            // 55: seatkeeper.v1.PoolReservation
+	(*PoolDraw)(nil),                   // 56: seatkeeper.v1.PoolDraw
+	(*PoolTerms)(nil),                  // 57: seatkeeper.v1.PoolTerms
+	(*LicenseTokens)(nil),              // 58: seatkeeper.v1.LicenseTokens
+	(*LicensePackage)(nil),             // 59: seatkeeper.v1.LicensePackage
+	(*LicenseLineage)(nil),             // 60: seatkeeper.v1.LicenseLineage
 }
 var file_seatkeeper_v1_seatkeeper_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.v1.CheckoutRequest.items:type_name -> seatkeeper.v1.Item
@@ -5034,54 +5228,59 @@ var file_seatkeeper_v1_seatkeeper_proto_depIdxs = []int32{
 	26, // 25: seatkeeper.v1.StatusResponse.nodes:type_name -> seatkeeper.v1.NodeStatus
 	27, // 26: seatkeeper.v1.StatusResponse.pools:type_name -> seatkeeper.v1.PoolStatus
 	55, // 27: seatkeeper.v1.PoolStatus.reserved_for:type_name -> seatkeeper.v1.PoolReservation
-	32, // 28: seatkeeper.v1.StatusPeersResponse.peers:type_name -> seatkeeper.v1.Peer
-	34, // 29: seatkeeper.v1.LeasesResponse.leases:type_name -> seatkeeper.v1.LeaseEntry
-	37, // 30: seatkeeper.v1.UsageResponse.records:type_name -> seatkeeper.v1.UsageRecord
-	34, // 31: seatkeeper.v1.KillResponse.killed:type_name -> seatkeeper.v1.LeaseEntry
-	43, // 32: seatkeeper.v1.LicenseApplyResponse.license:type_name -> seatkeeper.v1.License
-	44, // 33: seatkeeper.v1.License.features:type_name -> seatkeeper.v1.LicenseFeature
-	43, // 34: seatkeeper.v1.LicenseListResponse.licenses:type_name -> seatkeeper.v1.License
-	2,  // 35: seatkeeper.v1.Seats.Checkout:input_type -> seatkeeper.v1.CheckoutRequest
-	8,  // 36: seatkeeper.v1.Seats.Renew:input_type -> seatkeeper.v1.RenewRequest
-	10, // 37: seatkeeper.v1.Seats.RenewBatch:input_type -> seatkeeper.v1.RenewBatchRequest
-	12, // 38: seatkeeper.v1.Seats.Pipeline:input_type -> seatkeeper.v1.PipelineRequest
-	16, // 39: seatkeeper.v1.Seats.Checkin:input_type -> seatkeeper.v1.CheckinRequest
-	19, // 40: seatkeeper.v1.Seats.Preview:input_type -> seatkeeper.v1.PreviewRequest
-	22, // 41: seatkeeper.v1.Seats.Verify:input_type -> seatkeeper.v1.VerifyRequest
-	24, // 42: seatkeeper.v1.Cluster.Status:input_type -> seatkeeper.v1.StatusRequest
-	28, // 43: seatkeeper.v1.Cluster.StatusLeader:input_type -> seatkeeper.v1.StatusLeaderRequest
-	30, // 44: seatkeeper.v1.Cluster.StatusPeers:input_type -> seatkeeper.v1.StatusPeersRequest
-	33, // 45: seatkeeper.v1.Cluster.Leases:input_type -> seatkeeper.v1.LeasesRequest
-	36, // 46: seatkeeper.v1.Cluster.Usage:input_type -> seatkeeper.v1.UsageRequest
-	39, // 47: seatkeeper.v1.Cluster.Kill:input_type -> seatkeeper.v1.KillRequest
-	41, // 48: seatkeeper.v1.Cluster.LicenseApply:input_type -> seatkeeper.v1.LicenseApplyRequest
-	45, // 49: seatkeeper.v1.Cluster.LicenseList:input_type -> seatkeeper.v1.LicenseListRequest
-	47, // 50: seatkeeper.v1.Cluster.LicenseRemove:input_type -> seatkeeper.v1.LicenseRemoveRequest
-	49, // 51: seatkeeper.v1.Cluster.TransferLeadership:input_type -> seatkeeper.v1.TransferLeadershipRequest
-	51, // 52: seatkeeper.v1.Cluster.RemovePeer:input_type -> seatkeeper.v1.RemovePeerRequest
-	6,  // 53: seatkeeper.v1.Seats.Checkout:output_type -> seatkeeper.v1.CheckoutResponse
-	9,  // 54: seatkeeper.v1.Seats.Renew:output_type -> seatkeeper.v1.RenewResponse
-	11, // 55: seatkeeper.v1.Seats.RenewBatch:output_type -> seatkeeper.v1.RenewBatchResponse
-	14, // 56: seatkeeper.v1.Seats.Pipeline:output_type -> seatkeeper.v1.PipelineResponse
-	17, // 57: seatkeeper.v1.Seats.Checkin:output_type -> seatkeeper.v1.CheckinResponse
-	20, // 58: seatkeeper.v1.Seats.Preview:output_type -> seatkeeper.v1.PreviewResponse
-	23, // 59: seatkeeper.v1.Seats.Verify:output_type -> seatkeeper.v1.VerifyResponse
-	25, // 60: seatkeeper.v1.Cluster.Status:output_type -> seatkeeper.v1.StatusResponse
-	29, // 61: seatkeeper.v1.Cluster.StatusLeader:output_type -> seatkeeper.v1.StatusLeaderResponse
-	31, // 62: seatkeeper.v1.Cluster.StatusPeers:output_type -> seatkeeper.v1.StatusPeersResponse
-	35, // 63: seatkeeper.v1.Cluster.Leases:output_type -> seatkeeper.v1.LeasesResponse
-	38, // 64: seatkeeper.v1.Cluster.Usage:output_type -> seatkeeper.v1.UsageResponse
-	40, // 65: seatkeeper.v1.Cluster.Kill:output_type -> seatkeeper.v1.KillResponse
-	42, // 66: seatkeeper.v1.Cluster.LicenseApply:output_type -> seatkeeper.v1.LicenseApplyResponse
-	46, // 67: seatkeeper.v1.Cluster.LicenseList:output_type -> seatkeeper.v1.LicenseListResponse
-	48, // 68: seatkeeper.v1.Cluster.LicenseRemove:output_type -> seatkeeper.v1.LicenseRemoveResponse
-	50, // 69: seatkeeper.v1.Cluster.TransferLeadership:output_type -> seatkeeper.v1.TransferLeadershipResponse
-	52, // 70: seatkeeper.v1.Cluster.RemovePeer:output_type -> seatkeeper.v1.RemovePeerResponse
-	53, // [53:71] is the sub-list for method output_type
-	35, // [35:53] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	56, // 28: seatkeeper.v1.PoolStatus.draw:type_name -> seatkeeper.v1.PoolDraw
+	57, // 29: seatkeeper.v1.PoolStatus.terms:type_name -> seatkeeper.v1.PoolTerms
+	32, // 30: seatkeeper.v1.StatusPeersResponse.peers:type_name -> seatkeeper.v1.Peer
+	34, // 31: seatkeeper.v1.LeasesResponse.leases:type_name -> seatkeeper.v1.LeaseEntry
+	37, // 32: seatkeeper.v1.UsageResponse.records:type_name -> seatkeeper.v1.UsageRecord
+	34, // 33: seatkeeper.v1.KillResponse.killed:type_name -> seatkeeper.v1.LeaseEntry
+	43, // 34: seatkeeper.v1.LicenseApplyResponse.license:type_name -> seatkeeper.v1.License
+	44, // 35: seatkeeper.v1.License.features:type_name -> seatkeeper.v1.LicenseFeature
+	58, // 36: seatkeeper.v1.LicenseFeature.tokens:type_name -> seatkeeper.v1.LicenseTokens
+	59, // 37: seatkeeper.v1.LicenseFeature.package:type_name -> seatkeeper.v1.LicensePackage
+	60, // 38: seatkeeper.v1.LicenseFeature.lineage:type_name -> seatkeeper.v1.LicenseLineage
+	43, // 39: seatkeeper.v1.LicenseListResponse.licenses:type_name -> seatkeeper.v1.License
+	2,  // 40: seatkeeper.v1.Seats.Checkout:input_type -> seatkeeper.v1.CheckoutRequest
+	8,  // 41: seatkeeper.v1.Seats.Renew:input_type -> seatkeeper.v1.RenewRequest
+	10, // 42: seatkeeper.v1.Seats.RenewBatch:input_type -> seatkeeper.v1.RenewBatchRequest
+	12, // 43: seatkeeper.v1.Seats.Pipeline:input_type -> seatkeeper.v1.PipelineRequest
+	16, // 44: seatkeeper.v1.Seats.Checkin:input_type -> seatkeeper.v1.CheckinRequest
+	19, // 45: seatkeeper.v1.Seats.Preview:input_type -> seatkeeper.v1.PreviewRequest
+	22, // 46: seatkeeper.v1.Seats.Verify:input_type -> seatkeeper.v1.VerifyRequest
+	24, // 47: seatkeeper.v1.Cluster.Status:input_type -> seatkeeper.v1.StatusRequest
+	28, // 48: seatkeeper.v1.Cluster.StatusLeader:input_type -> seatkeeper.v1.StatusLeaderRequest
+	30, // 49: seatkeeper.v1.Cluster.StatusPeers:input_type -> seatkeeper.v1.StatusPeersRequest
+	33, // 50: seatkeeper.v1.Cluster.Leases:input_type -> seatkeeper.v1.LeasesRequest
+	36, // 51: seatkeeper.v1.Cluster.Usage:input_type -> seatkeeper.v1.UsageRequest
+	39, // 52: seatkeeper.v1.Cluster.Kill:input_type -> seatkeeper.v1.KillRequest
+	41, // 53: seatkeeper.v1.Cluster.LicenseApply:input_type -> seatkeeper.v1.LicenseApplyRequest
+	45, // 54: seatkeeper.v1.Cluster.LicenseList:input_type -> seatkeeper.v1.LicenseListRequest
+	47, // 55: seatkeeper.v1.Cluster.LicenseRemove:input_type -> seatkeeper.v1.LicenseRemoveRequest
+	49, // 56: seatkeeper.v1.Cluster.TransferLeadership:input_type -> seatkeeper.v1.TransferLeadershipRequest
+	51, // 57: seatkeeper.v1.Cluster.RemovePeer:input_type -> seatkeeper.v1.RemovePeerRequest
+	6,  // 58: seatkeeper.v1.Seats.Checkout:output_type -> seatkeeper.v1.CheckoutResponse
+	9,  // 59: seatkeeper.v1.Seats.Renew:output_type -> seatkeeper.v1.RenewResponse
+	11, // 60: seatkeeper.v1.Seats.RenewBatch:output_type -> seatkeeper.v1.RenewBatchResponse
+	14, // 61: seatkeeper.v1.Seats.Pipeline:output_type -> seatkeeper.v1.PipelineResponse
+	17, // 62: seatkeeper.v1.Seats.Checkin:output_type -> seatkeeper.v1.CheckinResponse
+	20, // 63: seatkeeper.v1.Seats.Preview:output_type -> seatkeeper.v1.PreviewResponse
+	23, // 64: seatkeeper.v1.Seats.Verify:output_type -> seatkeeper.v1.VerifyResponse
+	25, // 65: seatkeeper.v1.Cluster.Status:output_type -> seatkeeper.v1.StatusResponse
+	29, // 66: seatkeeper.v1.Cluster.StatusLeader:output_type -> seatkeeper.v1.StatusLeaderResponse
+	31, // 67: seatkeeper.v1.Cluster.StatusPeers:output_type -> seatkeeper.v1.StatusPeersResponse
+	35, // 68: seatkeeper.v1.Cluster.Leases:output_type -> seatkeeper.v1.LeasesResponse
+	38, // 69: seatkeeper.v1.Cluster.Usage:output_type -> seatkeeper.v1.UsageResponse
+	40, // 70: seatkeeper.v1.Cluster.Kill:output_type -> seatkeeper.v1.KillResponse
+	42, // 71: seatkeeper.v1.Cluster.LicenseApply:output_type -> seatkeeper.v1.LicenseApplyResponse
+	46, // 72: seatkeeper.v1.Cluster.LicenseList:output_type -> seatkeeper.v1.LicenseListResponse
+	48, // 73: seatkeeper.v1.Cluster.LicenseRemove:output_type -> seatkeeper.v1.LicenseRemoveResponse
+	50, // 74: seatkeeper.v1.Cluster.TransferLeadership:output_type -> seatkeeper.v1.TransferLeadershipResponse
+	52, // 75: seatkeeper.v1.Cluster.RemovePeer:output_type -> seatkeeper.v1.RemovePeerResponse
+	58, // [58:76] is the sub-list for method output_type
+	40, // [40:58] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_v1_seatkeeper_proto_init() }
@@ -5090,6 +5289,7 @@ func file_seatkeeper_v1_seatkeeper_proto_init() {
 		return
 	}
 	file_seatkeeper_v1_policy_proto_init()
+	file_seatkeeper_v1_entitlements_proto_init()
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[1].OneofWrappers = []any{}
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[3].OneofWrappers = []any{}
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[7].OneofWrappers = []any{}
