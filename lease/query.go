@@ -23,7 +23,8 @@ type PoolStatus struct {
 	// Uncounted: the feature has no number of seats, nor has what pays for it. Total is then
 	// only how many the ledger could number.
 	Uncounted bool
-	// OverUse is how many seats are in use beyond Total: they stay until they are returned.
+	// OverUse is how many seats are in use beyond Total and what a policy allows above it:
+	// they stay until they are returned.
 	OverUse int
 	// Drawn is how many of InUse pay for other features, as tokens or as seats of a suite.
 	Drawn int
@@ -63,7 +64,7 @@ func (b *Book) Pools(tenant string) []PoolStatus {
 		if p.Feature != "" && (tenant == "" || tenant == p.Tenant) {
 			st := &b.state[i]
 			out = append(out, PoolStatus{
-				Terms: p.Terms, Uncounted: b.uncounted(p), OverUse: max(0, int(p.Charged)-st.total), Drawn: drawn[i],
+				Terms: p.Terms, Uncounted: b.uncounted(p), OverUse: max(0, int(p.Charged)-st.total-b.overdraft(i)), Drawn: drawn[i],
 				InGrace: st.inGrace, GraceEnd: st.graceEnd, LicensedOverdraft: st.overdraft, Packages: st.packages,
 				Tenant: p.Tenant, Vendor: p.Vendor, Feature: p.Feature, Version: p.Version,
 				Total: st.total, InUse: int(p.Charged), Reserved: b.kept(i) + b.booked(i), Queued: b.waiting(i), ReservedFor: b.reserved(i), OverdraftAllowed: b.overdraft(i), Expiring: expiring[i], Expiry: st.expiry,
