@@ -218,8 +218,13 @@ func (n *Node) Name() string { return n.cfg.Name }
 // FSM returns the node's state machine, for reading.
 func (n *Node) FSM() *fsm.FSM { return n.fsm }
 
-// Released returns a channel that is closed when seats next come free.
-func (n *Node) Released() <-chan struct{} { return n.fsm.Released() }
+// Mark gives the place behind the newest event that this node has applied.
+func (n *Node) Mark() fsm.Mark { return n.fsm.Mark() }
+
+// DequeuedSince gives the places in the queue that ended since the mark; see fsm.DequeuedSince.
+func (n *Node) DequeuedSince(m fsm.Mark) (events []lease.Event, to fsm.Mark, whole bool, more <-chan struct{}) {
+	return n.fsm.DequeuedSince(m)
+}
 
 // Leading says whether this node leads and serves: its Lead entry is committed.
 func (n *Node) Leading() bool { return n.current.Load() != nil }

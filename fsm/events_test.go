@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -65,25 +66,56 @@ func woken(c <-chan struct{}) bool {
 	}
 }
 
-func TestReleasedWakesWhenSeatsComeFree(t *testing.T) {
-	n := newNode(t)
-	c := n.f.Released()
-	n.apply(take(1, "cad"), take(2, "cad"))
-	n.apply(lease.Renew{Session: session(1, 0)})
-	if woken(c) {
-		t.Fatal("woken though nothing came free")
+// queueUp makes sessions wait for a seat that is taken and give up, one entry for all.
+func (n *node) queueUp(from, count int) {
+	n.t.Helper()
+	var batch []lease.Command
+	for at := from; at < from+count; at++ {
+		c := take(at, "cad")
+		c.Wait = time.Minute
+		batch = append(batch, c, lease.Leave{Session: session(at, 0)})
 	}
-	n.apply(lease.CheckIn{Session: session(1, 0)})
-	if !woken(c) {
-		t.Fatal("a check-in woke nobody")
+	st := n.f.Status()
+	data, err := fsm.EncodeBatch(st.Epoch.Index, st.Now+1, launch, batch)
+	for i, r := range n.log(data, err).Replies {
+		if (r.Refusal == nil) != (i%2 == 1) {
+			n.t.Fatalf("%+v: %v", batch[i], r.Refusal)
+		}
 	}
-	if c = n.f.Released(); woken(c) {
-		t.Fatal("the next channel is closed already")
+}
+
+func TestAReaderOfEndedWaitsMissesNoneUnknowingly(t *testing.T) {
+	e := licence().Entitlements[0]
+	e.Feature, e.Count = "cad", 1
+	n := newNode(t, e)
+	_, mark, whole, more := n.f.DequeuedSince(n.f.Mark())
+	n.apply(take(1, "cad"))
+	if !whole || woken(more) {
+		t.Fatal("woken, though no wait ended")
+	}
+	n.queueUp(2, 2)
+	if !woken(more) {
+		t.Fatal("two waits ended and nobody was woken")
+	}
+	events, mark, whole, more := n.f.DequeuedSince(mark)
+	if len(events) != 2 || events[1].Session != session(3, 0).ID || !whole || woken(more) {
+		t.Fatalf("%d events, whole %v", len(events), whole)
 	}
 	if err := n.f.Restore(io.NopCloser(bytes.NewReader(bytesOf(t, n.f)))); err != nil {
 		t.Fatal(err)
 	}
-	if !woken(c) {
+	if !woken(more) {
 		t.Fatal("a restore woke nobody")
+	}
+	if _, _, whole, _ = n.f.DequeuedSince(mark); whole {
+		t.Fatal("a restore missed nothing")
+	}
+	mark = n.f.Mark()
+	const each = fsm.MaxBatch / 2
+	for i := range fsm.KeepEvents/each + 1 {
+		n.queueUp(10+i*each, each)
+	}
+	if events, _, whole, _ = n.f.DequeuedSince(mark); whole || len(events) != fsm.KeepEvents {
+		t.Fatalf("%d events, whole %v", len(events), whole)
 	}
 }

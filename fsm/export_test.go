@@ -11,6 +11,9 @@ import (
 	"github.com/seatkeeper/seatkeeper/lease"
 )
 
+// KeepEvents is how many ended waits the ring holds.
+const KeepEvents = keepEvents
+
 // FromCommand decodes one command of an entry.
 func FromCommand(pb *logv1.Command) lease.Command { return fromCommand(pb) }
 

@@ -244,7 +244,7 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.status, f.book, f.stage = status, book, staged
-	f.events.wake()
+	f.events.gap()
 	if f.opts.Restored != nil {
 		f.opts.Restored(f.statusLocked(), book)
 	}

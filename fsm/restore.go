@@ -130,7 +130,7 @@ func (f *FSM) restore(l *raft.Log, c Restore) *lease.Refusal {
 	f.replaced = old.TakeEvents()
 	f.status.ClusterID = c.ClusterID
 	f.status.Epoch.Index, f.status.Epoch.Term = l.Index, l.Term
-	f.events.wake()
+	f.events.gap()
 	return nil
 }
 

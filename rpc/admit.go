@@ -34,6 +34,9 @@ var methodClasses = map[string]class{
 	pb.History_Denials_FullMethodName:     reading,
 	pb.History_UsageSums_FullMethodName:   reading,
 	pb.History_Concurrency_FullMethodName: reading,
+	pb.Queue_QueueList_FullMethodName:     reading,
+	pb.Queue_BookingList_FullMethodName:   reading,
+	pb.Queue_BookingCreate_FullMethodName: asking,
 }
 
 func classOf(method string) class {

@@ -75,7 +75,6 @@ const (
 	peerDialBound    = time.Second
 	killChunk        = 1000                  // leases in one Kill command: well below an entry's limit
 	crowdPause       = 50 * time.Millisecond // a woken waiter that finds no room
-	waitRecheck      = 15 * time.Second      // seats may also appear without a release: a new licence
 )
 
 // Config is what a Server needs. Node is required; zero values of the rest mean the

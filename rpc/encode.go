@@ -103,7 +103,8 @@ func previewPB(items []lease.PreviewItem) []*pb.PreviewItem {
 	out := make([]*pb.PreviewItem, len(items))
 	for i, it := range items {
 		p := &pb.PreviewItem{Feature: it.Item.Feature, Version: it.Item.Version, Count: int32(it.Item.Count),
-			Free: int32(it.Free), Granted: it.Refusal == nil}
+			Free: int32(it.Free), Granted: it.Refusal == nil,
+			Position: uint32(it.Position)}
 		if r := it.Refusal; r != nil {
 			p.Reason, p.Message, p.Final = string(r.Reason), r.Message, r.Final
 		}

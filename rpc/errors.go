@@ -20,7 +20,6 @@ import (
 // Reasons of the API that the rules do not give (yet). Each is returned when the
 // words beside it hold.
 const (
-	Queued          lease.Reason = "queued"          // the request stands in the queue
 	NotLeader       lease.Reason = "not_leader"      // not applied here: ask the leader, or again
 	UnknownOutcome  lease.Reason = "unknown_outcome" // may have happened: same seq again
 	Unauthenticated lease.Reason = "unauthenticated" // no valid token
@@ -46,7 +45,8 @@ var faces = map[lease.Reason]face{
 	lease.MaxReached:        {409, codes.ResourceExhausted, -87, "the limit set by a policy is reached"},
 	lease.ReservedForOthers: {409, codes.ResourceExhausted, -101, "the free seats are reserved for others"},
 	lease.TooManyRequested:  {422, codes.OutOfRange, -26, "more seats requested than the licence counts"},
-	Queued:                  {202, codes.ResourceExhausted, -35, "the request is queued"},
+	lease.InQueue:           {202, codes.ResourceExhausted, -35, "the request is queued"},
+	lease.BookingUnknown:    {404, codes.NotFound, 0, "no such booking: it was cancelled, or its time is over"},
 	lease.BorrowOff:         {403, codes.PermissionDenied, -68, "the licence does not allow borrowing"},
 	lease.BorrowNoneLeft:    {409, codes.ResourceExhausted, -67, "no seat is left to borrow"},
 	lease.BorrowTooLong:     {422, codes.OutOfRange, -104, "longer than the licence lets a seat be borrowed"},
@@ -106,7 +106,10 @@ func overloadedBy(limit, tenant string) *lease.Refusal {
 func statusOf(err error, self string, leader func() (fsm.Epoch, bool)) *status.Status {
 	var refusal *lease.Refusal
 	var notLeader *cluster.NotLeaderError
+	var queued *queuedError
 	switch {
+	case errors.As(err, &queued):
+		return refusedAt(queued.Refusal, queued)
 	case errors.As(err, &refusal):
 		return refused(refusal)
 	case errors.As(err, &notLeader):
@@ -151,7 +154,15 @@ func problemPB(r *lease.Refusal) (*pb.Problem, codes.Code) {
 }
 
 func refused(r *lease.Refusal, more ...protoadapt.MessageV1) *status.Status {
+	return refusedAt(r, nil, more...)
+}
+
+// refusedAt also tells where a request stands in the queue.
+func refusedAt(r *lease.Refusal, at *queuedError, more ...protoadapt.MessageV1) *status.Status {
 	problem, code := problemPB(r)
+	if at != nil {
+		problem.Position, problem.Session, problem.Ticket = uint32(at.place.Position), at.session, at.place.Ticket
+	}
 	st := status.New(code, problem.Message)
 	with, err := st.WithDetails(append([]protoadapt.MessageV1{problem}, more...)...)
 	if err != nil {

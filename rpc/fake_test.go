@@ -38,7 +38,8 @@ type fakeNode struct {
 	hold     chan struct{} // checkouts wait until it is closed
 	held     int           // checkouts that wait there
 	refused  func()        // called once, after the next refusal
-	released chan struct{}
+	events   []lease.Event
+	more     chan struct{} // closed when events are added
 	usage    []lease.UsageRecord
 	denials  []lease.DenialRecord
 	moved    string // argument of TransferLeadership
@@ -61,7 +62,7 @@ const (
 
 func newFakeNode(t testing.TB) *fakeNode {
 	t.Helper()
-	n := &fakeNode{id: "n1-00000001", book: lease.NewBook(), leading: true, known: true, released: make(chan struct{})}
+	n := &fakeNode{id: "n1-00000001", book: lease.NewBook(), leading: true, known: true, more: make(chan struct{})}
 	n.epoch = fsm.Epoch{Index: 2, Term: 1, Node: n.id}
 	n.peers = []cluster.Peer{{ID: n.id, Name: "n1", Voter: true, Leader: true, Health: "alive"}}
 	_, err := n.Propose(context.Background(), lease.InstallLicence{Licence: testLicence()})
@@ -115,9 +116,10 @@ func (n *fakeNode) Propose(ctx context.Context, cmd lease.Command) (cluster.Appl
 	if reply.Refusal != nil {
 		after, n.refused = n.refused, nil
 	}
-	if len(reply.Released) > 0 {
-		close(n.released)
-		n.released = make(chan struct{})
+	if events := n.book.TakeEvents(); len(events) > 0 {
+		n.events = append(n.events, events...)
+		close(n.more)
+		n.more = make(chan struct{})
 	}
 	return cluster.Applied{Index: n.index, Term: 1, Now: n.book.Now(), Reply: reply}, nil
 }
@@ -214,10 +216,16 @@ func (n *fakeNode) TransferLeadership(_ context.Context, to string) error {
 	return n.fail
 }
 
-func (n *fakeNode) Released() <-chan struct{} {
+func (n *fakeNode) Mark() fsm.Mark {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.released
+	return fsm.Mark{Next: uint64(len(n.events))}
+}
+
+func (n *fakeNode) DequeuedSince(m fsm.Mark) ([]lease.Event, fsm.Mark, bool, <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.events[m.Next:]), fsm.Mark{Next: uint64(len(n.events))}, true, n.more
 }
 
 func (n *fakeNode) Usage(q cluster.HistoryQuery) cluster.UsagePage {
@@ -421,7 +429,7 @@ func wantRefusal(t *testing.T, got answer, status int, reason lease.Reason, word
 			t.Errorf("the error has no %q: %s", field, got.text)
 		}
 	}
-	if len(got.body) != 5 {
+	if len(got.body) != 5 && reason != lease.InQueue {
 		t.Errorf("the error has other fields than the five: %s", got.text)
 	}
 	for _, w := range words {

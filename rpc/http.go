@@ -52,6 +52,9 @@ func (s *Server) newHandler(conn grpc.ClientConnInterface) (http.Handler, error)
 	if err := pb.RegisterPoliciesHandlerClient(ctx, api, pb.NewPoliciesClient(conn)); err != nil {
 		return nil, err
 	}
+	if err := pb.RegisterQueueHandlerClient(ctx, api, pb.NewQueueClient(conn)); err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/livez", readOnly(http.HandlerFunc(s.livez)))
 	mux.Handle("/readyz", readOnly(http.HandlerFunc(s.readyz)))
@@ -151,6 +154,15 @@ type problemBody struct {
 	Reason       string `json:"reason"`
 	Final        bool   `json:"final"`
 	RetryAfterMs uint32 `json:"retry_after_ms"`
+	// Of a request that is queued: where it stands, and the session that has the place.
+	Position uint32         `json:"position,omitempty"`
+	Session  *problemHolder `json:"session,omitempty"`
+}
+
+type problemHolder struct {
+	ID          string `json:"id"`
+	Secret      string `json:"secret,omitempty"`
+	HeartbeatMs uint32 `json:"heartbeat_ms"`
 }
 
 func invalidProblem(message string) *pb.Problem {
@@ -166,8 +178,12 @@ func writeProblem(w http.ResponseWriter, httpStatus int, code codes.Code, p *pb.
 	if httpStatus == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="seatkeeper"`)
 	}
-	text, _ := jsonCodec{}.Marshal(problemBody{Code: codeName(code), Message: p.GetMessage(), Reason: p.GetReason(),
-		Final: p.GetFinal(), RetryAfterMs: p.GetRetryAfterMs()})
+	body := problemBody{Code: codeName(code), Message: p.GetMessage(), Reason: p.GetReason(),
+		Final: p.GetFinal(), RetryAfterMs: p.GetRetryAfterMs(), Position: p.GetPosition()}
+	if s := p.GetSession(); s != nil {
+		body.Session = &problemHolder{s.GetId(), s.GetSecret(), s.GetHeartbeatMs()}
+	}
+	text, _ := jsonCodec{}.Marshal(body)
 	w.WriteHeader(httpStatus)
 	_, _ = w.Write(text)
 }

@@ -34,7 +34,7 @@ func TestMinimalCurlCheckoutHasTheListedNames(t *testing.T) {
 		path []any
 		want []string
 	}{
-		{nil, []string{"leases", "raft_index", "replayed", "session", "term"}},
+		{nil, []string{"leases", "raft_index", "refused", "replayed", "session", "term"}},
 		{[]any{"session"}, []string{"heartbeat_ms", "id", "incarnation", "secret"}},
 		{[]any{"leases", 0}, []string{"count", "feature", "fencing_token", "grace_ms", "handle", "id", "remaining_ms",
 			"seats", "state", "version"}},

@@ -44,8 +44,12 @@ type Node interface {
 	// RemovePeer takes the member with this id out of the raft group; it refuses this
 	// node itself and one that is alive.
 	RemovePeer(ctx context.Context, id string) error
-	// Released returns a channel that is closed when seats next come free anywhere.
-	Released() <-chan struct{}
+	// Mark gives the place behind the newest event that this node has applied.
+	Mark() fsm.Mark
+	// DequeuedSince gives the places in the queue that ended since a mark, and the mark behind
+	// them; more is closed
+	// when there are others. whole is false when some were missed.
+	DequeuedSince(m fsm.Mark) (events []lease.Event, to fsm.Mark, whole bool, more <-chan struct{})
 	// Usage and Denials list the newest records that this node keeps and that match, oldest
 	// first.
 	Usage(q cluster.HistoryQuery) cluster.UsagePage

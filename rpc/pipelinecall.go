@@ -86,7 +86,7 @@ func (x *piped) read(p *pipeline, c *pb.PipelineCall) {
 }
 
 func (x *piped) readCheckout(p *pipeline, r *pb.CheckoutRequest, who caller) {
-	if r.GetWaitMs() > 0 {
+	if r.GetWaitMs() > 0 || r.GetQueueMs() > 0 {
 		x.err = invalid("wait_ms is not served on a stream: use Checkout")
 		return
 	}

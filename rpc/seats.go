@@ -5,7 +5,6 @@ import (
 	crand "crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"math/rand/v2"
 	"time"
 
 	"github.com/seatkeeper/seatkeeper/cluster"
@@ -40,9 +39,9 @@ func (h *seats) Checkout(ctx context.Context, r *pb.CheckoutRequest) (*pb.Checko
 	if err != nil {
 		return nil, err
 	}
-	applied, err := h.checkout(ctx, cmd, waitOf(r))
+	applied, err := h.checkout(ctx, cmd, waitOf(r), queueOf(r))
 	if err != nil {
-		return nil, err
+		return nil, queuedAnswer(applied, minted, err)
 	}
 	return checkoutPB(applied, minted), nil
 }
@@ -56,6 +55,7 @@ func checkoutPB(a cluster.Applied, minted string) *pb.CheckoutResponse {
 		RaftIndex: a.Index,
 		Term:      a.Term,
 		Replayed:  a.Reply.Replayed,
+		Refused:   refusedPB(a.Reply.Refused),
 	}
 }
 
@@ -74,7 +74,13 @@ func checkoutOf(ctx context.Context, r *pb.CheckoutRequest) (cmd lease.Checkout,
 	if cmd.Tenant, err = tenantOf(r); err != nil {
 		return cmd, "", err
 	}
-	cmd.InstanceID = r.GetInstanceId()
+	if err = checkName("booking", r.GetBooking()); err != nil {
+		return cmd, "", err
+	}
+	if r.GetPartial() && max(r.GetWaitMs(), r.GetQueueMs()) > 0 {
+		return cmd, "", invalid("a partial checkout takes what is there and does not wait: leave out partial, or wait_ms and queue_ms")
+	}
+	cmd.InstanceID, cmd.Booking, cmd.Partial = r.GetInstanceId(), r.GetBooking(), r.GetPartial()
 	if r.GetSessionId() != "" {
 		cmd.Session, err = sessionRef(r.GetSessionId(), r.GetSessionSecret(), r.GetIncarnation(), r.GetSeq())
 		return cmd, "", err
@@ -86,87 +92,6 @@ func checkoutOf(ctx context.Context, r *pb.CheckoutRequest) (cmd lease.Checkout,
 	cmd.Session = lease.SessionRef{ID: id, Digest: digest(secret)}
 	cmd.Ephemeral = true
 	return cmd, secret, nil
-}
-
-// checkout proposes the command and, while there are no seats and time is left,
-// again whenever seats come free.
-func (h *seats) checkout(ctx context.Context, cmd lease.Checkout, wait time.Duration) (cluster.Applied, error) {
-	released := h.s.cfg.Node.Released() // before asking: no release in between is missed
-	cmd.Tentative = wait > 0            // the seq stays unused until the answer is final
-	applied, err := h.s.propose(ctx, cmd)
-	if wait <= 0 || !isNoSeats(err) {
-		return applied, err
-	}
-	select {
-	case h.s.waiters <- struct{}{}:
-		defer func() { <-h.s.waiters }()
-	default:
-		return applied, overloaded("too many requests wait for seats already")
-	}
-	h.s.metrics.waiting.Inc()
-	defer h.s.metrics.waiting.Dec()
-	return h.await(ctx, cmd, released, time.Now().Add(wait), err)
-}
-
-// await asks again until the answer is another one than "no seats". While it sleeps
-// it holds no ticket, so that sleepers do not keep others out.
-func (h *seats) await(ctx context.Context, cmd lease.Checkout, released <-chan struct{}, until time.Time, noSeats error) (cluster.Applied, error) {
-	ticket := ticketOf(ctx)
-	nap := waitRecheck
-	for {
-		ticket.leave()
-		woken, err := h.s.sleep(ctx, released, nap, until)
-		if err != nil {
-			return cluster.Applied{}, err
-		}
-		if ctx.Err() != nil {
-			return cluster.Applied{}, noSeats
-		}
-		cmd.Tentative = time.Now().Before(until)
-		if ticket.enter(ctx) != nil { // a crowd woke up with us
-			if !cmd.Tentative {
-				return cluster.Applied{}, noSeats
-			}
-			released, nap = nil, crowdPause+rand.N(crowdPause)
-			continue
-		}
-		released, nap = h.s.cfg.Node.Released(), waitRecheck
-		if woken && cmd.Tentative && !h.mayGet(cmd) {
-			continue // somebody else was faster: no log entry for the same "no"
-		}
-		applied, err := h.s.propose(ctx, cmd)
-		if !isNoSeats(err) || !cmd.Tentative {
-			return applied, err
-		}
-		noSeats = err
-	}
-}
-
-// mayGet looks at this node's own state for whether asking again makes sense.
-func (h *seats) mayGet(cmd lease.Checkout) (granted bool) {
-	h.s.cfg.Node.ReadStale(func(b *lease.Book) { _, granted = b.Preview(cmd) })
-	return granted
-}
-
-// sleep waits until seats came free (woken), for nap, or until the wait is over. It
-// fails when the server stops.
-func (s *Server) sleep(ctx context.Context, released <-chan struct{}, nap time.Duration, until time.Time) (woken bool, err error) {
-	timer := time.NewTimer(min(nap, time.Until(until)))
-	defer timer.Stop()
-	select {
-	case <-released:
-		return true, nil
-	case <-timer.C:
-	case <-ctx.Done():
-	case <-s.stopping:
-		return false, cluster.ErrStopped
-	}
-	return false, nil
-}
-
-func isNoSeats(err error) bool {
-	r, ok := err.(*lease.Refusal)
-	return ok && r.Reason == lease.NoSeats && !r.Final
 }
 
 // propose has the command replicated within the time of one request, and returns a
@@ -261,6 +186,10 @@ func (h *seats) Preview(ctx context.Context, r *pb.PreviewRequest) (*pb.PreviewR
 	if cmd.Tenant, err = tenantOf(r); err != nil {
 		return nil, err
 	}
+	if err = checkName("booking", r.GetBooking()); err != nil {
+		return nil, err
+	}
+	cmd.Booking = r.GetBooking()
 	if r.GetSessionId() != "" {
 		if cmd.Session.ID, err = sessionOf(r.GetSessionId()); err != nil {
 			return nil, err

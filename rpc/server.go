@@ -28,6 +28,7 @@ type Server struct {
 	admission *admission
 	peers     *peerConns
 	waiters   chan struct{} // one slot per request that waits for seats
+	watch     *watch
 	pipelines atomic.Int64
 	streamed  *semaphore.Weighted // renewals and check-ins of pipelines
 	pipes     pipeTimes
@@ -63,6 +64,7 @@ func New(cfg Config) (*Server, error) {
 			perClient: cfg.ClientInFlight, total: cfg.MaxInFlight, wait: cfg.AdmitWait}, m),
 		peers:    newPeerConns(cfg.PeerTLS),
 		waiters:  make(chan struct{}, cfg.Waiters),
+		watch:    newWatch(cfg.Node),
 		streamed: semaphore.NewWeighted(streamedAtOnce),
 		pipes:    defaultPipeTimes,
 		stopping: make(chan struct{}),
@@ -78,6 +80,7 @@ func New(cfg Config) (*Server, error) {
 		pb.RegisterBorrowingServer(r, &borrowing{s: s})
 		pb.RegisterHistoryServer(r, &historyService{s: s})
 		pb.RegisterPoliciesServer(r, &policyService{s: s})
+		pb.RegisterQueueServer(r, &queueService{s: s})
 	}
 	handler, err := s.newHandler(local)
 	if err != nil {

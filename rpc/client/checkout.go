@@ -21,10 +21,29 @@ func (s *Session) Checkout(ctx context.Context, items ...Item) ([]*Lease, error)
 	return s.CheckoutWait(ctx, 0, items...)
 }
 
-// CheckoutWait is Checkout that waits for seats up to wait, or until ctx ends.
+// CheckoutWait is Checkout that waits for seats up to wait, or until ctx ends. It has a
+// place in the cluster's queue, which it keeps across changes of leader; when the time is
+// over the error is lease.NoSeats.
 func (s *Session) CheckoutWait(ctx context.Context, wait time.Duration, items ...Item) ([]*Lease, error) {
+	leases, _, err := s.checkout(ctx, wait, false, items)
+	return leases, err
+}
+
+// Refused is an item that a partial checkout did not get, and why.
+type Refused struct {
+	Item Item
+	Err  *Error
+}
+
+// CheckoutPartial takes seats for the items that can be had now, and says why not for the
+// others. It fails when there is none.
+func (s *Session) CheckoutPartial(ctx context.Context, items ...Item) ([]*Lease, []Refused, error) {
+	return s.checkout(ctx, 0, true, items)
+}
+
+func (s *Session) checkout(ctx context.Context, wait time.Duration, partial bool, items []Item) ([]*Lease, []Refused, error) {
 	if len(items) == 0 || len(items) > lease.MaxItems {
-		return nil, &Error{Reason: lease.Invalid, Message: "a checkout names 1 to 64 features", Final: true}
+		return nil, nil, &Error{Reason: lease.Invalid, Message: "a checkout names 1 to 64 features", Final: true}
 	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -33,27 +52,37 @@ func (s *Session) CheckoutWait(ctx context.Context, wait time.Duration, items ..
 	}
 	ctx, cancel := s.within(ctx)
 	defer cancel()
+	if wait > 0 {
+		defer s.wait()()
+	}
 	until := s.c.now().Add(wait)
 	restarted := false
+	place := uint64(0) // our ticket in the queue
 	for n := 0; ; n++ {
 		began := s.c.now()
 		left := max(until.Sub(began), 0)
-		leases, err := s.checkoutOnce(ctx, min(left, maxPoll), items)
+		leases, refused, err := s.checkoutOnce(ctx, min(left, maxPoll), left, partial, items)
 		e, _ := err.(*Error)
+		if e != nil && e.ticket != 0 {
+			place = e.ticket
+			s.tellQueued(e.Position)
+		}
 		switch {
 		case e == nil:
-			return leases, err
+			return leases, refused, err
 		case e.Reason == lease.SessionUnknown && !restarted:
 			restarted = true // a new session was minted: ask with that
 			continue
 		case e.Reason == lease.Overloaded:
 			restarted = false
 			if s.c.pause(ctx, e.RetryAfter, n, s.c.cfg.RetryInterval) != nil {
-				return nil, err
+				s.quitQueue(place)
+				return nil, nil, err
 			}
 			continue
 		case !waitable(e) || left == 0:
-			return nil, err
+			s.quitQueue(place)
+			return nil, nil, err
 		}
 		restarted = false
 		left = max(until.Sub(s.c.now()), 0)
@@ -61,7 +90,8 @@ func (s *Session) CheckoutWait(ctx context.Context, wait time.Duration, items ..
 			n = 0 // the node did wait: get back in line soon
 		}
 		if sleep(ctx, min(retryAfter(e.RetryAfter, n, s.c.cfg.RetryInterval, s.c.jitter()), left)) != nil {
-			return nil, err
+			s.quitQueue(place)
+			return nil, nil, err
 		}
 	}
 }
@@ -69,7 +99,7 @@ func (s *Session) CheckoutWait(ctx context.Context, wait time.Duration, items ..
 // waitable says whether a seat may come free for this refusal.
 func waitable(e *Error) bool {
 	switch e.Reason {
-	case lease.NoSeats, lease.SessionsExceeded, "max_reached", "reserved_for_others", "queued":
+	case lease.NoSeats, lease.SessionsExceeded, lease.MaxReached, lease.ReservedForOthers, lease.InQueue:
 		return !e.Final
 	}
 	return false
@@ -118,7 +148,7 @@ func (s *Session) exit(n numbering, a answer, err error) error {
 		if err == nil || a.doubted || reason != Unreachable {
 			s.seq = n.seq
 		}
-		if err == nil || a.doubted {
+		if err == nil || a.doubted || reason == lease.InQueue { // a place in the queue is the session's
 			s.opened = true
 		}
 	}
@@ -142,15 +172,18 @@ func (s *Session) exit(n numbering, a answer, err error) error {
 	return err
 }
 
-func (s *Session) checkoutOnce(ctx context.Context, wait time.Duration, items []Item) ([]*Lease, error) {
+// checkoutOnce asks once, waiting at the node up to wait; its place in the queue is to be
+// kept for keep.
+func (s *Session) checkoutOnce(ctx context.Context, wait, keep time.Duration, partial bool, items []Item) ([]*Lease, []Refused, error) {
 	n, err := s.enter(ctx, wait)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	p := s.cfg.Principal
 	req := &pb.CheckoutRequest{Items: wireItems(items), User: p.User, Host: p.Host, Display: p.Display,
 		VendorDefined: p.VendorDefined, Project: p.Project, InstanceId: s.cfg.InstanceID, Tenant: s.c.cfg.Tenant,
-		SessionId: n.id, SessionSecret: n.secret, Incarnation: n.incarnation, Seq: n.seq, WaitMs: uint32(wait.Milliseconds())}
+		SessionId: n.id, SessionSecret: n.secret, Incarnation: n.incarnation, Seq: n.seq,
+		WaitMs: uint32(wait.Milliseconds()), QueueMs: uint32(min(keep, lease.MaxWait).Milliseconds()), Booking: s.cfg.Booking, Partial: partial}
 	n.plan.tellBusy = true
 	var resp *pb.CheckoutResponse
 	a, err := s.c.do(ctx, n.plan, func(ctx context.Context, cc grpc.ClientConnInterface, opts ...grpc.CallOption) (err error) {
@@ -160,22 +193,22 @@ func (s *Session) checkoutOnce(ctx context.Context, wait time.Duration, items []
 	s.mu.Lock()
 	if err = s.exit(n, a, err); err != nil {
 		s.mu.Unlock()
-		return nil, err
+		return nil, nil, err
 	}
 	leases, late := s.grant(a.sent, resp)
 	s.nudge()
 	s.mu.Unlock()
-	if len(leases) < len(items) {
+	if len(leases)+len(resp.Refused) < len(items) {
 		for _, l := range leases {
 			_ = l.CheckIn(ctx)
 		}
-		return nil, &Error{Reason: lease.Fenced, Message: "a seat was taken back before the answer to the checkout arrived"}
+		return nil, nil, &Error{Reason: lease.Fenced, Message: "a seat was taken back before the answer to the checkout arrived"}
 	}
 	if late {
 		// The answer came after what it promised: a heartbeat says how things stand.
 		_ = s.beat(ctx)
 	}
-	return leases, nil
+	return leases, refusedOf(resp.Refused), nil
 }
 
 // grant takes in the answer to a checkout. late is true when a lease is not active by

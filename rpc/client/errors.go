@@ -38,6 +38,9 @@ type Error struct {
 	Final bool
 	// RetryAfter is when asking again makes sense; 0 means no hint.
 	RetryAfter time.Duration
+	// Position is where the request stands in the queue (lease.InQueue), from 1.
+	Position int
+	ticket   uint64 // of its place there
 	// Cause is what ended the tries, for example context.DeadlineExceeded.
 	Cause error
 }
@@ -107,6 +110,7 @@ func judge(err error, onWire bool) verdict {
 	if problem != nil {
 		e.Reason, e.Final = lease.Reason(problem.Reason), problem.Final
 		e.RetryAfter = time.Duration(problem.RetryAfterMs) * time.Millisecond
+		e.Position, e.ticket = int(problem.Position), problem.Ticket
 		if problem.Message != "" {
 			e.Message = problem.Message
 		}

@@ -148,7 +148,7 @@ func (s *Session) beat(ctx context.Context) error {
 	s.failures, s.resuming = 0, false
 	s.setHeartbeat(resp.Session, resp.Leases, a.sent, true)
 	// With a numbered request beside it the answer may be older than what we know.
-	quiet := numbered == s.numbered && numbered%2 == 0
+	quiet := numbered == s.numbered && numbered%2 == 0 && s.waiting == 0
 	s.takeIn(a.sent, req.Held, resp, adopting, quiet)
 	return nil
 }

@@ -33,6 +33,12 @@ type SessionConfig struct {
 	// the state file, instead of failing with ErrStateInUse.
 	FreshIfInUse bool
 
+	// Booking names the booking whose seats the session's checkouts use.
+	Booking string
+	// OnQueued, if set, is told where a checkout stands in the queue, from 1, each time it
+	// has asked: some times a minute.
+	OnQueued func(position int)
+
 	// OnStateChange, if set, is told of each change of a lease's state, in order, one
 	// call at a time. Heartbeats do not wait for it.
 	OnStateChange func(Change)
@@ -76,6 +82,7 @@ type Session struct {
 	changes          []Change
 	delivering       bool
 	numbered         uint64 // numbered requests begun and ended so far
+	waiting          int    // calls that wait for seats
 	over             *Error // why the session takes no more calls
 }
 

@@ -47,7 +47,7 @@ type sharedSeats struct {
 }
 
 func (s *sharedSeats) Checkout(ctx context.Context, r *pb.CheckoutRequest, opts ...grpc.CallOption) (*pb.CheckoutResponse, error) {
-	if r.WaitMs == 0 {
+	if r.WaitMs == 0 && r.QueueMs == 0 {
 		if a, err, streamed := s.do(ctx, &pb.PipelineCall{Of: &pb.PipelineCall_Checkout{Checkout: r}}, opts); streamed {
 			return a.GetCheckout(), err
 		}

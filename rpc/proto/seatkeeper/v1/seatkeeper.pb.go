@@ -168,8 +168,16 @@ type CheckoutRequest struct {
 	// Same seq: same request, one effect, same answer. 0 means not numbered.
 	Seq uint64 `protobuf:"varint,14,opt,name=seq,proto3" json:"seq,omitempty"`
 	// How long to wait for seats, in milliseconds.
-	WaitMs        uint32 `protobuf:"varint,15,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
-	Tenant        string `protobuf:"bytes,16,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	WaitMs uint32 `protobuf:"varint,15,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	Tenant string `protobuf:"bytes,16,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// How long the place in the queue is kept, in milliseconds; at least wait_ms, at most a
+	// day. When wait_ms ends before it, the answer is "queued" with the position, and
+	// asking again with the same session and items keeps the place.
+	QueueMs uint32 `protobuf:"varint,60,opt,name=queue_ms,json=queueMs,proto3" json:"queue_ms,omitempty"`
+	// The booking whose seats to use.
+	Booking string `protobuf:"bytes,61,opt,name=booking,proto3" json:"booking,omitempty"`
+	// Take the items that can be had, if any can; refused says why not the others.
+	Partial       bool `protobuf:"varint,62,opt,name=partial,proto3" json:"partial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -314,6 +322,27 @@ func (x *CheckoutRequest) GetTenant() string {
 		return x.Tenant
 	}
 	return ""
+}
+
+func (x *CheckoutRequest) GetQueueMs() uint32 {
+	if x != nil {
+		return x.QueueMs
+	}
+	return 0
+}
+
+func (x *CheckoutRequest) GetBooking() string {
+	if x != nil {
+		return x.Booking
+	}
+	return ""
+}
+
+func (x *CheckoutRequest) GetPartial() bool {
+	if x != nil {
+		return x.Partial
+	}
+	return false
 }
 
 type Session struct {
@@ -600,7 +629,9 @@ type CheckoutResponse struct {
 	RaftIndex uint64                 `protobuf:"varint,3,opt,name=raft_index,json=raftIndex,proto3" json:"raft_index,omitempty"`
 	Term      uint64                 `protobuf:"varint,4,opt,name=term,proto3" json:"term,omitempty"`
 	// True when an earlier attempt with the same seq already had this effect.
-	Replayed      bool `protobuf:"varint,5,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	Replayed bool `protobuf:"varint,5,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	// Of a partial checkout: the items it did not get.
+	Refused       []*RefusedItem `protobuf:"bytes,60,rep,name=refused,proto3" json:"refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -670,6 +701,98 @@ func (x *CheckoutResponse) GetReplayed() bool {
 	return false
 }
 
+func (x *CheckoutResponse) GetRefused() []*RefusedItem {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+// RefusedItem is an item that a partial checkout did not get, and why.
+type RefusedItem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Feature       string                 `protobuf:"bytes,1,opt,name=feature,proto3" json:"feature,omitempty"`
+	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Count         int32                  `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message       string                 `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	Final         bool                   `protobuf:"varint,6,opt,name=final,proto3" json:"final,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusedItem) Reset() {
+	*x = RefusedItem{}
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusedItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusedItem) ProtoMessage() {}
+
+func (x *RefusedItem) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusedItem.ProtoReflect.Descriptor instead.
+func (*RefusedItem) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RefusedItem) GetFeature() string {
+	if x != nil {
+		return x.Feature
+	}
+	return ""
+}
+
+func (x *RefusedItem) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *RefusedItem) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *RefusedItem) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RefusedItem) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *RefusedItem) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
+}
+
 type LeaseRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -680,7 +803,7 @@ type LeaseRef struct {
 
 func (x *LeaseRef) Reset() {
 	*x = LeaseRef{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[6]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +815,7 @@ func (x *LeaseRef) String() string {
 func (*LeaseRef) ProtoMessage() {}
 
 func (x *LeaseRef) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[6]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +828,7 @@ func (x *LeaseRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRef.ProtoReflect.Descriptor instead.
 func (*LeaseRef) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{6}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LeaseRef) GetId() uint64 {
@@ -739,7 +862,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[7]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +874,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[7]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +887,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{7}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RenewRequest) GetSessionId() string {
@@ -822,7 +945,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[8]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +957,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[8]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +970,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{8}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RenewResponse) GetSession() *Session {
@@ -902,7 +1025,7 @@ type RenewBatchRequest struct {
 
 func (x *RenewBatchRequest) Reset() {
 	*x = RenewBatchRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[9]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -914,7 +1037,7 @@ func (x *RenewBatchRequest) String() string {
 func (*RenewBatchRequest) ProtoMessage() {}
 
 func (x *RenewBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[9]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -927,7 +1050,7 @@ func (x *RenewBatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewBatchRequest.ProtoReflect.Descriptor instead.
 func (*RenewBatchRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{9}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RenewBatchRequest) GetSessionIds() []byte {
@@ -975,7 +1098,7 @@ type RenewBatchResponse struct {
 
 func (x *RenewBatchResponse) Reset() {
 	*x = RenewBatchResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[10]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -987,7 +1110,7 @@ func (x *RenewBatchResponse) String() string {
 func (*RenewBatchResponse) ProtoMessage() {}
 
 func (x *RenewBatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[10]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1000,7 +1123,7 @@ func (x *RenewBatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewBatchResponse.ProtoReflect.Descriptor instead.
 func (*RenewBatchResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{10}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RenewBatchResponse) GetResults() []RenewResult {
@@ -1048,7 +1171,7 @@ type PipelineRequest struct {
 
 func (x *PipelineRequest) Reset() {
 	*x = PipelineRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[11]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1183,7 @@ func (x *PipelineRequest) String() string {
 func (*PipelineRequest) ProtoMessage() {}
 
 func (x *PipelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[11]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1196,7 @@ func (x *PipelineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipelineRequest.ProtoReflect.Descriptor instead.
 func (*PipelineRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{11}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PipelineRequest) GetCalls() []*PipelineCall {
@@ -1100,7 +1223,7 @@ type PipelineCall struct {
 
 func (x *PipelineCall) Reset() {
 	*x = PipelineCall{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1235,7 @@ func (x *PipelineCall) String() string {
 func (*PipelineCall) ProtoMessage() {}
 
 func (x *PipelineCall) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1248,7 @@ func (x *PipelineCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipelineCall.ProtoReflect.Descriptor instead.
 func (*PipelineCall) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{12}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PipelineCall) GetNumber() uint64 {
@@ -1216,7 +1339,7 @@ type PipelineResponse struct {
 
 func (x *PipelineResponse) Reset() {
 	*x = PipelineResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[13]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1351,7 @@ func (x *PipelineResponse) String() string {
 func (*PipelineResponse) ProtoMessage() {}
 
 func (x *PipelineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[13]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1364,7 @@ func (x *PipelineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipelineResponse.ProtoReflect.Descriptor instead.
 func (*PipelineResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{13}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PipelineResponse) GetAnswers() []*PipelineAnswer {
@@ -1270,7 +1393,7 @@ type PipelineAnswer struct {
 
 func (x *PipelineAnswer) Reset() {
 	*x = PipelineAnswer{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[14]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1405,7 @@ func (x *PipelineAnswer) String() string {
 func (*PipelineAnswer) ProtoMessage() {}
 
 func (x *PipelineAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[14]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1418,7 @@ func (x *PipelineAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipelineAnswer.ProtoReflect.Descriptor instead.
 func (*PipelineAnswer) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{14}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PipelineAnswer) GetNumber() uint64 {
@@ -1417,7 +1540,7 @@ type CheckinRequest struct {
 
 func (x *CheckinRequest) Reset() {
 	*x = CheckinRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[15]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1429,7 +1552,7 @@ func (x *CheckinRequest) String() string {
 func (*CheckinRequest) ProtoMessage() {}
 
 func (x *CheckinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[15]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1442,7 +1565,7 @@ func (x *CheckinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckinRequest.ProtoReflect.Descriptor instead.
 func (*CheckinRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{15}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CheckinRequest) GetSessionId() string {
@@ -1513,7 +1636,7 @@ type CheckinResponse struct {
 
 func (x *CheckinResponse) Reset() {
 	*x = CheckinResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[16]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1648,7 @@ func (x *CheckinResponse) String() string {
 func (*CheckinResponse) ProtoMessage() {}
 
 func (x *CheckinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[16]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1661,7 @@ func (x *CheckinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckinResponse.ProtoReflect.Descriptor instead.
 func (*CheckinResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{16}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CheckinResponse) GetReleased() []*ReleasedLease {
@@ -1582,7 +1705,7 @@ type ReleasedLease struct {
 
 func (x *ReleasedLease) Reset() {
 	*x = ReleasedLease{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[17]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1717,7 @@ func (x *ReleasedLease) String() string {
 func (*ReleasedLease) ProtoMessage() {}
 
 func (x *ReleasedLease) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[17]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1730,7 @@ func (x *ReleasedLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleasedLease.ProtoReflect.Descriptor instead.
 func (*ReleasedLease) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{17}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReleasedLease) GetId() uint64 {
@@ -1658,13 +1781,14 @@ type PreviewRequest struct {
 	Project       string                 `protobuf:"bytes,9,opt,name=project,proto3" json:"project,omitempty"`
 	SessionId     string                 `protobuf:"bytes,10,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	Tenant        string                 `protobuf:"bytes,11,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Booking       string                 `protobuf:"bytes,60,opt,name=booking,proto3" json:"booking,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PreviewRequest) Reset() {
 	*x = PreviewRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[18]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1800,7 @@ func (x *PreviewRequest) String() string {
 func (*PreviewRequest) ProtoMessage() {}
 
 func (x *PreviewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[18]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1813,7 @@ func (x *PreviewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewRequest.ProtoReflect.Descriptor instead.
 func (*PreviewRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{18}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PreviewRequest) GetFeature() string {
@@ -1769,6 +1893,13 @@ func (x *PreviewRequest) GetTenant() string {
 	return ""
 }
 
+func (x *PreviewRequest) GetBooking() string {
+	if x != nil {
+		return x.Booking
+	}
+	return ""
+}
+
 type PreviewResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whether a checkout of all items together would be granted now.
@@ -1782,7 +1913,7 @@ type PreviewResponse struct {
 
 func (x *PreviewResponse) Reset() {
 	*x = PreviewResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[19]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1794,7 +1925,7 @@ func (x *PreviewResponse) String() string {
 func (*PreviewResponse) ProtoMessage() {}
 
 func (x *PreviewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[19]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1807,7 +1938,7 @@ func (x *PreviewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewResponse.ProtoReflect.Descriptor instead.
 func (*PreviewResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{19}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PreviewResponse) GetGranted() bool {
@@ -1845,17 +1976,19 @@ type PreviewItem struct {
 	Count   int32                  `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
 	Granted bool                   `protobuf:"varint,4,opt,name=granted,proto3" json:"granted,omitempty"`
 	// Empty when granted.
-	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
-	Message       string `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
-	Final         bool   `protobuf:"varint,7,opt,name=final,proto3" json:"final,omitempty"`
-	Free          int32  `protobuf:"varint,8,opt,name=free,proto3" json:"free,omitempty"`
+	Reason  string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message string `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	Final   bool   `protobuf:"varint,7,opt,name=final,proto3" json:"final,omitempty"`
+	Free    int32  `protobuf:"varint,8,opt,name=free,proto3" json:"free,omitempty"`
+	// Where it would stand in the queue if it waited; 0: a wait would not help.
+	Position      uint32 `protobuf:"varint,60,opt,name=position,proto3" json:"position,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PreviewItem) Reset() {
 	*x = PreviewItem{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[20]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1867,7 +2000,7 @@ func (x *PreviewItem) String() string {
 func (*PreviewItem) ProtoMessage() {}
 
 func (x *PreviewItem) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[20]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1880,7 +2013,7 @@ func (x *PreviewItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewItem.ProtoReflect.Descriptor instead.
 func (*PreviewItem) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{20}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PreviewItem) GetFeature() string {
@@ -1939,6 +2072,13 @@ func (x *PreviewItem) GetFree() int32 {
 	return 0
 }
 
+func (x *PreviewItem) GetPosition() uint32 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
 type VerifyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LeaseId       uint64                 `protobuf:"varint,1,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`
@@ -1950,7 +2090,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[21]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1962,7 +2102,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[21]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1975,7 +2115,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{21}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *VerifyRequest) GetLeaseId() uint64 {
@@ -2011,7 +2151,7 @@ type VerifyResponse struct {
 
 func (x *VerifyResponse) Reset() {
 	*x = VerifyResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[22]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2163,7 @@ func (x *VerifyResponse) String() string {
 func (*VerifyResponse) ProtoMessage() {}
 
 func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[22]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2176,7 @@ func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{22}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *VerifyResponse) GetValid() bool {
@@ -2078,7 +2218,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[23]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2230,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[23]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2243,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{23}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StatusRequest) GetTenant() string {
@@ -2143,7 +2283,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[24]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2155,7 +2295,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[24]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2168,7 +2308,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{24}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StatusResponse) GetClusterId() string {
@@ -2271,7 +2411,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[25]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2283,7 +2423,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[25]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2296,7 +2436,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{25}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *NodeStatus) GetId() string {
@@ -2381,7 +2521,7 @@ type PoolStatus struct {
 
 func (x *PoolStatus) Reset() {
 	*x = PoolStatus{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[26]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2393,7 +2533,7 @@ func (x *PoolStatus) String() string {
 func (*PoolStatus) ProtoMessage() {}
 
 func (x *PoolStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[26]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2406,7 +2546,7 @@ func (x *PoolStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStatus.ProtoReflect.Descriptor instead.
 func (*PoolStatus) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{26}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PoolStatus) GetFeature() string {
@@ -2571,7 +2711,7 @@ type StatusLeaderRequest struct {
 
 func (x *StatusLeaderRequest) Reset() {
 	*x = StatusLeaderRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[27]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2583,7 +2723,7 @@ func (x *StatusLeaderRequest) String() string {
 func (*StatusLeaderRequest) ProtoMessage() {}
 
 func (x *StatusLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[27]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2596,7 +2736,7 @@ func (x *StatusLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusLeaderRequest.ProtoReflect.Descriptor instead.
 func (*StatusLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{27}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{28}
 }
 
 type StatusLeaderResponse struct {
@@ -2612,7 +2752,7 @@ type StatusLeaderResponse struct {
 
 func (x *StatusLeaderResponse) Reset() {
 	*x = StatusLeaderResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[28]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2624,7 +2764,7 @@ func (x *StatusLeaderResponse) String() string {
 func (*StatusLeaderResponse) ProtoMessage() {}
 
 func (x *StatusLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[28]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2637,7 +2777,7 @@ func (x *StatusLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusLeaderResponse.ProtoReflect.Descriptor instead.
 func (*StatusLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{28}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StatusLeaderResponse) GetId() string {
@@ -2676,7 +2816,7 @@ type StatusPeersRequest struct {
 
 func (x *StatusPeersRequest) Reset() {
 	*x = StatusPeersRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[29]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2688,7 +2828,7 @@ func (x *StatusPeersRequest) String() string {
 func (*StatusPeersRequest) ProtoMessage() {}
 
 func (x *StatusPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[29]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2701,7 +2841,7 @@ func (x *StatusPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusPeersRequest.ProtoReflect.Descriptor instead.
 func (*StatusPeersRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{29}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{30}
 }
 
 type StatusPeersResponse struct {
@@ -2713,7 +2853,7 @@ type StatusPeersResponse struct {
 
 func (x *StatusPeersResponse) Reset() {
 	*x = StatusPeersResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[30]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2725,7 +2865,7 @@ func (x *StatusPeersResponse) String() string {
 func (*StatusPeersResponse) ProtoMessage() {}
 
 func (x *StatusPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[30]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2738,7 +2878,7 @@ func (x *StatusPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusPeersResponse.ProtoReflect.Descriptor instead.
 func (*StatusPeersResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{30}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StatusPeersResponse) GetPeers() []*Peer {
@@ -2767,7 +2907,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[31]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +2919,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[31]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +2932,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{31}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Peer) GetId() string {
@@ -2876,7 +3016,7 @@ type LeasesRequest struct {
 
 func (x *LeasesRequest) Reset() {
 	*x = LeasesRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[32]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2888,7 +3028,7 @@ func (x *LeasesRequest) String() string {
 func (*LeasesRequest) ProtoMessage() {}
 
 func (x *LeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[32]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2901,7 +3041,7 @@ func (x *LeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeasesRequest.ProtoReflect.Descriptor instead.
 func (*LeasesRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{32}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *LeasesRequest) GetTenant() string {
@@ -3021,7 +3161,7 @@ type LeaseEntry struct {
 
 func (x *LeaseEntry) Reset() {
 	*x = LeaseEntry{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[33]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3033,7 +3173,7 @@ func (x *LeaseEntry) String() string {
 func (*LeaseEntry) ProtoMessage() {}
 
 func (x *LeaseEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[33]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3046,7 +3186,7 @@ func (x *LeaseEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseEntry.ProtoReflect.Descriptor instead.
 func (*LeaseEntry) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{33}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *LeaseEntry) GetId() uint64 {
@@ -3208,7 +3348,7 @@ type LeasesResponse struct {
 
 func (x *LeasesResponse) Reset() {
 	*x = LeasesResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[34]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3220,7 +3360,7 @@ func (x *LeasesResponse) String() string {
 func (*LeasesResponse) ProtoMessage() {}
 
 func (x *LeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[34]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3233,7 +3373,7 @@ func (x *LeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeasesResponse.ProtoReflect.Descriptor instead.
 func (*LeasesResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{34}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *LeasesResponse) GetLeases() []*LeaseEntry {
@@ -3283,7 +3423,7 @@ type UsageRequest struct {
 
 func (x *UsageRequest) Reset() {
 	*x = UsageRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[35]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3295,7 +3435,7 @@ func (x *UsageRequest) String() string {
 func (*UsageRequest) ProtoMessage() {}
 
 func (x *UsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[35]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3308,7 +3448,7 @@ func (x *UsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRequest.ProtoReflect.Descriptor instead.
 func (*UsageRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{35}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *UsageRequest) GetTenant() string {
@@ -3398,7 +3538,7 @@ type UsageRecord struct {
 
 func (x *UsageRecord) Reset() {
 	*x = UsageRecord{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[36]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3410,7 +3550,7 @@ func (x *UsageRecord) String() string {
 func (*UsageRecord) ProtoMessage() {}
 
 func (x *UsageRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[36]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3423,7 +3563,7 @@ func (x *UsageRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRecord.ProtoReflect.Descriptor instead.
 func (*UsageRecord) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{36}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *UsageRecord) GetLeaseId() uint64 {
@@ -3544,7 +3684,7 @@ type UsageResponse struct {
 
 func (x *UsageResponse) Reset() {
 	*x = UsageResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[37]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3556,7 +3696,7 @@ func (x *UsageResponse) String() string {
 func (*UsageResponse) ProtoMessage() {}
 
 func (x *UsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[37]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3569,7 +3709,7 @@ func (x *UsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResponse.ProtoReflect.Descriptor instead.
 func (*UsageResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{37}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *UsageResponse) GetRecords() []*UsageRecord {
@@ -3610,7 +3750,7 @@ type KillRequest struct {
 
 func (x *KillRequest) Reset() {
 	*x = KillRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[38]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3622,7 +3762,7 @@ func (x *KillRequest) String() string {
 func (*KillRequest) ProtoMessage() {}
 
 func (x *KillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[38]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3635,7 +3775,7 @@ func (x *KillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillRequest.ProtoReflect.Descriptor instead.
 func (*KillRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{38}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *KillRequest) GetTenant() string {
@@ -3706,7 +3846,7 @@ type KillResponse struct {
 
 func (x *KillResponse) Reset() {
 	*x = KillResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[39]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3718,7 +3858,7 @@ func (x *KillResponse) String() string {
 func (*KillResponse) ProtoMessage() {}
 
 func (x *KillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[39]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3731,7 +3871,7 @@ func (x *KillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillResponse.ProtoReflect.Descriptor instead.
 func (*KillResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{39}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *KillResponse) GetKilled() []*LeaseEntry {
@@ -3767,7 +3907,7 @@ type LicenseApplyRequest struct {
 
 func (x *LicenseApplyRequest) Reset() {
 	*x = LicenseApplyRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[40]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3779,7 +3919,7 @@ func (x *LicenseApplyRequest) String() string {
 func (*LicenseApplyRequest) ProtoMessage() {}
 
 func (x *LicenseApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[40]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3792,7 +3932,7 @@ func (x *LicenseApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseApplyRequest.ProtoReflect.Descriptor instead.
 func (*LicenseApplyRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{40}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *LicenseApplyRequest) GetFile() []byte {
@@ -3820,7 +3960,7 @@ type LicenseApplyResponse struct {
 
 func (x *LicenseApplyResponse) Reset() {
 	*x = LicenseApplyResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[41]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3832,7 +3972,7 @@ func (x *LicenseApplyResponse) String() string {
 func (*LicenseApplyResponse) ProtoMessage() {}
 
 func (x *LicenseApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[41]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3845,7 +3985,7 @@ func (x *LicenseApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseApplyResponse.ProtoReflect.Descriptor instead.
 func (*LicenseApplyResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{41}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *LicenseApplyResponse) GetLicense() *License {
@@ -3885,7 +4025,7 @@ type License struct {
 
 func (x *License) Reset() {
 	*x = License{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[42]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3897,7 +4037,7 @@ func (x *License) String() string {
 func (*License) ProtoMessage() {}
 
 func (x *License) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[42]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3910,7 +4050,7 @@ func (x *License) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use License.ProtoReflect.Descriptor instead.
 func (*License) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{42}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *License) GetId() string {
@@ -3993,7 +4133,7 @@ type LicenseFeature struct {
 
 func (x *LicenseFeature) Reset() {
 	*x = LicenseFeature{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[43]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4005,7 +4145,7 @@ func (x *LicenseFeature) String() string {
 func (*LicenseFeature) ProtoMessage() {}
 
 func (x *LicenseFeature) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[43]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4018,7 +4158,7 @@ func (x *LicenseFeature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseFeature.ProtoReflect.Descriptor instead.
 func (*LicenseFeature) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{43}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LicenseFeature) GetFeature() string {
@@ -4171,7 +4311,7 @@ type LicenseListRequest struct {
 
 func (x *LicenseListRequest) Reset() {
 	*x = LicenseListRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4183,7 +4323,7 @@ func (x *LicenseListRequest) String() string {
 func (*LicenseListRequest) ProtoMessage() {}
 
 func (x *LicenseListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4196,7 +4336,7 @@ func (x *LicenseListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseListRequest.ProtoReflect.Descriptor instead.
 func (*LicenseListRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{44}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *LicenseListRequest) GetTenant() string {
@@ -4222,7 +4362,7 @@ type LicenseListResponse struct {
 
 func (x *LicenseListResponse) Reset() {
 	*x = LicenseListResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4234,7 +4374,7 @@ func (x *LicenseListResponse) String() string {
 func (*LicenseListResponse) ProtoMessage() {}
 
 func (x *LicenseListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4247,7 +4387,7 @@ func (x *LicenseListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseListResponse.ProtoReflect.Descriptor instead.
 func (*LicenseListResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{45}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *LicenseListResponse) GetLicenses() []*License {
@@ -4267,7 +4407,7 @@ type LicenseRemoveRequest struct {
 
 func (x *LicenseRemoveRequest) Reset() {
 	*x = LicenseRemoveRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[46]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4279,7 +4419,7 @@ func (x *LicenseRemoveRequest) String() string {
 func (*LicenseRemoveRequest) ProtoMessage() {}
 
 func (x *LicenseRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[46]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4292,7 +4432,7 @@ func (x *LicenseRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseRemoveRequest.ProtoReflect.Descriptor instead.
 func (*LicenseRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{46}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *LicenseRemoveRequest) GetTenant() string {
@@ -4319,7 +4459,7 @@ type LicenseRemoveResponse struct {
 
 func (x *LicenseRemoveResponse) Reset() {
 	*x = LicenseRemoveResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[47]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4331,7 +4471,7 @@ func (x *LicenseRemoveResponse) String() string {
 func (*LicenseRemoveResponse) ProtoMessage() {}
 
 func (x *LicenseRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[47]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4344,7 +4484,7 @@ func (x *LicenseRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseRemoveResponse.ProtoReflect.Descriptor instead.
 func (*LicenseRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{47}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *LicenseRemoveResponse) GetRaftIndex() uint64 {
@@ -4371,7 +4511,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[48]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4383,7 +4523,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[48]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4396,7 +4536,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{48}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TransferLeadershipRequest) GetTo() string {
@@ -4415,7 +4555,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[49]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4427,7 +4567,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[49]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4440,7 +4580,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{49}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *TransferLeadershipResponse) GetLeader() string {
@@ -4460,7 +4600,7 @@ type RemovePeerRequest struct {
 
 func (x *RemovePeerRequest) Reset() {
 	*x = RemovePeerRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[50]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4472,7 +4612,7 @@ func (x *RemovePeerRequest) String() string {
 func (*RemovePeerRequest) ProtoMessage() {}
 
 func (x *RemovePeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[50]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4485,7 +4625,7 @@ func (x *RemovePeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePeerRequest.ProtoReflect.Descriptor instead.
 func (*RemovePeerRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{50}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RemovePeerRequest) GetId() string {
@@ -4504,7 +4644,7 @@ type RemovePeerResponse struct {
 
 func (x *RemovePeerResponse) Reset() {
 	*x = RemovePeerResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[51]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4516,7 +4656,7 @@ func (x *RemovePeerResponse) String() string {
 func (*RemovePeerResponse) ProtoMessage() {}
 
 func (x *RemovePeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[51]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4529,7 +4669,7 @@ func (x *RemovePeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePeerResponse.ProtoReflect.Descriptor instead.
 func (*RemovePeerResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{51}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RemovePeerResponse) GetId() string {
@@ -4552,7 +4692,7 @@ type NotLeader struct {
 
 func (x *NotLeader) Reset() {
 	*x = NotLeader{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[52]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4564,7 +4704,7 @@ func (x *NotLeader) String() string {
 func (*NotLeader) ProtoMessage() {}
 
 func (x *NotLeader) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[52]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4577,7 +4717,7 @@ func (x *NotLeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotLeader.ProtoReflect.Descriptor instead.
 func (*NotLeader) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{52}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *NotLeader) GetLeaderAddress() string {
@@ -4604,18 +4744,23 @@ func (x *NotLeader) GetLeader() string {
 // Problem is the typed detail of every refusal; the JSON error body has the same
 // fields.
 type Problem struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
-	Final         bool                   `protobuf:"varint,2,opt,name=final,proto3" json:"final,omitempty"`
-	RetryAfterMs  uint32                 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
-	Message       string                 `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Reason       string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	Final        bool                   `protobuf:"varint,2,opt,name=final,proto3" json:"final,omitempty"`
+	RetryAfterMs uint32                 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	Message      string                 `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	// Of "queued": where the request stands, from 1, the session that holds the place, and
+	// the place's ticket.
+	Position      uint32   `protobuf:"varint,60,opt,name=position,proto3" json:"position,omitempty"`
+	Session       *Session `protobuf:"bytes,61,opt,name=session,proto3" json:"session,omitempty"`
+	Ticket        uint64   `protobuf:"varint,62,opt,name=ticket,proto3" json:"ticket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[53]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4627,7 +4772,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[53]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4640,7 +4785,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{53}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Problem) GetReason() string {
@@ -4671,6 +4816,27 @@ func (x *Problem) GetMessage() string {
 	return ""
 }
 
+func (x *Problem) GetPosition() uint32 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *Problem) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *Problem) GetTicket() uint64 {
+	if x != nil {
+		return x.Ticket
+	}
+	return 0
+}
+
 var File_seatkeeper_v1_seatkeeper_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
@@ -4679,7 +4845,7 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x04Item\x12\x18\n" +
 	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
-	"\x05count\x18\x03 \x01(\x05R\x05count\"\xe4\x03\n" +
+	"\x05count\x18\x03 \x01(\x05R\x05count\"\xb3\x04\n" +
 	"\x0fCheckoutRequest\x12\x18\n" +
 	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x19\n" +
@@ -4699,7 +4865,10 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\vincarnation\x18\r \x01(\x04R\vincarnation\x12\x10\n" +
 	"\x03seq\x18\x0e \x01(\x04R\x03seq\x12\x17\n" +
 	"\await_ms\x18\x0f \x01(\rR\x06waitMs\x12\x16\n" +
-	"\x06tenant\x18\x10 \x01(\tR\x06tenantB\b\n" +
+	"\x06tenant\x18\x10 \x01(\tR\x06tenant\x12\x19\n" +
+	"\bqueue_ms\x18< \x01(\rR\aqueueMs\x12\x18\n" +
+	"\abooking\x18= \x01(\tR\abooking\x12\x18\n" +
+	"\apartial\x18> \x01(\bR\apartialB\b\n" +
 	"\x06_count\"v\n" +
 	"\aSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
@@ -4727,14 +4896,22 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12#\n" +
 	"\rfencing_token\x18\x02 \x01(\x04R\ffencingToken\x12\x18\n" +
 	"\afeature\x18\x03 \x01(\tR\afeature\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xc1\x01\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xf7\x01\n" +
 	"\x10CheckoutResponse\x120\n" +
 	"\asession\x18\x01 \x01(\v2\x16.seatkeeper.v1.SessionR\asession\x12,\n" +
 	"\x06leases\x18\x02 \x03(\v2\x14.seatkeeper.v1.LeaseR\x06leases\x12\x1d\n" +
 	"\n" +
 	"raft_index\x18\x03 \x01(\x04R\traftIndex\x12\x12\n" +
 	"\x04term\x18\x04 \x01(\x04R\x04term\x12\x1a\n" +
-	"\breplayed\x18\x05 \x01(\bR\breplayed\"?\n" +
+	"\breplayed\x18\x05 \x01(\bR\breplayed\x124\n" +
+	"\arefused\x18< \x03(\v2\x1a.seatkeeper.v1.RefusedItemR\arefused\"\x9f\x01\n" +
+	"\vRefusedItem\x12\x18\n" +
+	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x05R\x05count\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\x12\x14\n" +
+	"\x05final\x18\x06 \x01(\bR\x05final\"?\n" +
 	"\bLeaseRef\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12#\n" +
 	"\rfencing_token\x18\x02 \x01(\x04R\ffencingToken\"\xe5\x01\n" +
@@ -4810,7 +4987,7 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\rfencing_token\x18\x02 \x01(\x04R\ffencingToken\x12\x18\n" +
 	"\afeature\x18\x03 \x01(\tR\afeature\x12\x14\n" +
 	"\x05count\x18\x04 \x01(\x05R\x05count\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xce\x02\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xe8\x02\n" +
 	"\x0ePreviewRequest\x12\x18\n" +
 	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x19\n" +
@@ -4824,14 +5001,15 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\n" +
 	" \x01(\tR\tsessionId\x12\x16\n" +
-	"\x06tenant\x18\v \x01(\tR\x06tenantB\b\n" +
+	"\x06tenant\x18\v \x01(\tR\x06tenant\x12\x18\n" +
+	"\abooking\x18< \x01(\tR\abookingB\b\n" +
 	"\x06_count\"\x90\x01\n" +
 	"\x0fPreviewResponse\x12\x18\n" +
 	"\agranted\x18\x01 \x01(\bR\agranted\x120\n" +
 	"\x05items\x18\x02 \x03(\v2\x1a.seatkeeper.v1.PreviewItemR\x05items\x12\x1d\n" +
 	"\n" +
 	"raft_index\x18\x03 \x01(\x04R\traftIndex\x12\x12\n" +
-	"\x04term\x18\x04 \x01(\x04R\x04term\"\xcd\x01\n" +
+	"\x04term\x18\x04 \x01(\x04R\x04term\"\xe9\x01\n" +
 	"\vPreviewItem\x12\x18\n" +
 	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -4840,7 +5018,8 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x06 \x01(\tR\amessage\x12\x14\n" +
 	"\x05final\x18\a \x01(\bR\x05final\x12\x12\n" +
-	"\x04free\x18\b \x01(\x05R\x04free\"g\n" +
+	"\x04free\x18\b \x01(\x05R\x04free\x12\x1a\n" +
+	"\bposition\x18< \x01(\rR\bposition\"g\n" +
 	"\rVerifyRequest\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\x04R\aleaseId\x12#\n" +
 	"\rfencing_token\x18\x02 \x01(\x04R\ffencingToken\x12\x16\n" +
@@ -5086,12 +5265,15 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\tNotLeader\x12%\n" +
 	"\x0eleader_address\x18\x01 \x01(\tR\rleaderAddress\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
-	"\x06leader\x18\x03 \x01(\tR\x06leader\"w\n" +
+	"\x06leader\x18\x03 \x01(\tR\x06leader\"\xdd\x01\n" +
 	"\aProblem\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05final\x18\x02 \x01(\bR\x05final\x12$\n" +
 	"\x0eretry_after_ms\x18\x03 \x01(\rR\fretryAfterMs\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage*\xc0\x01\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12\x1a\n" +
+	"\bposition\x18< \x01(\rR\bposition\x120\n" +
+	"\asession\x18= \x01(\v2\x16.seatkeeper.v1.SessionR\asession\x12\x16\n" +
+	"\x06ticket\x18> \x01(\x04R\x06ticket*\xc0\x01\n" +
 	"\vRenewResult\x12\x1c\n" +
 	"\x18RENEW_RESULT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14RENEW_RESULT_RENEWED\x10\x01\x12\"\n" +
@@ -5135,7 +5317,7 @@ func file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP() []byte {
 }
 
 var file_seatkeeper_v1_seatkeeper_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_seatkeeper_v1_seatkeeper_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_seatkeeper_v1_seatkeeper_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_seatkeeper_v1_seatkeeper_proto_goTypes = []any{
 	(RenewResult)(0),                   // 0: seatkeeper.v1.RenewResult
 	(*Item)(nil),                       // 1: seatkeeper.v1.Item
@@ -5144,143 +5326,146 @@ var file_seatkeeper_v1_seatkeeper_proto_goTypes = []any{
 	(*Lease)(nil),                      // 4: seatkeeper.v1.Lease
 	(*LostLease)(nil),                  // 5: seatkeeper.v1.LostLease
 	(*CheckoutResponse)(nil),           // 6: seatkeeper.v1.CheckoutResponse
-	(*LeaseRef)(nil),                   // 7: seatkeeper.v1.LeaseRef
-	(*RenewRequest)(nil),               // 8: seatkeeper.v1.RenewRequest
-	(*RenewResponse)(nil),              // 9: seatkeeper.v1.RenewResponse
-	(*RenewBatchRequest)(nil),          // 10: seatkeeper.v1.RenewBatchRequest
-	(*RenewBatchResponse)(nil),         // 11: seatkeeper.v1.RenewBatchResponse
-	(*PipelineRequest)(nil),            // 12: seatkeeper.v1.PipelineRequest
-	(*PipelineCall)(nil),               // 13: seatkeeper.v1.PipelineCall
-	(*PipelineResponse)(nil),           // 14: seatkeeper.v1.PipelineResponse
-	(*PipelineAnswer)(nil),             // 15: seatkeeper.v1.PipelineAnswer
-	(*CheckinRequest)(nil),             // 16: seatkeeper.v1.CheckinRequest
-	(*CheckinResponse)(nil),            // 17: seatkeeper.v1.CheckinResponse
-	(*ReleasedLease)(nil),              // 18: seatkeeper.v1.ReleasedLease
-	(*PreviewRequest)(nil),             // 19: seatkeeper.v1.PreviewRequest
-	(*PreviewResponse)(nil),            // 20: seatkeeper.v1.PreviewResponse
-	(*PreviewItem)(nil),                // 21: seatkeeper.v1.PreviewItem
-	(*VerifyRequest)(nil),              // 22: seatkeeper.v1.VerifyRequest
-	(*VerifyResponse)(nil),             // 23: seatkeeper.v1.VerifyResponse
-	(*StatusRequest)(nil),              // 24: seatkeeper.v1.StatusRequest
-	(*StatusResponse)(nil),             // 25: seatkeeper.v1.StatusResponse
-	(*NodeStatus)(nil),                 // 26: seatkeeper.v1.NodeStatus
-	(*PoolStatus)(nil),                 // 27: seatkeeper.v1.PoolStatus
-	(*StatusLeaderRequest)(nil),        // 28: seatkeeper.v1.StatusLeaderRequest
-	(*StatusLeaderResponse)(nil),       // 29: seatkeeper.v1.StatusLeaderResponse
-	(*StatusPeersRequest)(nil),         // 30: seatkeeper.v1.StatusPeersRequest
-	(*StatusPeersResponse)(nil),        // 31: seatkeeper.v1.StatusPeersResponse
-	(*Peer)(nil),                       // 32: seatkeeper.v1.Peer
-	(*LeasesRequest)(nil),              // 33: seatkeeper.v1.LeasesRequest
-	(*LeaseEntry)(nil),                 // 34: seatkeeper.v1.LeaseEntry
-	(*LeasesResponse)(nil),             // 35: seatkeeper.v1.LeasesResponse
-	(*UsageRequest)(nil),               // 36: seatkeeper.v1.UsageRequest
-	(*UsageRecord)(nil),                // 37: seatkeeper.v1.UsageRecord
-	(*UsageResponse)(nil),              // 38: seatkeeper.v1.UsageResponse
-	(*KillRequest)(nil),                // 39: seatkeeper.v1.KillRequest
-	(*KillResponse)(nil),               // 40: seatkeeper.v1.KillResponse
-	(*LicenseApplyRequest)(nil),        // 41: seatkeeper.v1.LicenseApplyRequest
-	(*LicenseApplyResponse)(nil),       // 42: seatkeeper.v1.LicenseApplyResponse
-	(*License)(nil),                    // 43: seatkeeper.v1.License
-	(*LicenseFeature)(nil),             // 44: seatkeeper.v1.LicenseFeature
-	(*LicenseListRequest)(nil),         // 45: seatkeeper.v1.LicenseListRequest
-	(*LicenseListResponse)(nil),        // 46: seatkeeper.v1.LicenseListResponse
-	(*LicenseRemoveRequest)(nil),       // 47: seatkeeper.v1.LicenseRemoveRequest
-	(*LicenseRemoveResponse)(nil),      // 48: seatkeeper.v1.LicenseRemoveResponse
-	(*TransferLeadershipRequest)(nil),  // 49: seatkeeper.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 50: seatkeeper.v1.TransferLeadershipResponse
-	(*RemovePeerRequest)(nil),          // 51: seatkeeper.v1.RemovePeerRequest
-	(*RemovePeerResponse)(nil),         // 52: seatkeeper.v1.RemovePeerResponse
-	(*NotLeader)(nil),                  // 53: seatkeeper.v1.NotLeader
-	(*Problem)(nil),                    // 54: seatkeeper.v1.Problem
-	(*PoolReservation)(nil),            // 55: seatkeeper.v1.PoolReservation
-	(*PoolDraw)(nil),                   // 56: seatkeeper.v1.PoolDraw
-	(*PoolTerms)(nil),                  // 57: seatkeeper.v1.PoolTerms
-	(*LicenseTokens)(nil),              // 58: seatkeeper.v1.LicenseTokens
-	(*LicensePackage)(nil),             // 59: seatkeeper.v1.LicensePackage
-	(*LicenseLineage)(nil),             // 60: seatkeeper.v1.LicenseLineage
+	(*RefusedItem)(nil),                // 7: seatkeeper.v1.RefusedItem
+	(*LeaseRef)(nil),                   // 8: seatkeeper.v1.LeaseRef
+	(*RenewRequest)(nil),               // 9: seatkeeper.v1.RenewRequest
+	(*RenewResponse)(nil),              // 10: seatkeeper.v1.RenewResponse
+	(*RenewBatchRequest)(nil),          // 11: seatkeeper.v1.RenewBatchRequest
+	(*RenewBatchResponse)(nil),         // 12: seatkeeper.v1.RenewBatchResponse
+	(*PipelineRequest)(nil),            // 13: seatkeeper.v1.PipelineRequest
+	(*PipelineCall)(nil),               // 14: seatkeeper.v1.PipelineCall
+	(*PipelineResponse)(nil),           // 15: seatkeeper.v1.PipelineResponse
+	(*PipelineAnswer)(nil),             // 16: seatkeeper.v1.PipelineAnswer
+	(*CheckinRequest)(nil),             // 17: seatkeeper.v1.CheckinRequest
+	(*CheckinResponse)(nil),            // 18: seatkeeper.v1.CheckinResponse
+	(*ReleasedLease)(nil),              // 19: seatkeeper.v1.ReleasedLease
+	(*PreviewRequest)(nil),             // 20: seatkeeper.v1.PreviewRequest
+	(*PreviewResponse)(nil),            // 21: seatkeeper.v1.PreviewResponse
+	(*PreviewItem)(nil),                // 22: seatkeeper.v1.PreviewItem
+	(*VerifyRequest)(nil),              // 23: seatkeeper.v1.VerifyRequest
+	(*VerifyResponse)(nil),             // 24: seatkeeper.v1.VerifyResponse
+	(*StatusRequest)(nil),              // 25: seatkeeper.v1.StatusRequest
+	(*StatusResponse)(nil),             // 26: seatkeeper.v1.StatusResponse
+	(*NodeStatus)(nil),                 // 27: seatkeeper.v1.NodeStatus
+	(*PoolStatus)(nil),                 // 28: seatkeeper.v1.PoolStatus
+	(*StatusLeaderRequest)(nil),        // 29: seatkeeper.v1.StatusLeaderRequest
+	(*StatusLeaderResponse)(nil),       // 30: seatkeeper.v1.StatusLeaderResponse
+	(*StatusPeersRequest)(nil),         // 31: seatkeeper.v1.StatusPeersRequest
+	(*StatusPeersResponse)(nil),        // 32: seatkeeper.v1.StatusPeersResponse
+	(*Peer)(nil),                       // 33: seatkeeper.v1.Peer
+	(*LeasesRequest)(nil),              // 34: seatkeeper.v1.LeasesRequest
+	(*LeaseEntry)(nil),                 // 35: seatkeeper.v1.LeaseEntry
+	(*LeasesResponse)(nil),             // 36: seatkeeper.v1.LeasesResponse
+	(*UsageRequest)(nil),               // 37: seatkeeper.v1.UsageRequest
+	(*UsageRecord)(nil),                // 38: seatkeeper.v1.UsageRecord
+	(*UsageResponse)(nil),              // 39: seatkeeper.v1.UsageResponse
+	(*KillRequest)(nil),                // 40: seatkeeper.v1.KillRequest
+	(*KillResponse)(nil),               // 41: seatkeeper.v1.KillResponse
+	(*LicenseApplyRequest)(nil),        // 42: seatkeeper.v1.LicenseApplyRequest
+	(*LicenseApplyResponse)(nil),       // 43: seatkeeper.v1.LicenseApplyResponse
+	(*License)(nil),                    // 44: seatkeeper.v1.License
+	(*LicenseFeature)(nil),             // 45: seatkeeper.v1.LicenseFeature
+	(*LicenseListRequest)(nil),         // 46: seatkeeper.v1.LicenseListRequest
+	(*LicenseListResponse)(nil),        // 47: seatkeeper.v1.LicenseListResponse
+	(*LicenseRemoveRequest)(nil),       // 48: seatkeeper.v1.LicenseRemoveRequest
+	(*LicenseRemoveResponse)(nil),      // 49: seatkeeper.v1.LicenseRemoveResponse
+	(*TransferLeadershipRequest)(nil),  // 50: seatkeeper.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 51: seatkeeper.v1.TransferLeadershipResponse
+	(*RemovePeerRequest)(nil),          // 52: seatkeeper.v1.RemovePeerRequest
+	(*RemovePeerResponse)(nil),         // 53: seatkeeper.v1.RemovePeerResponse
+	(*NotLeader)(nil),                  // 54: seatkeeper.v1.NotLeader
+	(*Problem)(nil),                    // 55: seatkeeper.v1.Problem
+	(*PoolReservation)(nil),            // 56: seatkeeper.v1.PoolReservation
+	(*PoolDraw)(nil),                   // 57: seatkeeper.v1.PoolDraw
+	(*PoolTerms)(nil),                  // 58: seatkeeper.v1.PoolTerms
+	(*LicenseTokens)(nil),              // 59: seatkeeper.v1.LicenseTokens
+	(*LicensePackage)(nil),             // 60: seatkeeper.v1.LicensePackage
+	(*LicenseLineage)(nil),             // 61: seatkeeper.v1.LicenseLineage
 }
 var file_seatkeeper_v1_seatkeeper_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.v1.CheckoutRequest.items:type_name -> seatkeeper.v1.Item
 	3,  // 1: seatkeeper.v1.CheckoutResponse.session:type_name -> seatkeeper.v1.Session
 	4,  // 2: seatkeeper.v1.CheckoutResponse.leases:type_name -> seatkeeper.v1.Lease
-	7,  // 3: seatkeeper.v1.RenewRequest.held:type_name -> seatkeeper.v1.LeaseRef
-	3,  // 4: seatkeeper.v1.RenewResponse.session:type_name -> seatkeeper.v1.Session
-	4,  // 5: seatkeeper.v1.RenewResponse.leases:type_name -> seatkeeper.v1.Lease
-	5,  // 6: seatkeeper.v1.RenewResponse.lost:type_name -> seatkeeper.v1.LostLease
-	0,  // 7: seatkeeper.v1.RenewBatchResponse.results:type_name -> seatkeeper.v1.RenewResult
-	13, // 8: seatkeeper.v1.PipelineRequest.calls:type_name -> seatkeeper.v1.PipelineCall
-	8,  // 9: seatkeeper.v1.PipelineCall.renew:type_name -> seatkeeper.v1.RenewRequest
-	10, // 10: seatkeeper.v1.PipelineCall.batch:type_name -> seatkeeper.v1.RenewBatchRequest
-	2,  // 11: seatkeeper.v1.PipelineCall.checkout:type_name -> seatkeeper.v1.CheckoutRequest
-	16, // 12: seatkeeper.v1.PipelineCall.checkin:type_name -> seatkeeper.v1.CheckinRequest
-	15, // 13: seatkeeper.v1.PipelineResponse.answers:type_name -> seatkeeper.v1.PipelineAnswer
-	9,  // 14: seatkeeper.v1.PipelineAnswer.renewed:type_name -> seatkeeper.v1.RenewResponse
-	11, // 15: seatkeeper.v1.PipelineAnswer.batch:type_name -> seatkeeper.v1.RenewBatchResponse
-	6,  // 16: seatkeeper.v1.PipelineAnswer.checkout:type_name -> seatkeeper.v1.CheckoutResponse
-	17, // 17: seatkeeper.v1.PipelineAnswer.checkin:type_name -> seatkeeper.v1.CheckinResponse
-	54, // 18: seatkeeper.v1.PipelineAnswer.problem:type_name -> seatkeeper.v1.Problem
-	53, // 19: seatkeeper.v1.PipelineAnswer.not_leader:type_name -> seatkeeper.v1.NotLeader
-	7,  // 20: seatkeeper.v1.CheckinRequest.refs:type_name -> seatkeeper.v1.LeaseRef
-	18, // 21: seatkeeper.v1.CheckinResponse.released:type_name -> seatkeeper.v1.ReleasedLease
-	1,  // 22: seatkeeper.v1.PreviewRequest.items:type_name -> seatkeeper.v1.Item
-	21, // 23: seatkeeper.v1.PreviewResponse.items:type_name -> seatkeeper.v1.PreviewItem
-	4,  // 24: seatkeeper.v1.VerifyResponse.lease:type_name -> seatkeeper.v1.Lease
-	26, // 25: seatkeeper.v1.StatusResponse.nodes:type_name -> seatkeeper.v1.NodeStatus
-	27, // 26: seatkeeper.v1.StatusResponse.pools:type_name -> seatkeeper.v1.PoolStatus
-	55, // 27: seatkeeper.v1.PoolStatus.reserved_for:type_name -> seatkeeper.v1.PoolReservation
-	56, // 28: seatkeeper.v1.PoolStatus.draw:type_name -> seatkeeper.v1.PoolDraw
-	57, // 29: seatkeeper.v1.PoolStatus.terms:type_name -> seatkeeper.v1.PoolTerms
-	32, // 30: seatkeeper.v1.StatusPeersResponse.peers:type_name -> seatkeeper.v1.Peer
-	34, // 31: seatkeeper.v1.LeasesResponse.leases:type_name -> seatkeeper.v1.LeaseEntry
-	37, // 32: seatkeeper.v1.UsageResponse.records:type_name -> seatkeeper.v1.UsageRecord
-	34, // 33: seatkeeper.v1.KillResponse.killed:type_name -> seatkeeper.v1.LeaseEntry
-	43, // 34: seatkeeper.v1.LicenseApplyResponse.license:type_name -> seatkeeper.v1.License
-	44, // 35: seatkeeper.v1.License.features:type_name -> seatkeeper.v1.LicenseFeature
-	58, // 36: seatkeeper.v1.LicenseFeature.tokens:type_name -> seatkeeper.v1.LicenseTokens
-	59, // 37: seatkeeper.v1.LicenseFeature.package:type_name -> seatkeeper.v1.LicensePackage
-	60, // 38: seatkeeper.v1.LicenseFeature.lineage:type_name -> seatkeeper.v1.LicenseLineage
-	43, // 39: seatkeeper.v1.LicenseListResponse.licenses:type_name -> seatkeeper.v1.License
-	2,  // 40: seatkeeper.v1.Seats.Checkout:input_type -> seatkeeper.v1.CheckoutRequest
-	8,  // 41: seatkeeper.v1.Seats.Renew:input_type -> seatkeeper.v1.RenewRequest
-	10, // 42: seatkeeper.v1.Seats.RenewBatch:input_type -> seatkeeper.v1.RenewBatchRequest
-	12, // 43: seatkeeper.v1.Seats.Pipeline:input_type -> seatkeeper.v1.PipelineRequest
-	16, // 44: seatkeeper.v1.Seats.Checkin:input_type -> seatkeeper.v1.CheckinRequest
-	19, // 45: seatkeeper.v1.Seats.Preview:input_type -> seatkeeper.v1.PreviewRequest
-	22, // 46: seatkeeper.v1.Seats.Verify:input_type -> seatkeeper.v1.VerifyRequest
-	24, // 47: seatkeeper.v1.Cluster.Status:input_type -> seatkeeper.v1.StatusRequest
-	28, // 48: seatkeeper.v1.Cluster.StatusLeader:input_type -> seatkeeper.v1.StatusLeaderRequest
-	30, // 49: seatkeeper.v1.Cluster.StatusPeers:input_type -> seatkeeper.v1.StatusPeersRequest
-	33, // 50: seatkeeper.v1.Cluster.Leases:input_type -> seatkeeper.v1.LeasesRequest
-	36, // 51: seatkeeper.v1.Cluster.Usage:input_type -> seatkeeper.v1.UsageRequest
-	39, // 52: seatkeeper.v1.Cluster.Kill:input_type -> seatkeeper.v1.KillRequest
-	41, // 53: seatkeeper.v1.Cluster.LicenseApply:input_type -> seatkeeper.v1.LicenseApplyRequest
-	45, // 54: seatkeeper.v1.Cluster.LicenseList:input_type -> seatkeeper.v1.LicenseListRequest
-	47, // 55: seatkeeper.v1.Cluster.LicenseRemove:input_type -> seatkeeper.v1.LicenseRemoveRequest
-	49, // 56: seatkeeper.v1.Cluster.TransferLeadership:input_type -> seatkeeper.v1.TransferLeadershipRequest
-	51, // 57: seatkeeper.v1.Cluster.RemovePeer:input_type -> seatkeeper.v1.RemovePeerRequest
-	6,  // 58: seatkeeper.v1.Seats.Checkout:output_type -> seatkeeper.v1.CheckoutResponse
-	9,  // 59: seatkeeper.v1.Seats.Renew:output_type -> seatkeeper.v1.RenewResponse
-	11, // 60: seatkeeper.v1.Seats.RenewBatch:output_type -> seatkeeper.v1.RenewBatchResponse
-	14, // 61: seatkeeper.v1.Seats.Pipeline:output_type -> seatkeeper.v1.PipelineResponse
-	17, // 62: seatkeeper.v1.Seats.Checkin:output_type -> seatkeeper.v1.CheckinResponse
-	20, // 63: seatkeeper.v1.Seats.Preview:output_type -> seatkeeper.v1.PreviewResponse
-	23, // 64: seatkeeper.v1.Seats.Verify:output_type -> seatkeeper.v1.VerifyResponse
-	25, // 65: seatkeeper.v1.Cluster.Status:output_type -> seatkeeper.v1.StatusResponse
-	29, // 66: seatkeeper.v1.Cluster.StatusLeader:output_type -> seatkeeper.v1.StatusLeaderResponse
-	31, // 67: seatkeeper.v1.Cluster.StatusPeers:output_type -> seatkeeper.v1.StatusPeersResponse
-	35, // 68: seatkeeper.v1.Cluster.Leases:output_type -> seatkeeper.v1.LeasesResponse
-	38, // 69: seatkeeper.v1.Cluster.Usage:output_type -> seatkeeper.v1.UsageResponse
-	40, // 70: seatkeeper.v1.Cluster.Kill:output_type -> seatkeeper.v1.KillResponse
-	42, // 71: seatkeeper.v1.Cluster.LicenseApply:output_type -> seatkeeper.v1.LicenseApplyResponse
-	46, // 72: seatkeeper.v1.Cluster.LicenseList:output_type -> seatkeeper.v1.LicenseListResponse
-	48, // 73: seatkeeper.v1.Cluster.LicenseRemove:output_type -> seatkeeper.v1.LicenseRemoveResponse
-	50, // 74: seatkeeper.v1.Cluster.TransferLeadership:output_type -> seatkeeper.v1.TransferLeadershipResponse
-	52, // 75: seatkeeper.v1.Cluster.RemovePeer:output_type -> seatkeeper.v1.RemovePeerResponse
-	58, // [58:76] is the sub-list for method output_type
-	40, // [40:58] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	7,  // 3: seatkeeper.v1.CheckoutResponse.refused:type_name -> seatkeeper.v1.RefusedItem
+	8,  // 4: seatkeeper.v1.RenewRequest.held:type_name -> seatkeeper.v1.LeaseRef
+	3,  // 5: seatkeeper.v1.RenewResponse.session:type_name -> seatkeeper.v1.Session
+	4,  // 6: seatkeeper.v1.RenewResponse.leases:type_name -> seatkeeper.v1.Lease
+	5,  // 7: seatkeeper.v1.RenewResponse.lost:type_name -> seatkeeper.v1.LostLease
+	0,  // 8: seatkeeper.v1.RenewBatchResponse.results:type_name -> seatkeeper.v1.RenewResult
+	14, // 9: seatkeeper.v1.PipelineRequest.calls:type_name -> seatkeeper.v1.PipelineCall
+	9,  // 10: seatkeeper.v1.PipelineCall.renew:type_name -> seatkeeper.v1.RenewRequest
+	11, // 11: seatkeeper.v1.PipelineCall.batch:type_name -> seatkeeper.v1.RenewBatchRequest
+	2,  // 12: seatkeeper.v1.PipelineCall.checkout:type_name -> seatkeeper.v1.CheckoutRequest
+	17, // 13: seatkeeper.v1.PipelineCall.checkin:type_name -> seatkeeper.v1.CheckinRequest
+	16, // 14: seatkeeper.v1.PipelineResponse.answers:type_name -> seatkeeper.v1.PipelineAnswer
+	10, // 15: seatkeeper.v1.PipelineAnswer.renewed:type_name -> seatkeeper.v1.RenewResponse
+	12, // 16: seatkeeper.v1.PipelineAnswer.batch:type_name -> seatkeeper.v1.RenewBatchResponse
+	6,  // 17: seatkeeper.v1.PipelineAnswer.checkout:type_name -> seatkeeper.v1.CheckoutResponse
+	18, // 18: seatkeeper.v1.PipelineAnswer.checkin:type_name -> seatkeeper.v1.CheckinResponse
+	55, // 19: seatkeeper.v1.PipelineAnswer.problem:type_name -> seatkeeper.v1.Problem
+	54, // 20: seatkeeper.v1.PipelineAnswer.not_leader:type_name -> seatkeeper.v1.NotLeader
+	8,  // 21: seatkeeper.v1.CheckinRequest.refs:type_name -> seatkeeper.v1.LeaseRef
+	19, // 22: seatkeeper.v1.CheckinResponse.released:type_name -> seatkeeper.v1.ReleasedLease
+	1,  // 23: seatkeeper.v1.PreviewRequest.items:type_name -> seatkeeper.v1.Item
+	22, // 24: seatkeeper.v1.PreviewResponse.items:type_name -> seatkeeper.v1.PreviewItem
+	4,  // 25: seatkeeper.v1.VerifyResponse.lease:type_name -> seatkeeper.v1.Lease
+	27, // 26: seatkeeper.v1.StatusResponse.nodes:type_name -> seatkeeper.v1.NodeStatus
+	28, // 27: seatkeeper.v1.StatusResponse.pools:type_name -> seatkeeper.v1.PoolStatus
+	56, // 28: seatkeeper.v1.PoolStatus.reserved_for:type_name -> seatkeeper.v1.PoolReservation
+	57, // 29: seatkeeper.v1.PoolStatus.draw:type_name -> seatkeeper.v1.PoolDraw
+	58, // 30: seatkeeper.v1.PoolStatus.terms:type_name -> seatkeeper.v1.PoolTerms
+	33, // 31: seatkeeper.v1.StatusPeersResponse.peers:type_name -> seatkeeper.v1.Peer
+	35, // 32: seatkeeper.v1.LeasesResponse.leases:type_name -> seatkeeper.v1.LeaseEntry
+	38, // 33: seatkeeper.v1.UsageResponse.records:type_name -> seatkeeper.v1.UsageRecord
+	35, // 34: seatkeeper.v1.KillResponse.killed:type_name -> seatkeeper.v1.LeaseEntry
+	44, // 35: seatkeeper.v1.LicenseApplyResponse.license:type_name -> seatkeeper.v1.License
+	45, // 36: seatkeeper.v1.License.features:type_name -> seatkeeper.v1.LicenseFeature
+	59, // 37: seatkeeper.v1.LicenseFeature.tokens:type_name -> seatkeeper.v1.LicenseTokens
+	60, // 38: seatkeeper.v1.LicenseFeature.package:type_name -> seatkeeper.v1.LicensePackage
+	61, // 39: seatkeeper.v1.LicenseFeature.lineage:type_name -> seatkeeper.v1.LicenseLineage
+	44, // 40: seatkeeper.v1.LicenseListResponse.licenses:type_name -> seatkeeper.v1.License
+	3,  // 41: seatkeeper.v1.Problem.session:type_name -> seatkeeper.v1.Session
+	2,  // 42: seatkeeper.v1.Seats.Checkout:input_type -> seatkeeper.v1.CheckoutRequest
+	9,  // 43: seatkeeper.v1.Seats.Renew:input_type -> seatkeeper.v1.RenewRequest
+	11, // 44: seatkeeper.v1.Seats.RenewBatch:input_type -> seatkeeper.v1.RenewBatchRequest
+	13, // 45: seatkeeper.v1.Seats.Pipeline:input_type -> seatkeeper.v1.PipelineRequest
+	17, // 46: seatkeeper.v1.Seats.Checkin:input_type -> seatkeeper.v1.CheckinRequest
+	20, // 47: seatkeeper.v1.Seats.Preview:input_type -> seatkeeper.v1.PreviewRequest
+	23, // 48: seatkeeper.v1.Seats.Verify:input_type -> seatkeeper.v1.VerifyRequest
+	25, // 49: seatkeeper.v1.Cluster.Status:input_type -> seatkeeper.v1.StatusRequest
+	29, // 50: seatkeeper.v1.Cluster.StatusLeader:input_type -> seatkeeper.v1.StatusLeaderRequest
+	31, // 51: seatkeeper.v1.Cluster.StatusPeers:input_type -> seatkeeper.v1.StatusPeersRequest
+	34, // 52: seatkeeper.v1.Cluster.Leases:input_type -> seatkeeper.v1.LeasesRequest
+	37, // 53: seatkeeper.v1.Cluster.Usage:input_type -> seatkeeper.v1.UsageRequest
+	40, // 54: seatkeeper.v1.Cluster.Kill:input_type -> seatkeeper.v1.KillRequest
+	42, // 55: seatkeeper.v1.Cluster.LicenseApply:input_type -> seatkeeper.v1.LicenseApplyRequest
+	46, // 56: seatkeeper.v1.Cluster.LicenseList:input_type -> seatkeeper.v1.LicenseListRequest
+	48, // 57: seatkeeper.v1.Cluster.LicenseRemove:input_type -> seatkeeper.v1.LicenseRemoveRequest
+	50, // 58: seatkeeper.v1.Cluster.TransferLeadership:input_type -> seatkeeper.v1.TransferLeadershipRequest
+	52, // 59: seatkeeper.v1.Cluster.RemovePeer:input_type -> seatkeeper.v1.RemovePeerRequest
+	6,  // 60: seatkeeper.v1.Seats.Checkout:output_type -> seatkeeper.v1.CheckoutResponse
+	10, // 61: seatkeeper.v1.Seats.Renew:output_type -> seatkeeper.v1.RenewResponse
+	12, // 62: seatkeeper.v1.Seats.RenewBatch:output_type -> seatkeeper.v1.RenewBatchResponse
+	15, // 63: seatkeeper.v1.Seats.Pipeline:output_type -> seatkeeper.v1.PipelineResponse
+	18, // 64: seatkeeper.v1.Seats.Checkin:output_type -> seatkeeper.v1.CheckinResponse
+	21, // 65: seatkeeper.v1.Seats.Preview:output_type -> seatkeeper.v1.PreviewResponse
+	24, // 66: seatkeeper.v1.Seats.Verify:output_type -> seatkeeper.v1.VerifyResponse
+	26, // 67: seatkeeper.v1.Cluster.Status:output_type -> seatkeeper.v1.StatusResponse
+	30, // 68: seatkeeper.v1.Cluster.StatusLeader:output_type -> seatkeeper.v1.StatusLeaderResponse
+	32, // 69: seatkeeper.v1.Cluster.StatusPeers:output_type -> seatkeeper.v1.StatusPeersResponse
+	36, // 70: seatkeeper.v1.Cluster.Leases:output_type -> seatkeeper.v1.LeasesResponse
+	39, // 71: seatkeeper.v1.Cluster.Usage:output_type -> seatkeeper.v1.UsageResponse
+	41, // 72: seatkeeper.v1.Cluster.Kill:output_type -> seatkeeper.v1.KillResponse
+	43, // 73: seatkeeper.v1.Cluster.LicenseApply:output_type -> seatkeeper.v1.LicenseApplyResponse
+	47, // 74: seatkeeper.v1.Cluster.LicenseList:output_type -> seatkeeper.v1.LicenseListResponse
+	49, // 75: seatkeeper.v1.Cluster.LicenseRemove:output_type -> seatkeeper.v1.LicenseRemoveResponse
+	51, // 76: seatkeeper.v1.Cluster.TransferLeadership:output_type -> seatkeeper.v1.TransferLeadershipResponse
+	53, // 77: seatkeeper.v1.Cluster.RemovePeer:output_type -> seatkeeper.v1.RemovePeerResponse
+	60, // [60:78] is the sub-list for method output_type
+	42, // [42:60] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_v1_seatkeeper_proto_init() }
@@ -5292,29 +5477,29 @@ func file_seatkeeper_v1_seatkeeper_proto_init() {
 	file_seatkeeper_v1_entitlements_proto_init()
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[1].OneofWrappers = []any{}
 	file_seatkeeper_v1_seatkeeper_proto_msgTypes[3].OneofWrappers = []any{}
-	file_seatkeeper_v1_seatkeeper_proto_msgTypes[7].OneofWrappers = []any{}
-	file_seatkeeper_v1_seatkeeper_proto_msgTypes[12].OneofWrappers = []any{
+	file_seatkeeper_v1_seatkeeper_proto_msgTypes[8].OneofWrappers = []any{}
+	file_seatkeeper_v1_seatkeeper_proto_msgTypes[13].OneofWrappers = []any{
 		(*PipelineCall_Renew)(nil),
 		(*PipelineCall_Batch)(nil),
 		(*PipelineCall_Checkout)(nil),
 		(*PipelineCall_Checkin)(nil),
 	}
-	file_seatkeeper_v1_seatkeeper_proto_msgTypes[14].OneofWrappers = []any{
+	file_seatkeeper_v1_seatkeeper_proto_msgTypes[15].OneofWrappers = []any{
 		(*PipelineAnswer_Renewed)(nil),
 		(*PipelineAnswer_Batch)(nil),
 		(*PipelineAnswer_Checkout)(nil),
 		(*PipelineAnswer_Checkin)(nil),
 		(*PipelineAnswer_Problem)(nil),
 	}
-	file_seatkeeper_v1_seatkeeper_proto_msgTypes[18].OneofWrappers = []any{}
-	file_seatkeeper_v1_seatkeeper_proto_msgTypes[33].OneofWrappers = []any{}
+	file_seatkeeper_v1_seatkeeper_proto_msgTypes[19].OneofWrappers = []any{}
+	file_seatkeeper_v1_seatkeeper_proto_msgTypes[34].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_seatkeeper_v1_seatkeeper_proto_rawDesc), len(file_seatkeeper_v1_seatkeeper_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   54,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
