@@ -127,12 +127,13 @@ func (b *Book) otherwise(tenant, feature string, pools []uint32) *Refusal {
 
 // usage words how full the pools are, and what pays for them.
 func (b *Book) usage(pools []uint32) string {
-	used, total := 0, 0
+	used, total, booked, waiting := 0, 0, 0, 0
 	paid := ""
 	for _, i := range pools {
 		p := b.pools.at(i)
 		used += int(p.Charged)
 		total = min(total+b.state[i].total, MaxSeats)
+		booked, waiting = booked+b.booked(i), max(waiting, b.waiting(i))
 		if p.Draw.Of == "" || paid != "" {
 			continue
 		}
@@ -145,6 +146,12 @@ func (b *Book) usage(pools []uint32) string {
 			what = "it comes with the suite"
 		}
 		paid = fmt.Sprintf("; %s %s, of which %d of %d are free", what, p.Draw.Of, left, have)
+	}
+	if booked > 0 {
+		paid = fmt.Sprintf(", %d booked", booked) + paid
+	}
+	if waiting > 0 {
+		paid = fmt.Sprintf(", %d in the queue", waiting) + paid
 	}
 	return fmt.Sprintf("%d of %d in use%s", used, total, paid)
 }

@@ -85,7 +85,7 @@ func refusal(reason lease.Reason, message string, final bool) error {
 		code = exitUsage
 	case client.Unreachable, client.NotLeader, client.UnknownOutcome:
 		code = exitUnreachable
-	case lease.SessionUnknown, lease.StaleRequest, client.Closed:
+	case lease.SessionUnknown, lease.StaleRequest, client.Closed, lease.BookingUnknown:
 	default:
 		if !final {
 			code = exitNoSeat

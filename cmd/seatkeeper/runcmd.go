@@ -116,6 +116,8 @@ func (a *app) runWithSeats(ctx context.Context, o runOptions, features, command 
 		Principal: lease.Principal{User: o.seats.user, Host: o.seats.host, Display: o.seats.display,
 			VendorDefined: o.seats.vendorDefined, Project: o.seats.project},
 		StateFile:     o.state,
+		Booking:       o.seats.booking,
+		OnQueued:      a.queueTeller(),
 		OnStateChange: func(c client.Change) { a.leaseChanged(c, o.onLost, signals) },
 	})
 	if err != nil {

@@ -19,6 +19,8 @@ type seatFlags struct {
 	count                                       int
 	user, host, display, vendorDefined, project string
 	instanceID                                  string
+	booking                                     string
+	partial                                     bool
 }
 
 func (f *seatFlags) add(cmd *cobra.Command) {
@@ -28,6 +30,7 @@ func (f *seatFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.display, "display", "", "display (default $DISPLAY)")
 	cmd.Flags().StringVar(&f.vendorDefined, "vendor-defined", "", "the application's own share key")
 	cmd.Flags().StringVar(&f.project, "project", "", "project (default $LM_PROJECT)")
+	cmd.Flags().StringVar(&f.booking, "booking", "", "use the seats of this booking (seatkeeper booking create)")
 }
 
 // fill takes what no flag gave from the environment.
@@ -105,6 +108,7 @@ the command line: use --state, --secret-file or SEATKEEPER_SESSION_SECRET.`,
 	seats.add(cmd)
 	id.add(cmd)
 	cmd.Flags().StringVar(&seats.instanceID, "instance-id", "", "stable workload identity (pod UID, CI job)")
+	cmd.Flags().BoolVar(&seats.partial, "partial", false, "take the features that can be had now, and say why not the others")
 	cmd.Flags().DurationVar(&wait, "wait", 0, "how long to wait for free seats")
 	return cmd
 }
@@ -114,9 +118,11 @@ func (a *app) checkout(ctx context.Context, args []string, seats seatFlags, id s
 	if err != nil {
 		return err
 	}
-	waitMS, err := waitMillis(wait)
-	if err != nil {
+	if _, err := waitMillis(wait); err != nil {
 		return err
+	}
+	if seats.partial && wait > 0 {
+		return usagef("--partial takes what is there and does not wait: leave out one of --partial and --wait")
 	}
 	s, err := a.openSession(id)
 	if err != nil {
@@ -131,12 +137,12 @@ func (a *app) checkout(ctx context.Context, args []string, seats seatFlags, id s
 		return err
 	}
 	defer c.Close()
-	answer, err := c.seats.Checkout(ctx, &pb.CheckoutRequest{
+	answer, err := a.checkoutWaiting(ctx, c, &pb.CheckoutRequest{
 		Items: items, User: seats.user, Host: seats.host, Display: seats.display,
 		VendorDefined: seats.vendorDefined, Project: seats.project, InstanceId: seats.instanceID,
 		SessionId: s.ID, SessionSecret: s.Secret, Incarnation: s.Incarnation, Seq: seq,
-		WaitMs: waitMS, Tenant: a.cfg.Client.Tenant,
-	})
+		Booking: seats.booking, Partial: seats.partial, Tenant: a.cfg.Client.Tenant,
+	}, wait, s.file != "" || !s.minted)
 	if err != nil {
 		return s.explain(err)
 	}
@@ -151,6 +157,9 @@ func (a *app) checkout(ctx context.Context, args []string, seats seatFlags, id s
 
 func drawCheckout(t *table, answer *pb.CheckoutResponse, file string) {
 	drawLeases(t, answer.Leases)
+	for _, r := range answer.Refused {
+		t.text("not taken: %s (%s)", r.Message, r.Reason)
+	}
 	if file != "" {
 		t.text("session kept in %s: renew every %s, give back with seatkeeper checkin --state %s",
 			file, millis(answer.Session.HeartbeatMs), file)
@@ -311,6 +320,7 @@ func (a *app) previewCommand() *cobra.Command {
 			answer, err := c.seats.Preview(cmd.Context(), &pb.PreviewRequest{
 				Items: items, User: seats.user, Host: seats.host, Display: seats.display,
 				VendorDefined: seats.vendorDefined, Project: seats.project, SessionId: session, Tenant: a.cfg.Client.Tenant,
+				Booking: seats.booking,
 			})
 			if err != nil {
 				return apiError(err)
@@ -327,9 +337,9 @@ func (a *app) previewCommand() *cobra.Command {
 }
 
 func drawPreview(t *table, answer *pb.PreviewResponse) {
-	t.row("FEATURE", "VERSION", "COUNT", "FREE", "GRANTED", "REASON", "MESSAGE")
+	t.row("FEATURE", "VERSION", "COUNT", "FREE", "GRANTED", "QUEUE", "REASON", "MESSAGE")
 	for _, i := range answer.Items {
-		t.row(i.Feature, i.Version, i.Count, i.Free, yesNo(i.Granted), i.Reason, i.Message)
+		t.row(i.Feature, i.Version, i.Count, i.Free, yesNo(i.Granted), positionText(i.Position), i.Reason, i.Message)
 	}
 }
 
@@ -344,6 +354,14 @@ func previewVerdict(answer *pb.PreviewResponse) error {
 		}
 	}
 	return exitf(exitNoSeat, "not all items together: ask for less, or later")
+}
+
+// positionText shows where one would stand in the queue.
+func positionText(n uint32) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("position %d", n)
 }
 
 func yesNo(b bool) string {

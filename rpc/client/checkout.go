@@ -61,7 +61,11 @@ func (s *Session) checkout(ctx context.Context, wait time.Duration, partial bool
 	for n := 0; ; n++ {
 		began := s.c.now()
 		left := max(until.Sub(began), 0)
-		leases, refused, err := s.checkoutOnce(ctx, min(left, maxPoll), left, partial, items)
+		poll := min(left, maxPoll)
+		if n == 0 && place == 0 && s.cfg.OnQueued != nil {
+			poll = 0 // at first only to say where it stands
+		}
+		leases, refused, err := s.checkoutOnce(ctx, poll, left, partial, items)
 		e, _ := err.(*Error)
 		if e != nil && e.ticket != 0 {
 			place = e.ticket
