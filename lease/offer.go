@@ -19,7 +19,7 @@ func (b *Book) offer(index uint64, session uint32, plans []plan) {
 		if Broken(GuardOffer) {
 			continue
 		}
-		b.pin(slot, Pin{Kind: PinOffered, End: b.Now().Add(b.pools.at(plans[i].pool).Profile.Lifespan)})
+		b.pin(slot, Pin{Kind: PinOffered, End: b.Now().Add(b.profileOf(slot).Lifespan)})
 	}
 }
 
