@@ -41,7 +41,8 @@ func (b *Book) dropProfile(slot uint32) {
 	}
 }
 
-// longestProfile is the longest lifespan and grace that a policy sets or a session knows.
+// longestProfile is the longest lifespan and grace that a policy sets, or that a live lease
+// has of a policy that was replaced since.
 func (b *Book) longestProfile() (longest time.Duration) {
 	for _, p := range b.policies {
 		for i := range p.Rules {
@@ -50,9 +51,8 @@ func (b *Book) longestProfile() (longest time.Duration) {
 			}
 		}
 	}
-	b.eachSession(func(_ uint32, s *sessionRow) bool {
-		span := b.spanOf(s)
-		longest = max(longest, span.Lifespan+span.Grace)
+	b.profiles.all(func(_ uint32, p *Profile) bool {
+		longest = max(longest, p.Lifespan+p.Grace)
 		return true
 	})
 	return longest

@@ -41,6 +41,7 @@ type Config struct {
 	Insecure     bool      `yaml:"insecure"`
 	Limits       Limits    `yaml:"limits"`
 	Snapshots    Snapshots `yaml:"snapshots"`
+	Backups      Backups   `yaml:"backups"`
 	Client       Client    `yaml:"client"`
 }
 
@@ -170,6 +171,7 @@ func defaultConfig() Config {
 			Waiting: rpc.DefaultWaiters, Pipelines: rpc.DefaultPipelines,
 		},
 		Snapshots: Snapshots{Entries: cluster.DefaultSnapshotThreshold},
+		Backups:   Backups{Every: "1h", Keep: 48},
 		Client:    Client{Addr: loopback(apiPort), Tenant: lease.DefaultTenant, Format: "table"},
 	}
 }
@@ -251,6 +253,15 @@ func (c *Config) Validate() []problem {
 	}
 	if n := c.Snapshots.Entries; n < minSnapshotEntries || n > maxSnapshotEntries {
 		bad("snapshots.entries", "%d: use %d to %d", n, minSnapshotEntries, maxSnapshotEntries)
+	}
+	if _, err := c.Backups.every(); err != nil {
+		bad("backups.every", "%v", err)
+	}
+	if n := c.Backups.Keep; n < 1 || n > maxBackupKeep {
+		bad("backups.keep", "%d: use 1 to %d", n, maxBackupKeep)
+	}
+	if dir := c.Backups.Dir; dir != "" && samePath(dir, c.DataDir) {
+		bad("backups.dir", "%s is data_dir: choose another folder, best on another disk", dir)
 	}
 	return found
 }

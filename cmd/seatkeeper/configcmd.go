@@ -244,6 +244,13 @@ limits:
 snapshots:
   entries: {{.Snapshots.Entries}}
 
+# The leader writes a backup into dir by itself and keeps the newest ones; empty: none.
+# Best on another disk, and copied elsewhere. seatkeeper snapshot restore takes them.
+backups:
+  dir: "{{.Backups.Dir}}"
+  every: {{.Backups.Every}}
+  keep: {{.Backups.Keep}}
+
 # What seatkeeper's commands on this host use, when --config or SEATKEEPER_CONFIG
 # names this file.
 client:

@@ -104,6 +104,15 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 	if err != nil {
 		return errors.Join(err, node.Shutdown(ctx))
 	}
+	if l.Backups.Dir != "" {
+		keeper, err := newBackupKeeper(&l.Backups, node, log.Named("backup"), registry)
+		if err != nil {
+			return errors.Join(err, node.Shutdown(ctx))
+		}
+		keeping, stop := context.WithCancel(ctx)
+		defer stop()
+		go keeper.run(keeping)
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- api.Serve(listener) }()
 	log.Info("ready", "node", node.ID(), "api", advertised(l.API.Bind, l.API.Advertise), "version", buildVersion())
