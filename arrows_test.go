@@ -160,6 +160,7 @@ var keepers = []struct {
 	{"github.com/grpc-ecosystem/grpc-gateway", []string{"rpc"}, "only the API speaks JSON over HTTP"},
 	{"net/http", []string{"rpc", "cmd", "bench", "jepsen"}, "nothing below the API serves or calls HTTP"},
 	{"github.com/spf13/cobra", []string{"cmd"}, "only commands have flags"},
+	{"charm.land", []string{"cmd"}, "only commands draw on a terminal"},
 	{"github.com/goccy/go-yaml", []string{"cmd"}, "configuration is read at the top and handed down as values"},
 }
 

@@ -117,7 +117,7 @@ defaults ("seatkeeper config show" says which). Exit codes: 0 ok, 1 error, 2 usa
 	grouped("cluster", a.devCommand(), a.serverCommand(), a.configCommand(), a.tlsCommand())
 	grouped("seats", a.runCommand(), a.checkoutCommand(), a.checkinCommand(), a.renewCommand(),
 		a.previewCommand(), a.verifyCommand(), a.borrowCommand(), a.returnCommand(), a.queueCommand(), a.bookingCommand())
-	grouped("look", a.statusCommand(), a.leasesCommand(), a.killCommand(), a.usageCommand(), a.denialsCommand(),
+	grouped("look", a.statusCommand(), a.topCommand(), a.leasesCommand(), a.killCommand(), a.usageCommand(), a.denialsCommand(),
 		a.licenseCommand(), a.membersCommand(), a.operatorCommand(), a.snapshotCommand(), a.benchCommand())
 	grouped("look", a.policyCommand())
 	root.AddCommand(a.auditCommand(), a.lmutilCommand(), a.versionCommand(), a.demoCommand(), a.debugCommand())
