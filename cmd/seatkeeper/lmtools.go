@@ -192,22 +192,3 @@ func (u *lmutil) lmdiag(ctx context.Context, args []string) error {
 	}
 	return nil
 }
-
-// lmborrow shows and returns borrowed seats.
-func (u *lmutil) lmborrow(ctx context.Context, args []string) error {
-	list, rest := lmList(args)
-	if len(rest) == 0 || rest[0] != "-status" {
-		fmt.Fprint(u.stdout, "lmborrow: use lmborrow -status; to borrow and to return: seatkeeper borrow, seatkeeper return\n")
-		return &exitError{code: exitError1}
-	}
-	if err := u.connect(list, 0); err != nil {
-		return err
-	}
-	defer u.conn.Close()
-	all, err := allLeases(ctx, u.conn, &pb.LeasesRequest{Tenant: u.tenant(), State: "borrowed"})
-	if err != nil {
-		return u.fail(ctx, "lmborrow", err)
-	}
-	writeBorrowed(u.stdout, all.Leases)
-	return nil
-}
