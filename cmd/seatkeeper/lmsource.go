@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"regexp"
@@ -87,6 +88,7 @@ type lmState struct {
 	now    time.Time
 	status *pb.StatusResponse
 	leases []*pb.LeaseEntry
+	places []*pb.QueuePlace
 }
 
 // gatherState asks the leader or, when there is none, any node for what it knows itself.
@@ -116,6 +118,11 @@ func gatherState(ctx context.Context, c *conn, tenant string) (*lmState, error) 
 		return nil, err
 	}
 	s.leases = all.Leases
+	queue, err := c.client.Queue().QueueList(ctx, &pb.QueueListRequest{Tenant: tenant})
+	if err != nil {
+		return nil, apiError(err)
+	}
+	s.places = queue.Places
 	return s, nil
 }
 
@@ -136,7 +143,11 @@ func systemOf(s *lmState) *lmSystem {
 			pools[id] = q
 			f.Pools = append(f.Pools, q)
 		}
-		q.Issued += int(p.Total)
+		if p.Uncounted {
+			f.Uncounted = true
+		} else {
+			q.Issued += int(p.Total)
+		}
 		q.Reservations = append(q.Reservations, reservationsOf(p)...)
 	}
 	for _, l := range chargesOf(s.leases) {
@@ -144,11 +155,38 @@ func systemOf(s *lmState) *lmSystem {
 			q.Users = append(q.Users, userOf(l, s.now))
 		}
 	}
+	for _, p := range s.places {
+		for _, it := range p.Items {
+			if q := out.poolFor(it); q != nil {
+				q.Waiting = append(q.Waiting, lmWaiting{User: lmUserName(p.User), Host: lmHost(p.Host), Display: lmDisplay(""),
+					Version: lmVersionOf(cmp.Or(it.Version, q.Version)), Handle: p.Ticket, Count: int(max(it.Count, 1))})
+			}
+		}
+	}
 	return out
 }
 
+// poolFor is the pool that a request waits for: the lowest version that fits, or the
+// highest there is.
+func (s *lmSystem) poolFor(it *pb.Item) (best *lmPool) {
+	for _, d := range s.Vendors {
+		for _, f := range d.Features {
+			if f.Name != lmFeatureName(it.Feature) {
+				continue
+			}
+			for _, q := range f.Pools { // lowest version first
+				if best = q; lease.CompareVersions(q.Version, it.Version) >= 0 {
+					return best
+				}
+			}
+		}
+	}
+	return best
+}
+
 // reservationsOf are what of a pool is kept: by the policy for those it names, and by
-// bookings, which stand together as GROUP bookings.
+// bookings, which stand together as GROUP bookings. Seats that pay for other features, as
+// tokens or as seats of a suite, stand as GROUP other_features: nobody is shown with them.
 func reservationsOf(p *pb.PoolStatus) (list []lmReservation) {
 	booked := int(p.Reserved)
 	for _, r := range p.ReservedFor {
@@ -159,6 +197,9 @@ func reservationsOf(p *pb.PoolStatus) (list []lmReservation) {
 	}
 	if booked > 0 {
 		list = append(list, lmReservation{booked, "GROUP", "bookings"})
+	}
+	if p.Drawn > 0 {
+		list = append(list, lmReservation{int(p.Drawn), "GROUP", "other_features"})
 	}
 	return list
 }

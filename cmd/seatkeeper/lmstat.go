@@ -191,7 +191,11 @@ func (u *lmutil) licences(ctx context.Context) ([]lmLicence, error) {
 	var list []lmLicence
 	for _, l := range answer.Licenses {
 		for _, f := range l.Features {
-			list = append(list, lmLicence{lmFeatureName(f.Feature), lmVersionOf(f.Version), lmVendorName(l.Vendor), int(f.Count), lmExpiry(f.Expiry)})
+			x := lmLicence{lmFeatureName(f.Feature), lmVersionOf(f.Version), lmVendorName(l.Vendor), int(f.Count), lmExpiry(f.Expiry)}
+			if f.Uncounted {
+				x.Count = 0
+			}
+			list = append(list, x)
 		}
 	}
 	return list, nil

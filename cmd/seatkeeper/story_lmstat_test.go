@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/seatkeeper/seatkeeper/lease"
+	"github.com/seatkeeper/seatkeeper/lease/license"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
 
@@ -43,6 +45,7 @@ func TestLmstatOfARichCluster(t *testing.T) {
 	van := unshared("van", 2, p)
 	van.borrow = "24h"
 	s := startStory(t, old, cad, seats("shared", 3, p), unshared("sticky", 2, p), van)
+	installRich(t, s)
 	options := filepath.Join(t.TempDir(), "acme.opt")
 	text := "GROUP designers zoe kim\nRESERVE 2 cad GROUP designers\nRESERVE 1 cad USER max\nLINGER sticky 3600\n"
 	if err := os.WriteFile(options, []byte(text), 0o600); err != nil {
@@ -72,6 +75,22 @@ func TestLmstatOfARichCluster(t *testing.T) {
 	if code, out, stderr := run(t, borrowed, "borrow", "van", "--for", "8h", "--user", "tom", "--host", "laptop"); code != exitOK {
 		t.Fatalf("borrow: %d %s%s", code, out, stderr)
 	}
+	take("viewer", "", "guest", "ws-05", ":0", 1)
+	queued := make(chan error, 1)
+	waiting, giveUp := context.WithCancel(t.Context())
+	defer func() { giveUp(); <-queued }()
+	two := int32(2)
+	go func() {
+		_, err := s.conn.seats.Checkout(waiting, &pb.CheckoutRequest{Feature: "shared", User: "eve", Host: "ws-06", Count: &two, WaitMs: 60_000})
+		queued <- err
+	}()
+	eventually(t, "eve in the queue", func() error {
+		list, err := s.conn.client.Queue().QueueList(t.Context(), &pb.QueueListRequest{})
+		if err == nil && len(list.Places) != 1 {
+			err = fmt.Errorf("%d places", len(list.Places))
+		}
+		return err
+	})
 	down := s.nodes[0]
 	if down == s.leader(t) {
 		down = s.nodes[1]
@@ -121,6 +140,43 @@ func TestLmstatOfARichCluster(t *testing.T) {
 	}
 	if left := s.leases(t, "cad"); len(left) != 1 || left[0].User != "zoe" {
 		t.Errorf("cad after two removals: %v", left)
+	}
+}
+
+// installRich adds a feature without a count and one that has expired.
+func installRich(t *testing.T, s *story) {
+	t.Helper()
+	key, err := os.ReadFile(s.vendor.SignerFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := fmt.Sprintf(`seatkeeper-license/1
+license: rich-1
+vendor: %s
+tenant: default
+cluster: any
+issued: 2020-01-01
+
+feature: viewer
+version: 3.1
+count: uncounted
+expiry: never
+serial: rich-1-1
+profile: default
+
+feature: relic
+version: 1.0
+count: 4
+expiry: 2024-01-01
+serial: rich-1-2
+profile: default
+`, s.vendor.Name)
+	signed, err := license.Sign([]byte(doc), string(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.conn.cluster.LicenseApply(t.Context(), &pb.LicenseApplyRequest{File: signed}); err != nil {
+		t.Fatal(err)
 	}
 }
 
