@@ -118,7 +118,8 @@ type streamBeater struct {
 
 // openStream opens the stream of one client; it outlives ctx.
 func openStream(ctx context.Context, m *messages, window int) (*streamBeater, error) {
-	s := &streamBeater{messages: m, window: window}
+	// A server takes eight full batches from one stream at once; we send all before we read.
+	s := &streamBeater{messages: m, window: min(window, max(1, 4*MaxPerMessage/m.per))}
 	return s, s.open(ctx)
 }
 
@@ -164,13 +165,18 @@ func (s *streamBeater) Do(ctx context.Context, m *load.Meter) error {
 	return nil
 }
 
-// fill sends what has room in the window, together.
+// fill sends what has room in the window, together as far as one message takes it.
 func (s *streamBeater) fill() {
+	const most = 256 // calls in a message; and of sessions as many as in a full batch
 	r := &pb.PipelineRequest{}
 	for len(s.sent) < s.window {
 		s.number++
 		s.sent[s.number] = time.Now()
 		r.Calls = append(r.Calls, s.message())
+		if n := len(r.Calls) + 1; n > most || n*s.per > MaxPerMessage {
+			_ = s.stream.Send(r)
+			r = &pb.PipelineRequest{}
+		}
 	}
 	if len(r.Calls) > 0 {
 		_ = s.stream.Send(r) // Recv says what is wrong
