@@ -89,6 +89,9 @@ func reloaded(b *lease.Book) (*lease.Book, error) {
 	for _, x := range f.Licences() {
 		load.Licence(x)
 	}
+	for _, x := range f.Policies() {
+		load.Policy(x)
+	}
 	f.Pools(func(i uint32, x *lease.PoolRecord) bool {
 		r := *x
 		empty := lease.PoolRecord{}
@@ -101,6 +104,7 @@ func reloaded(b *lease.Book) (*lease.Book, error) {
 	f.Groups(func(i uint32, x *lease.GroupRecord) bool { load.Group(i, *x); return true })
 	f.Leases(func(i uint32, x *lease.LeaseRecord) bool { load.Lease(i, *x); return true })
 	f.Draws(func(i uint32, x *lease.DrawRecord) bool { load.Draw(i, *x); return true })
+	f.Pins(func(x *lease.PinRecord) bool { load.Pin(*x); return true })
 	return load.Finish()
 }
 

@@ -32,6 +32,7 @@ const (
 	GuardClosed       Guard = "closed"        // lease: a closed session is remembered for a while
 	GuardCalendar     Guard = "calendar-hold" // lease: a calendar jump that outruns cluster time is held
 	GuardLinger       Guard = "linger"        // lease: a seat stays charged for as long as it lingers
+	GuardHeld         Guard = "held"          // lease: what comes back counts no more under caps and reservations
 	GuardReserve      Guard = "reserve"       // lease: seats reserved for others are kept
 	GuardReserveFirst Guard = "reserve-first" // lease: a reserved seat is not stopped by MAX or INCLUDE
 	GuardExclude      Guard = "exclude"       // lease: who is excluded gets nothing

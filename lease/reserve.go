@@ -203,6 +203,9 @@ func (b *Book) countHeld(slot uint32, sign int) {
 
 // count notes n seats more that somebody holds.
 func (x *poolRules) count(n int, is *subjects) {
+	if n < 0 && Broken(GuardHeld) {
+		return
+	}
 	for _, i := range x.rules[RuleMax] {
 		if is.has(x.tenant.who[i]) {
 			x.tenant.held[i] += n

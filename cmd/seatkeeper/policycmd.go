@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,6 +67,10 @@ func (a *app) policyApplyCommand() *cobra.Command {
 			}
 			if err := refuseWrongLines(args[0], account); err != nil {
 				return err
+			}
+			if found := src.policy.Faults(); len(found) > 0 {
+				at := src.placeOf(&pb.PolicyFinding{Rule: int32(found[0].Rule), Group: int32(found[0].Group)})
+				return &configError{file: args[0], problems: []problem{at.problem(found[0].Message + "; nothing changed")}}
 			}
 			req := &pb.PolicyApplyRequest{Policy: policyMessage(src.policy), Tenant: a.tenantOfPolicy(src)}
 			if cmd.Flags().Changed("expect-version") {
@@ -274,11 +281,14 @@ func drawChecked(t *table, name string, list []checked) {
 }
 
 // checkPolicy joins what the file says with what the cluster says of it, in file order.
-func (a *app) checkPolicy(cmd *cobra.Command, src *policySource, account []license.OptionsLine, offline bool) ([]checked, error) {
-	findings, err := a.findings(cmd, src, offline)
+func (a *app) checkPolicy(command *cobra.Command, src *policySource, account []license.OptionsLine, offline bool) ([]checked, error) {
+	findings, err := a.findings(command, src, offline)
 	if err != nil {
 		return nil, err
 	}
+	slices.SortStableFunc(findings, func(x, y *pb.PolicyFinding) int {
+		return cmp.Or(cmp.Compare(src.placeOf(x).line, src.placeOf(y).line), cmp.Compare(src.placeOf(x).column, src.placeOf(y).column))
+	})
 	if account == nil {
 		var list []checked
 		for _, f := range findings {
@@ -369,4 +379,13 @@ func policyOfMessage(x *pb.Policy) (lease.Policy, error) {
 		})
 	}
 	return p, nil
+}
+
+// drawReserved says for whom seats are kept: they are neither in use nor free.
+func drawReserved(t *table, pools []*pb.PoolStatus) {
+	for _, p := range pools {
+		for _, r := range p.ReservedFor {
+			t.text("reserved: %d of %d seats of %s %s for %s %s", r.Seats, r.Of, p.Feature, p.Version, strings.ReplaceAll(r.WhoType, "_", " "), r.Who)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -296,6 +297,18 @@ func parseSpan(s string) (time.Duration, error) {
 	return d, nil
 }
 
+// spanText writes a time without the units that are zero: 10m, not 10m0s.
+func spanText(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = s[:len(s)-2]
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = s[:len(s)-2]
+	}
+	return s
+}
+
 // writePolicyFile writes a policy as readPolicyFile reads it.
 func writePolicyFile(p lease.Policy) ([]byte, error) {
 	doc := policyFile{Tenant: p.Tenant, IgnoreCase: p.FoldCase}
@@ -327,9 +340,9 @@ func writePolicyFile(p lease.Policy) ([]byte, error) {
 		case countsSeats(r.Kind):
 			x.Seats = &seats
 		case r.Kind == lease.RuleProfile:
-			x.Lifespan, x.Grace = r.Time.String(), r.Grace.String()
+			x.Lifespan, x.Grace = spanText(r.Time), spanText(r.Grace)
 		case takesTime(r.Kind):
-			x.Time = r.Time.String()
+			x.Time = spanText(r.Time)
 		}
 		*list = append(*list, x)
 	}

@@ -131,6 +131,7 @@ func drawStatus(t *table, s *pb.StatusResponse) {
 	}
 	t.text("")
 	drawPools(t, s.Pools)
+	drawReserved(t, s.Pools)
 	for _, alarm := range s.Alarms {
 		t.text("alarm: %s", alarm)
 	}
