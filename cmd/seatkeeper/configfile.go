@@ -143,6 +143,10 @@ func yamlProblem(err error, of reflect.Type) problem {
 	}
 	tk := ye.GetToken()
 	p := problem{message: ye.GetMessage(), row: tk.Position.Line, col: tk.Position.Column, excerpt: excerpt(tk)}
+	var wrong *yaml.TypeError
+	if errors.As(err, &wrong) && wrong.DstType != nil {
+		p.message = fmt.Sprintf("%q is not what stands here: want %s", tk.Value, kindText(wrong.DstType.Kind()))
+	}
 	var unknown *yaml.UnknownFieldError
 	if errors.As(err, &unknown) {
 		p.message = fmt.Sprintf("unknown key %q", tk.Value)
@@ -151,6 +155,21 @@ func yamlProblem(err error, of reflect.Type) problem {
 		}
 	}
 	return p
+}
+
+// kindText names what a key takes.
+func kindText(k reflect.Kind) string {
+	switch k {
+	case reflect.Int:
+		return "a whole number"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Struct:
+		return "keys with values"
+	}
+	return "a text"
 }
 
 // excerpt shows the lines around a token and a caret under it.

@@ -80,14 +80,14 @@ func TestAPolicyFileIsReadAndWrittenWhole(t *testing.T) {
 
 func TestAWrongPolicyFileIsRefusedWithItsPlace(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
-		{"max:\n  - {feature: cad, user: ann, seets: 1}\n", `p.yaml:2:33: unknown key "seets": did you mean "seats"?`},
+		{"max:\n  - {feature: cad, user: ann, seets: 1}\n", `p.yaml:2:31: unknown key "seets": did you mean "seats"?`},
 		{"maxx: []\n", `p.yaml:1:1: unknown key "maxx": did you mean "max"?`},
-		{"max:\n  - {feature: cad, user: ann, host: h, seats: 1}\n", "p.yaml:2:33: max: name one of user"},
+		{"max:\n  - {feature: cad, user: ann, host: h, seats: 1}\n", "p.yaml:2:31: max: name one of user"},
 		{"max:\n  - {feature: cad, user: ann}\n", "p.yaml:2:6: max: seats is missing"},
-		{"max:\n  - {feature: cad, user: ann, seats: many}\n", "p.yaml:2:40: "},
+		{"max:\n  - {feature: cad, user: ann, seats: many}\n", `p.yaml:2:38: "many" is not what stands here: want a whole number`},
 		{"linger:\n  - {feature: cad}\n", "p.yaml:2:6: linger: time is missing"},
-		{"linger:\n  - {feature: cad, time: 3 days}\n", `p.yaml:2:22: linger: "3 days" is no time`},
-		{"exclude:\n  - {user: ann, seats: 1}\n", "p.yaml:2:19: exclude takes no such number"},
+		{"linger:\n  - {feature: cad, time: 3 days}\n", `p.yaml:2:20: linger: "3 days" is no time`},
+		{"exclude:\n  - {user: ann, seats: 1}\n", "p.yaml:2:17: exclude takes no such number"},
 		{"profile:\n  - {profile: fast}\n", `p.yaml:2:6: profile "fast": want default, lan, wan or ci`},
 		{"a: 1\n---\nb: 2\n", "unknown key"},
 		{"max: [\n", "p.yaml:"},

@@ -47,7 +47,7 @@ func TestPolicySurvivesALeaderKill(t *testing.T) {
 		t.Errorf("the policy after the kill: %s\n%s", version, text)
 	}
 	s.refuses(t)
-	if code, stdout, _ := s.cli(t, "status"); code != exitOK || !strings.Contains(stdout, "reserved: 1 of 2 seats of cad 2026.0 for group designers") {
+	if code, stdout, _ := s.cli(t, "status"); code != exitOK || !strings.Contains(stdout, "reserved: 1 of 2 seats of cad 1.0 for group designers") {
 		t.Errorf("status: %d, %s", code, stdout)
 	}
 	_, bob := s.sdk(t, "bob", nil, client.SessionConfig{})
