@@ -115,7 +115,7 @@ func (r *ruler) standing(name string) standing {
 	allowed := 0
 	for _, x := range r.policy.Rules {
 		if x.Kind == lease.RuleMaxOverdraft && x.Feature == name {
-			allowed = min(x.Seats, s.status.Overdraft)
+			allowed = min(x.Seats, s.status.LicensedOverdraft)
 			break
 		}
 	}
