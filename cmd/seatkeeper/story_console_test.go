@@ -16,6 +16,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/seatkeeper/seatkeeper/lease"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
@@ -106,6 +107,7 @@ func TestDashboardInARealBrowser(t *testing.T) {
 	t.Run("search and filters", func(t *testing.T) { p.t = t; testConsoleSearch(t, p) })
 	t.Run("kill by the dialog", func(t *testing.T) { p.t = t; testConsoleKill(t, p, s) })
 	t.Run("keyboard alone", func(t *testing.T) { p.t = t; testConsoleKeyboard(t, p, s, ui) })
+	t.Run("denials and policy", func(t *testing.T) { p.t = t; testConsoleDenialsAndPolicy(t, p, s, ui) })
 	t.Run("every section", func(t *testing.T) {
 		p.t = t
 		for _, section := range []string{"overview", "allocations", "waiting", "licences", "cluster", "policy"} {
@@ -233,6 +235,23 @@ func testConsoleKeyboard(t *testing.T, p *page, s *story, ui string) {
 	s.waitInUse(t, "solver", 0)
 	p.waitFor("the dialog's end", `!document.getElementById('kill').open`)
 	p.see("#said", "Taken back")
+}
+
+func testConsoleDenialsAndPolicy(t *testing.T, p *page, s *story, ui string) {
+	if _, err := s.conn.seats.Checkout(t.Context(), &pb.CheckoutRequest{Feature: "solver", Count: proto.Int32(9), User: "<b>greedy</b>", Host: "ws7"}); err == nil {
+		t.Fatal("nine seats of five were granted")
+	}
+	body := `{"policy":{"rules":[{"kind":"max","feature":"cad","who_type":"user","who":"ann","seats":3}]}}`
+	if refused, err := post(t.Context(), http.DefaultClient, s.leader(t).API, "/v1/policy", body, &pb.PolicyApplyResponse{}); err != nil || refused != nil {
+		t.Fatal(err, refused)
+	}
+	p.do(chromedp.Navigate("about:blank"), chromedp.Navigate(ui+"#waiting"))
+	p.see("tbody tr", "too_many_requested")
+	p.see("tbody tr", "<b>greedy</b>")
+	p.do(chromedp.Navigate(ui + "#policy"))
+	p.see("tbody tr", "user ann")
+	p.do(chromedp.Navigate(ui))
+	p.see(".card .head", "the last 24 hours, by the records of usage")
 }
 
 func testConsoleLeaderDies(t *testing.T, p *page, s *story, ui string) {

@@ -1,9 +1,9 @@
 // The page: one stream of frames, one view at a time, chosen by the part after #.
 import { h, say, mark } from './dom.js';
 import { nodeName, hour } from './format.js';
-import { token, watch } from './api.js';
+import { get, token, watch } from './api.js';
 import { judge } from './verdict.js';
-import { History, poolKey } from './history.js';
+import { History } from './history.js';
 import { overview } from './overview.js';
 import { leases } from './leases.js';
 import { licences } from './licences.js';
@@ -13,7 +13,12 @@ import { signIn } from './signin.js';
 
 const $ = (id) => document.getElementById(id);
 
+const DAY = 86400e3;
+const STEP = 300e3; // of the plots
+const RECALL = 300e3; // between two looks at the records
+
 class App {
+  askAgain = 0;
   frame = null;
   past = new History();
   link = 'opening';
@@ -59,6 +64,7 @@ class App {
   take(frame) {
     frame.status.pools ??= [];
     this.frame = frame;
+    this.remember();
     this.past.add(frame.status.pools);
     this.drawLink();
     this.current.update();
@@ -140,11 +146,25 @@ class App {
 
   // day is what is known of a pool's last hours.
   day(pool) {
-    return { points: this.past.points(poolKey(pool)), from: this.past.since, until: this.past.until };
+    const alone = this.frame.status.pools.filter((p) => p.feature === pool.feature && p.tenant === pool.tenant).length === 1;
+    return this.past.day(pool, alone);
   }
 
   daySource() {
-    return `seen by this page since ${hour(this.past.since)}`;
+    if (!this.past.before) return `seen by this page since ${hour(this.past.since)}`;
+    return this.past.complete ? 'the last 24 hours, by the records of usage' : 'the last 24 hours, as far as this node has records';
+  }
+
+  // remember asks for the hours before the page was opened, once the API is known to tell.
+  async remember() {
+    if (!this.has('/v1/usage/concurrency') || Date.now() < this.askAgain) return;
+    this.askAgain = Date.now() + RECALL;
+    try {
+      const from = Date.now() - DAY;
+      const answer = await get('/v1/usage/concurrency', { tenant: this.tenant, from: new Date(from).toISOString().slice(0, 19) + 'Z', step_ms: STEP });
+      this.past.told(answer.points, from, !answer.truncated);
+      this.current.update();
+    } catch { /* what the page saw itself is shown */ }
   }
 }
 

@@ -1,5 +1,5 @@
-// What the page has seen of each pool since it was opened: steps, so a quiet day costs
-// two points.
+// The last hours of each pool: what the cluster's records tell, where it keeps them, and
+// what the page has seen since it was opened, as steps, so a quiet day costs two points.
 
 const DAY = 86400e3;
 const MOST = 3000; // points of one pool
@@ -27,4 +27,26 @@ export class History {
   }
 
   points(key) { return this.of.get(key) ?? []; }
+
+  // told keeps what the cluster says of the time before: most seats in use in each step.
+  told(points, from, complete) {
+    this.from = from;
+    this.complete = complete;
+    this.before = new Map();
+    for (const p of points) {
+      const key = `${p.tenant}\u0000${p.feature}`;
+      if (!this.before.has(key)) this.before.set(key, []);
+      this.before.get(key).push({ t: Date.parse(p.start), used: p.peak });
+    }
+  }
+
+  // day is a pool's last hours: what the cluster told, then what was seen here. alone says
+  // that no other pool has the feature: the cluster adds those up.
+  day(pool, alone) {
+    const seen = this.points(poolKey(pool));
+    if (!this.before || !alone) return { points: seen, from: this.since, until: this.until };
+    const told = (this.before.get(`${pool.tenant}\u0000${pool.feature}`) ?? [{ t: this.from, used: 0 }])
+      .filter((p) => p.t < this.since).map((p) => ({ ...p, total: pool.total }));
+    return { points: [...told, ...seen], from: this.from, until: this.until };
+  }
 }

@@ -1,7 +1,7 @@
 // Overview: the three answers, then each pool, then the day.
 import { h, say, mark, Rows, table, cells, card } from './dom.js';
 import { number, nodeName, plural, expires } from './format.js';
-import { judge, free } from './verdict.js';
+import { judge, free, counted } from './verdict.js';
 import { poolKey } from './history.js';
 import { spark, plot } from './chart.js';
 
@@ -30,6 +30,7 @@ export function bar() {
       used.style.width = `${((p.in_use - lateShare) / total) * 100}%`;
       late.style.width = `${(lateShare / total) * 100}%`;
       kept.style.width = `${(p.reserved / total) * 100}%`;
+      el.hidden = Boolean(p.uncounted);
       mark(el, 'data-full', free(p) === 0 && p.total > 0);
       mark(el, 'aria-label', `${p.in_use} of ${p.total} in use, ${p.reserved} reserved, ${free(p)} free`);
     },
@@ -53,11 +54,12 @@ function poolRow(app) {
       mark(link, 'href', `#allocations?feature=${encodeURIComponent(p.feature)}`);
       say(more, [p.version, p.vendor, p.tenant === 'default' ? '' : p.tenant].filter(Boolean).join(' · '));
       b.update(p);
-      say(inUse, p.total ? `${number(p.in_use)} of ${number(p.total)}` : `${number(p.in_use)} (not counted)`);
-      say(freeCell, p.total ? number(free(p)) : '–');
-      mark(freeCell, 'data-level', p.total > 0 && free(p) === 0 ? 'warn' : null);
+      say(inUse, counted(p) ? `${number(p.in_use)} of ${number(p.total)}` : `${number(p.in_use)} (not counted)`);
+      say(freeCell, counted(p) ? number(free(p)) : '–');
+      mark(freeCell, 'data-level', counted(p) && free(p) === 0 ? 'warn' : null);
       say(waiting, p.queued ? number(p.queued) : '–');
       say(kept, p.reserved ? number(p.reserved) : '–');
+      mark(kept, 'title', (p.reserved_for ?? []).map((r) => `${r.seats} for ${r.who_type} ${r.who}`).join(', ') || null);
       const e = expires(p.expiry, app.frame.status.calendar);
       say(ends, e.text);
       mark(ends, 'data-level', e.level);
@@ -117,14 +119,14 @@ export function overview(app) {
     say(leader.more, `${away ? `${st.nodes.length - away} of ${st.nodes.length} nodes answer` : `all ${plural(st.nodes.length, 'node')} answer`} · epoch ${number(st.epoch)} · entry ${number(st.raft_index)}`);
     nodes.set(st.nodes);
 
-    const counted = st.pools.filter((p) => p.total > 0);
-    const sum = (field) => counted.reduce((n, p) => n + p[field], 0);
+    const able = st.pools.filter(counted);
+    const sum = (field) => able.reduce((n, p) => n + p[field], 0);
     const total = { total: sum('total'), in_use: sum('in_use'), reserved: sum('reserved'), expiring: sum('expiring') };
-    const open = counted.reduce((n, p) => n + free(p), 0);
-    say(seats.value, counted.length ? number(open) : '–');
-    mark(seats.value, 'data-level', counted.length && !open ? 'warn' : null);
-    const full = counted.filter((p) => free(p) === 0).length;
-    say(seats.more, counted.length
+    const open = able.reduce((n, p) => n + free(p), 0);
+    say(seats.value, able.length ? number(open) : '–');
+    mark(seats.value, 'data-level', able.length && !open ? 'warn' : null);
+    const full = able.filter((p) => free(p) === 0).length;
+    say(seats.more, able.length
       ? `of ${number(total.total)} · ${number(total.in_use)} in use by ${plural(st.leases, 'lease')}${full ? ` · ${plural(full, 'feature')} full` : ''}`
       : 'No licence is installed: seatkeeper license apply FILE');
     all.update(total);
@@ -141,7 +143,7 @@ export function overview(app) {
     rows.set(meant.slice(0, SHOWN));
     say(rest, meant.length > SHOWN ? `${number(meant.length - SHOWN)} more: filter to see them` : meant.length ? '' : 'No feature here.');
     rest.hidden = !rest.textContent;
-    curves.set([...meant].filter((p) => p.total > 0).sort((a, b) => b.in_use / b.total - a.in_use / a.total || b.in_use - a.in_use).slice(0, PLOTS));
+    curves.set([...meant].filter(counted).sort((a, b) => b.in_use / b.total - a.in_use / a.total || b.in_use - a.in_use).slice(0, PLOTS));
     say(source, app.daySource());
   }
 

@@ -4,6 +4,9 @@ import { expires, nodeName, number, plural } from './format.js';
 // LAG is how many entries a node may be behind before it is worth a line.
 const LAG = 5000;
 
+// counted pools can run out.
+export const counted = (p) => p.total > 0 && !p.uncounted;
+
 export const free = (p) => Math.max(0, p.total - p.in_use - p.reserved);
 
 // judge lists what is wrong, the worst first: {level, text, to} with level bad, warn or note.
@@ -33,8 +36,10 @@ export function judge(frame) {
   for (const p of st.pools) {
     const e = expires(p.expiry, st.calendar);
     if (e.level) add(e.level, `${p.feature} ${p.version}: licence ends ${e.text}`, 'licences');
-    if (p.total > 0 && p.in_use > p.total) add('bad', `${p.feature}: ${p.in_use - p.total} seats in use beyond the ${p.total} licensed`, 'allocations');
-    else if (p.total > 0 && free(p) === 0) add('warn', `${p.feature}: no seat is free${p.queued ? `, ${p.queued} wait` : ''}`, 'allocations');
+    if (!counted(p)) continue;
+    if (p.in_grace > 0) add('warn', `${p.feature}: ${plural(p.in_grace, 'seat')} past the last day, until ${(p.grace_end || '').slice(0, 10)}`, 'licences');
+    if (p.in_use > p.total) add('bad', `${p.feature}: ${p.in_use - p.total} seats in use beyond the ${p.total} licensed`, 'allocations');
+    else if (free(p) === 0) add('warn', `${p.feature}: no seat is free${p.queued ? `, ${p.queued} wait` : ''}`, 'allocations');
     else if (p.queued > 0) add('note', `${p.feature}: ${plural(p.queued, 'request')} in the queue`, 'waiting');
   }
   const rank = { bad: 0, warn: 1, note: 2 };
