@@ -194,3 +194,60 @@ func TestRestoredLedgerKeepsPins(t *testing.T) {
 		check(t, backup)
 	}
 }
+
+// What was borrowed since the backup stays charged until its token is over, also where the
+// backup's cluster was another one; nobody can act through it.
+func TestRestoreKeepsSeatsThatWereBorrowedSince(t *testing.T) {
+	for _, share := range []ShareRule{{}, DefaultShareRule} {
+		for _, known := range []bool{true, false} {
+			terms := Terms{BorrowHours: 100}
+			ledger := func() *Book {
+				b := NewBook()
+				b.Apply(1, InstallLicence{Licence: Licence{ID: "L", Vendor: "v", Tenant: "default", Entitlements: []Entitlement{
+					{Feature: "cad", Version: "1", Count: 2, Serial: "1", Profile: DefaultProfile, Share: share, Terms: terms},
+					{Feature: "units", Version: "1", Count: 9, Serial: "2", Profile: DefaultProfile},
+					{Feature: "cam", Version: "1", Serial: "3", Profile: DefaultProfile, Terms: Terms{Uncounted: true, BorrowHours: 5, Draw: Draw{Of: "units", Cost: 3, Per: 1}}},
+				}}})
+				b.Apply(2, RotateBorrowKey{Kid: "k", Public: [32]byte{1}, Seed: [32]byte{2}})
+				return b
+			}
+			backup, later := ledger(), ledger()
+			ann := Principal{User: "ann", Host: "ws"}
+			later.Advance(Time(time.Minute), 0)
+			var refs []Ref
+			for i, name := range []string{"cad", "cam"} {
+				r := later.Apply(3, Borrow{Session: one(i), Principal: ann, Item: Item{Feature: name, Count: 1}, For: time.Hour})
+				if r.Refusal != nil {
+					t.Fatal(r.Refusal)
+				}
+				refs = append(refs, r.Leases[0].Ref)
+			}
+			backup.Resume(later, known)
+			check(t, backup)
+			used := map[string]int{}
+			for _, p := range backup.Pools("") {
+				used[p.Feature] = p.InUse
+			}
+			if used["cad"] != 1 || used["units"] != 3 {
+				t.Errorf("known %v: in use %v", known, used)
+			}
+			list, _ := backup.Leases(Filter{State: Quarantined}, 0, 10)
+			if len(list) != 2 || list[0].Remaining != time.Hour || list[0].Principal != ann {
+				t.Errorf("known %v: %+v", known, list)
+			}
+			for _, ref := range refs {
+				if r := backup.Apply(9, ReturnEarly{Ref: ref}); r.Refusal == nil {
+					t.Error("a lease of the old ledger was returned")
+				}
+			}
+			if events := later.TakeEvents(); len(events) != 4 {
+				t.Errorf("the old ledger tells of %d events, want two leases that began and ended", len(events))
+			}
+			backup.pass(time.Hour - 1)
+			if ended := backup.pass(1); len(ended) != 2 || ended[0].Release != ReleasedByAdmin {
+				t.Errorf("known %v: %+v ended", known, ended)
+			}
+			check(t, backup)
+		}
+	}
+}

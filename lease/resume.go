@@ -50,6 +50,7 @@ func (b *Book) Resume(old *Book, known bool) {
 		return true
 	})
 	b.keepKeys(old, known)
+	b.bringBack(old, b.Now()-old.Now())
 	b.resumeQueue()
 	old.endMissing(b)
 }
