@@ -77,12 +77,16 @@ func TestRestoreIsTheSameOnEveryReplica(t *testing.T) {
 	}
 }
 
-// leasesOf are the live leases.
+// leasesOf are the live leases, without those in quarantine: what was borrowed since a
+// backup comes back as such.
 func leasesOf(f *fsm.FSM) map[lease.Ref]bool {
 	held := map[lease.Ref]bool{}
 	f.Read(func(b *lease.Book) {
 		list, _ := b.Leases(lease.Filter{}, 0, lease.MaxLeases)
 		for _, l := range list {
+			if l.State == lease.Quarantined {
+				continue
+			}
 			held[lease.Ref{ID: l.ID, Token: l.Token}] = true
 		}
 	})
