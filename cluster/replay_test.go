@@ -19,6 +19,9 @@ func linesOf(t *testing.T, text []byte) (entries map[uint64]string, rest []strin
 	entries = map[uint64]string{}
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSpace(line)
+		if object, _, chained := cutChain([]byte(line)); chained {
+			line = string(object)
+		}
 		var e fsm.AuditEntry
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			t.Fatalf("%v in %q", err, line)
