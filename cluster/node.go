@@ -15,6 +15,7 @@ import (
 
 	"github.com/seatkeeper/seatkeeper/fsm"
 	"github.com/seatkeeper/seatkeeper/lease"
+	"github.com/seatkeeper/seatkeeper/lease/access"
 )
 
 // Limits of stopping.
@@ -225,6 +226,9 @@ func (n *Node) Mark() fsm.Mark { return n.fsm.Mark() }
 func (n *Node) DequeuedSince(m fsm.Mark) (events []lease.Event, to fsm.Mark, whole bool, more <-chan struct{}) {
 	return n.fsm.DequeuedSince(m)
 }
+
+// Access returns the access tokens as this node knows them; see fsm.FSM.Access.
+func (n *Node) Access() (*access.Table, lease.Calendar) { return n.fsm.Access() }
 
 // Leading says whether this node leads and serves: its Lead entry is committed.
 func (n *Node) Leading() bool { return n.current.Load() != nil }

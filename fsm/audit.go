@@ -69,6 +69,8 @@ type AuditCommand struct {
 	Restore     *AuditRestore   `json:"restore,omitempty"`
 	Borrow      *AuditBorrow    `json:"borrow,omitempty"`
 	Result      *AuditResult    `json:"result,omitempty"`
+	// Access is the id of a token that was made or revoked, and its role.
+	Access string `json:"access,omitempty"`
 }
 
 // AuditRestore is the backup that a restore goes back to (kind restore), or the place of
@@ -316,6 +318,9 @@ func auditCommand(cmd lease.Command) AuditCommand {
 			Index: c.BackupIndex, Hash: hex.EncodeToString(c.BackupHash[:]), ClusterID: c.ClusterID}}
 	}
 	if a, ok := auditBorrow(cmd); ok {
+		return a
+	}
+	if a, ok := auditAccess(cmd); ok {
 		return a
 	}
 	return AuditCommand{Kind: "unknown"}

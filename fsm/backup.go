@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seatkeeper/seatkeeper/lease"
+	"github.com/seatkeeper/seatkeeper/lease/access"
 )
 
 // A backup file is a magic, the length of a header (4 bytes, big endian), the header as
@@ -52,8 +53,9 @@ type Backup struct {
 	// Sum is the SHA-256 at the end of a backup that was read.
 	Sum [32]byte
 
-	snap *snapshot
-	book *lease.Book
+	snap   *snapshot
+	book   *lease.Book
+	tokens *access.Table
 }
 
 // Backup freezes the state. Writing it out happens beside later applies.
@@ -70,7 +72,7 @@ func (f *FSM) Backup(madeBy, version string, now time.Time) *Backup {
 	for _, p := range f.book.Pools("") {
 		h.SeatsInUse += p.InUse
 	}
-	return &Backup{Header: h, snap: &snapshot{status: st, frozen: f.book.Freeze()}}
+	return &Backup{Header: h, snap: &snapshot{status: st, frozen: f.book.Freeze(), tokens: f.tokens.Load()}}
 }
 
 // WriteTo writes the backup of a frozen state in pieces of some 64 KiB.
@@ -85,7 +87,7 @@ func (b *Backup) WriteTo(w io.Writer) (int64, error) {
 	if _, err := c.Write(append(head, header...)); err != nil {
 		return c.n, err
 	}
-	if err := writeSnapshot(c, b.snap.status, b.snap.frozen, stage{}); err != nil {
+	if err := writeSnapshot(c, b.snap.status, b.snap.frozen, stage{}, b.snap.tokens); err != nil {
 		return c.n, err
 	}
 	n, err := w.Write(sum.Sum(nil))
@@ -97,7 +99,7 @@ func (b *Backup) WriteTo(w io.Writer) (int64, error) {
 // among them.
 func ReadBackup(r io.Reader) (*Backup, error) {
 	b, err := readBackup(r, func(in io.Reader, b *Backup) (err error) {
-		_, b.book, _, err = readSnapshot(in)
+		_, b.book, _, b.tokens, err = readSnapshot(in)
 		return err
 	})
 	if err != nil {

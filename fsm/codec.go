@@ -180,6 +180,9 @@ func toCommand(cmd lease.Command) (*logv1.Command, error) {
 	if pb := toQueueCommand(cmd); pb != nil {
 		return pb, nil
 	}
+	if x := toAccess(cmd); x != nil {
+		return x, nil
+	}
 	return nil, fmt.Errorf("command %T has no encoding", cmd)
 }
 
@@ -232,6 +235,9 @@ func fromCommand(pb *logv1.Command) lease.Command {
 		return fromRestore(k.Restore)
 	}
 	if cmd := fromBorrowCommand(pb); cmd != nil {
+		return cmd
+	}
+	if cmd := fromAccess(pb); cmd != nil {
 		return cmd
 	}
 	return fromQueueCommand(pb)

@@ -37,6 +37,7 @@ func EveryCommand() []lease.Command {
 		&lease.InstallLicence{}, &lease.RemoveLicence{}, &lease.Fence{}, &lease.Tick{}, &RestorePart{}, &Restore{}, &lease.RenewMany{}, &lease.ApplyPolicy{},
 		&lease.Borrow{}, &lease.RenewBorrow{}, &lease.ReturnEarly{}, &lease.RevokeBorrow{}, &lease.RotateBorrowKey{},
 		&lease.Leave{}, &lease.Dequeue{}, &lease.MakeBooking{}, &lease.CancelBooking{}, &lease.ExpireBooking{},
+		&CreateToken{}, &RevokeToken{},
 	} {
 		v := reflect.ValueOf(c).Elem()
 		Fill(v, &n)

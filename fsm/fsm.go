@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 
 	logv1 "github.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1"
 	"github.com/seatkeeper/seatkeeper/lease"
+	"github.com/seatkeeper/seatkeeper/lease/access"
 )
 
 // Epoch is one leadership, named by the index of its Lead entry.
@@ -68,7 +70,9 @@ type FSM struct {
 	status   Status // Now and Calendar are the book's
 	book     *lease.Book
 	events   ring
-	stage    stage         // of a backup that is being restored
+	stage    stage // of a backup that is being restored
+	tokens   atomic.Pointer[access.Table]
+	today    atomic.Int64  // the book's calendar, for tokens
 	replaced []lease.Event // of the ledger that a restore replaced, earlier in this entry
 }
 
@@ -124,6 +128,7 @@ func (f *FSM) apply(l *raft.Log, e *logv1.Entry) Outcome {
 	o.Now, o.Epoch = f.book.Now(), f.status.Epoch
 	f.chain(l, o.Replies)
 	o.StateHash = f.status.StateHash
+	f.today.Store(int64(f.book.Calendar()))
 	return o
 }
 
@@ -231,19 +236,21 @@ func (f *FSM) Due(limit int) []lease.Command {
 func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &snapshot{status: f.statusLocked(), frozen: f.book.Freeze(), stage: f.stage, persisting: f.opts.Persisting}, nil
+	return &snapshot{status: f.statusLocked(), frozen: f.book.Freeze(), stage: f.stage, tokens: f.tokens.Load(), persisting: f.opts.Persisting}, nil
 }
 
 // Restore replaces the state by a snapshot. The old state stays whole if that fails.
 func (f *FSM) Restore(r io.ReadCloser) error {
 	defer r.Close()
-	status, book, staged, err := readSnapshot(r)
+	status, book, staged, tokens, err := readSnapshot(r)
 	if err != nil {
 		return fmt.Errorf("snapshot not restored: %w", err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.status, f.book, f.stage = status, book, staged
+	f.tokens.Store(tokens)
+	f.today.Store(int64(book.Calendar()))
 	f.events.gap()
 	if f.opts.Restored != nil {
 		f.opts.Restored(f.statusLocked(), book)

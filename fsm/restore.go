@@ -106,6 +106,9 @@ func (f *FSM) carryOut(l *raft.Log, cmd lease.Command) lease.Reply {
 	case Restore:
 		return lease.Reply{Refusal: f.restore(l, c)}
 	}
+	if reply, ok := f.carryOutAccess(cmd); ok {
+		return reply
+	}
 	return f.book.Apply(l.Index, cmd)
 }
 
@@ -127,6 +130,7 @@ func (f *FSM) restore(l *raft.Log, c Restore) *lease.Refusal {
 	old, known := f.book, backup.Header.ClusterID == f.status.ClusterID
 	f.book, f.stage = backup.book, stage{}
 	f.book.Resume(old, known)
+	f.tokens.Store(f.tokens.Load().After(backup.tokens, known))
 	f.replaced = old.TakeEvents()
 	f.status.ClusterID = c.ClusterID
 	f.status.Epoch.Index, f.status.Epoch.Term = l.Index, l.Term

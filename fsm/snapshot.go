@@ -14,6 +14,7 @@ import (
 
 	logv1 "github.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1"
 	"github.com/seatkeeper/seatkeeper/lease"
+	"github.com/seatkeeper/seatkeeper/lease/access"
 )
 
 const (
@@ -30,6 +31,7 @@ type snapshot struct {
 	status Status
 	frozen *lease.Frozen
 	stage  stage
+	tokens *access.Table
 
 	persisting func(Status) // may be nil
 }
@@ -39,7 +41,7 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 	if s.persisting != nil {
 		s.persisting(s.status)
 	}
-	if err := writeSnapshot(sink, s.status, s.frozen, s.stage); err != nil {
+	if err := writeSnapshot(sink, s.status, s.frozen, s.stage, s.tokens); err != nil {
 		sink.Cancel()
 		return err
 	}
@@ -57,7 +59,7 @@ func (f *FSM) WriteTo(w io.Writer) (int64, error) {
 	}
 	s := snap.(*snapshot)
 	c := &counter{w: w}
-	err = writeSnapshot(c, s.status, s.frozen, s.stage)
+	err = writeSnapshot(c, s.status, s.frozen, s.stage, s.tokens)
 	return c.n, err
 }
 
@@ -120,7 +122,7 @@ func (w *recordWriter) end() error {
 	return w.w.Flush()
 }
 
-func writeSnapshot(out io.Writer, st Status, f *lease.Frozen, staged stage) error {
+func writeSnapshot(out io.Writer, st Status, f *lease.Frozen, staged stage, tokens *access.Table) error {
 	w := newRecordWriter(out)
 	w.write([]byte(snapshotMagic))
 	w.put(headerRecord(st, f.Header()))
@@ -140,6 +142,7 @@ func writeSnapshot(out io.Writer, st Status, f *lease.Frozen, staged stage) erro
 	putBorrowing(w, f)
 	f.Draws(func(slot uint32, d *lease.DrawRecord) bool { return w.put(drawRecord(slot, d)) })
 	writeQueue(w, f)
+	putTokens(w, tokens)
 	staged.each(func(p RestorePart) bool {
 		return w.put(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Staged{Staged: toPart(p)}})
 	})
@@ -164,46 +167,56 @@ func writePool(w *recordWriter, slot uint32, p *lease.PoolRecord) bool {
 }
 
 // readSnapshot decodes a whole snapshot before anything is done with it.
-func readSnapshot(in io.Reader) (st Status, book *lease.Book, staged stage, err error) {
+func readSnapshot(in io.Reader) (st Status, book *lease.Book, staged stage, tokens *access.Table, err error) {
 	crc := crc32.New(castagnoli)
 	r := &recordReader{r: bufio.NewReaderSize(in, 64<<10), crc: crc}
 	magic := make([]byte, len(snapshotMagic))
 	if err := r.full(magic); err != nil || string(magic) != snapshotMagic {
-		return Status{}, nil, stage{}, errors.New("this is not a Seatkeeper snapshot of a version this build knows")
+		return Status{}, nil, stage{}, nil, errors.New("this is not a Seatkeeper snapshot of a version this build knows")
 	}
 	var load *lease.Loader
+	var list []access.Token
 	for {
 		rec, err := r.next()
 		if err != nil {
-			return Status{}, nil, stage{}, err
+			return Status{}, nil, stage{}, nil, err
 		}
 		switch k := rec.Kind.(type) {
 		case *logv1.SnapshotRecord_Header:
 			if k.Header.Version != snapshotVersion {
-				return Status{}, nil, stage{}, fmt.Errorf("snapshot version %d is unknown to this build", k.Header.Version)
+				return Status{}, nil, stage{}, nil, fmt.Errorf("snapshot version %d is unknown to this build", k.Header.Version)
 			}
 			var h lease.Header
 			st, h = fromHeader(k.Header)
 			load = lease.NewLoader(h)
 		case *logv1.SnapshotRecord_End:
 			if load == nil || k.End.Records != r.records-1 {
-				return Status{}, nil, stage{}, fmt.Errorf("snapshot has %d records where %d were written", r.records-1, k.End.Records)
+				return Status{}, nil, stage{}, nil, fmt.Errorf("snapshot has %d records where %d were written", r.records-1, k.End.Records)
 			}
 			if err := r.checksum(); err != nil {
-				return Status{}, nil, stage{}, err
+				return Status{}, nil, stage{}, nil, err
+			}
+			if tokens, err = loadTokens(list); err != nil {
+				return Status{}, nil, stage{}, nil, err
 			}
 			book, err := load.Finish()
-			return st, book, staged, err
+			return st, book, staged, tokens, err
+		case *logv1.SnapshotRecord_Token:
+			x, err := readToken(k.Token)
+			if err != nil {
+				return Status{}, nil, stage{}, nil, err
+			}
+			list = append(list, x)
 		case *logv1.SnapshotRecord_Staged:
 			if refusal := staged.add(fromPart(k.Staged)); refusal != nil {
-				return Status{}, nil, stage{}, fmt.Errorf("snapshot: %s", refusal.Message)
+				return Status{}, nil, stage{}, nil, fmt.Errorf("snapshot: %s", refusal.Message)
 			}
 		default:
 			if load == nil {
-				return Status{}, nil, stage{}, errors.New("snapshot does not begin with its header")
+				return Status{}, nil, stage{}, nil, errors.New("snapshot does not begin with its header")
 			}
 			if err := loadRecord(load, rec); err != nil {
-				return Status{}, nil, stage{}, err
+				return Status{}, nil, stage{}, nil, err
 			}
 		}
 	}

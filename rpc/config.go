@@ -103,6 +103,11 @@ type Config struct {
 	PeerTLS  func() *tls.Config
 	PeerName string
 
+	// TokensRequired serves nobody before the first access token was made; else a cluster
+	// is open until then. BindUser holds a client to the user its certificate names (CN).
+	TokensRequired bool
+	BindUser       bool
+
 	// Registerer takes the metrics of the API, Gatherer feeds /metrics. Both nil: a
 	// registry of its own.
 	Registerer prometheus.Registerer

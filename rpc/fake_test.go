@@ -21,6 +21,7 @@ import (
 	"github.com/seatkeeper/seatkeeper/cluster"
 	"github.com/seatkeeper/seatkeeper/fsm"
 	"github.com/seatkeeper/seatkeeper/lease"
+	"github.com/seatkeeper/seatkeeper/lease/access"
 )
 
 // fakeNode is a node with a real ledger and no cluster under it.
@@ -53,6 +54,7 @@ type fakeNode struct {
 	most     int           // how many commands it takes at once; 0: any number
 
 	staleReads int
+	tokens     *access.Table
 }
 
 const (
@@ -112,7 +114,10 @@ func (n *fakeNode) Propose(ctx context.Context, cmd lease.Command) (cluster.Appl
 	n.index++
 	n.proposed = append(n.proposed, cmd)
 	n.book.Advance(lease.Time(n.index), fakeDay)
-	reply := n.book.Apply(n.index, cmd)
+	reply, ok := n.applyAccess(cmd)
+	if !ok {
+		reply = n.book.Apply(n.index, cmd)
+	}
 	if reply.Refusal != nil {
 		after, n.refused = n.refused, nil
 	}
@@ -155,6 +160,25 @@ func (n *fakeNode) ProposeAsync(cmds []lease.Command, answered func(int, []clust
 		tell(failEach)
 	}()
 	return func(cause error) { tell(fmt.Errorf("%w (%w)", cluster.ErrUnknown, cause)) }, nil
+}
+
+// applyAccess does what the state machine does with tokens.
+func (n *fakeNode) applyAccess(cmd lease.Command) (reply lease.Reply, ok bool) {
+	switch c := cmd.(type) {
+	case fsm.CreateToken:
+		n.tokens, reply.Refusal = n.tokens.Create(c.Token, c.First, n.book.Calendar())
+	case fsm.RevokeToken:
+		n.tokens, reply.Refusal = n.tokens.Revoke(c.ID, n.book.Calendar())
+	default:
+		return reply, false
+	}
+	return reply, true
+}
+
+func (n *fakeNode) Access() (*access.Table, lease.Calendar) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.tokens, n.book.Calendar()
 }
 
 func (n *fakeNode) Read(_ context.Context, fn func(*lease.Book)) (fsm.Status, error) {

@@ -170,7 +170,11 @@ func newReply(method string) (proto.Message, error) {
 func (s *Server) gather(ctx context.Context, peers []cluster.Peer) map[string]*pb.NodeStatus {
 	ctx, cancel := context.WithTimeout(ctx, peerStatusBound)
 	defer cancel()
-	ctx = metadata.NewOutgoingContext(ctx, metadata.Pairs(hopKey, "1"))
+	out := metadata.Pairs(hopKey, "1")
+	if token := metadata.ValueFromIncomingContext(ctx, "authorization"); len(token) > 0 {
+		out.Set("authorization", token...)
+	}
+	ctx = metadata.NewOutgoingContext(ctx, out)
 	var (
 		mu    sync.Mutex
 		wg    sync.WaitGroup

@@ -43,6 +43,9 @@ func (s *Server) newHandler(conn grpc.ClientConnInterface) (http.Handler, error)
 	if err := pb.RegisterClusterHandlerClient(ctx, api, pb.NewClusterClient(conn)); err != nil {
 		return nil, err
 	}
+	if err := pb.RegisterAccessHandlerClient(ctx, api, pb.NewAccessClient(conn)); err != nil {
+		return nil, err
+	}
 	if err := pb.RegisterBorrowingHandlerClient(ctx, api, pb.NewBorrowingClient(conn)); err != nil {
 		return nil, err
 	}
@@ -59,9 +62,9 @@ func (s *Server) newHandler(conn grpc.ClientConnInterface) (http.Handler, error)
 	mux.Handle("/livez", readOnly(http.HandlerFunc(s.livez)))
 	mux.Handle("/readyz", readOnly(http.HandlerFunc(s.readyz)))
 	mux.Handle("/v1/sys/health", readOnly(http.HandlerFunc(s.sysHealth)))
-	mux.Handle("/metrics", readOnly(promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{})))
+	mux.Handle("/metrics", readOnly(s.guarded(metricsMethod, promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{}))))
 	mux.Handle("/.well-known/jwks.json", readOnly(http.HandlerFunc(s.serveJWKS)))
-	mux.Handle("/v1/snapshot", saveOnly(s.operator.serveHTTP))
+	mux.Handle("/v1/snapshot", withBearer(saveOnly(s.operator.serveHTTP)))
 	mux.Handle("/", api)
 	mux.Handle(console.Path, console.New(mux, s.stopping))
 	mux.Handle("/{$}", readOnly(http.RedirectHandler(console.Path, http.StatusFound)))

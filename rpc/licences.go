@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/seatkeeper/seatkeeper/lease"
 	"github.com/seatkeeper/seatkeeper/lease/license"
@@ -15,6 +16,9 @@ func (h *clusterService) LicenseApply(ctx context.Context, r *pb.LicenseApplyReq
 	l, err := license.Verify(r.GetFile(), *h.s.trusted.Load())
 	if err != nil {
 		return nil, licenceRefusal(err)
+	}
+	if mine := callerOf(ctx).tenant(); mine != "" && l.Tenant != mine {
+		return nil, forbidden(fmt.Sprintf("you act for tenant %.80q only, and this licence is for %.80q", mine, l.Tenant))
 	}
 	st, err := h.s.cfg.Node.Read(ctx, func(*lease.Book) {})
 	if err != nil {

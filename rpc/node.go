@@ -6,6 +6,7 @@ import (
 	"github.com/seatkeeper/seatkeeper/cluster"
 	"github.com/seatkeeper/seatkeeper/fsm"
 	"github.com/seatkeeper/seatkeeper/lease"
+	"github.com/seatkeeper/seatkeeper/lease/access"
 )
 
 // Node is what the API needs of the cluster node it serves.
@@ -29,6 +30,9 @@ type Node interface {
 	Read(ctx context.Context, fn func(*lease.Book)) (fsm.Status, error)
 	// ReadStale calls fn with this node's own ledger.
 	ReadStale(fn func(*lease.Book)) fsm.Status
+	// Access returns the access tokens as this node knows them, and the date that their
+	// ends are judged by. Every request asks.
+	Access() (*access.Table, lease.Calendar)
 	// Leader returns the last known epoch; false means no live leader is known.
 	Leader() (fsm.Epoch, bool)
 	// Leading says whether this node leads and may serve.

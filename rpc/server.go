@@ -77,6 +77,7 @@ func New(cfg Config) (*Server, error) {
 	for _, r := range []grpc.ServiceRegistrar{s.grpc, local} {
 		pb.RegisterSeatsServer(r, &seats{s: s})
 		pb.RegisterClusterServer(r, &clusterService{s: s})
+		pb.RegisterAccessServer(r, &accessService{s: s})
 		pb.RegisterBorrowingServer(r, &borrowing{s: s})
 		pb.RegisterHistoryServer(r, &historyService{s: s})
 		pb.RegisterPoliciesServer(r, &policyService{s: s})

@@ -95,6 +95,7 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 		InFlight: limits.InFlightPerTenant, InFlightShared: limits.InFlightShared, ClientInFlight: limits.InFlightPerClient,
 		ConnInFlight: limits.InFlightPerConnection, MaxInFlight: limits.InFlight, Connections: limits.Connections,
 		Waiters: limits.Waiting, Pipelines: limits.Pipelines,
+		TokensRequired: l.ACL.Required, BindUser: l.TLS.BindUser,
 		Registerer: registry, Gatherer: registry, Logger: log.Named("api"),
 	}
 	if certs != nil {

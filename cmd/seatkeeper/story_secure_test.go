@@ -287,7 +287,7 @@ func (s *secureStory) curl(env map[string]string, leader *devNode) {
 		if n == leader {
 			continue
 		}
-		req, err := http.NewRequest("POST", "https://"+n.API+"/v1/checkout", strings.NewReader(`{"feature":"cad","user":"curl","host":"h"}`))
+		req, err := http.NewRequest("POST", "https://"+n.API+"/v1/checkout", strings.NewReader(`{"feature":"cad","user":"ann","host":"h"}`))
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -329,4 +329,137 @@ func (s *secureStory) applyLicence(env map[string]string, features ...sampleFeat
 	}
 	s.cli(0, nil, "license", "sign", document, "--key", s.vendor.SignerFile, "--out", signed)
 	s.cli(0, env, "license", "apply", signed)
+}
+
+func TestTokensGuardAClusterThroughTheLossOfItsLeader(t *testing.T) {
+	s := startSecure(t, func(c *Config) {
+		c.ACL.Required, c.TLS.BindUser = true, true
+		c.Audit.File, c.Log.Level = c.DataDir+".jsonl", "debug"
+	})
+	ann := func(token string) map[string]string { return s.settings("ann", token) }
+	eventually(t, "a leader that asks for tokens", func() error {
+		if code, _, stderr := run(t, ann(""), "leases"); code != exitNotAllowed || !strings.Contains(stderr, "acl bootstrap") {
+			return fmt.Errorf("%d %s", code, stderr)
+		}
+		return nil
+	})
+	secrets := map[string]string{}
+	keep := func(name, out string) string {
+		secrets[name] = strings.TrimSpace(out)
+		return secrets[name]
+	}
+	out, _ := s.cli(0, ann(""), "acl", "bootstrap")
+	admin := keep("admin token", out)
+	leader := s.ready(ann(admin))
+	if _, stderr := s.cli(77, ann(""), "acl", "bootstrap"); !strings.Contains(stderr, "was made before") {
+		t.Errorf("a second bootstrap: %s", stderr)
+	}
+	create := func(args ...string) string {
+		out, _ := s.cli(0, ann(admin), append([]string{"token", "create"}, args...)...)
+		return keep(strings.Join(args, " "), out)
+	}
+	client, viewer := create("--role", "client", "--user", "ann"), create("--role", "viewer")
+	vendor := create("--role", "vendor", "--description", "acme's robot")
+	s.applyLicence(ann(vendor), seats("cad", 10, patientProfile))
+
+	// Who may what, and what the others are told.
+	s.cli(77, ann(""), "status")
+	s.cli(77, ann(viewer), "checkout", "cad", "--user", "ann")
+	s.cli(77, ann(client), "kill", "--user", "ann")
+	s.cli(77, ann(client), "token", "list")
+	if _, stderr := s.cli(77, ann(client), "checkout", "cad", "--user", "bob"); !strings.Contains(stderr, `you act for user "ann" only`) {
+		t.Errorf("a checkout for another: %s", stderr)
+	}
+	s.mint("tls", "cert", "create", "bob", "--client")
+	if _, stderr := s.cli(77, s.settings("bob", client), "checkout", "cad"); !strings.Contains(stderr, "use both of one user") {
+		t.Errorf("ann's token with bob's certificate: %s", stderr)
+	}
+	s.curl(ann(client), leader)
+	state := filepath.Join(s.dir, "ann.seat")
+	s.cli(0, ann(client), "checkout", "cad", "--state", state, "--user", "ann")
+	held, err := os.ReadFile(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets["session secret"] = between(string(held), `"session_secret": "`, `"`)
+
+	// A new leader knows every token, the revoked ones too.
+	id := strings.Split(viewer, "_")[1]
+	s.cli(0, ann(admin), "token", "revoke", id)
+	if err := leader.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-leader.exited
+	eventually(t, "a new leader", func() error {
+		if code, _, stderr := run(t, ann(client), "renew", "--state", state); code != 0 {
+			return errors.New(stderr)
+		}
+		return nil
+	})
+	if _, stderr := s.cli(77, ann(viewer), "leases"); strings.Contains(stderr, viewer) {
+		t.Errorf("the refusal shows the token: %s", stderr)
+	}
+	s.cli(0, ann(client), "checkin", "--state", state, "--all")
+	if _, stderr := s.cli(2, ann(admin), "token", "revoke", client); strings.Contains(stderr, client) {
+		t.Errorf("the refusal shows the token: %s", stderr)
+	}
+	s.leaksNone(secrets)
+}
+
+func between(text, before, after string) string {
+	_, rest, _ := strings.Cut(text, before)
+	found, _, _ := strings.Cut(rest, after)
+	return found
+}
+
+// leaksNone looks for secrets where they must not be: logs, data, what the commands show,
+// and the arguments of processes.
+func (s *secureStory) leaksNone(secrets map[string]string) {
+	s.t.Helper()
+	key, err := os.ReadFile(filepath.Join(s.dir, "gossip.key"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	secrets["gossip key"] = strings.TrimSpace(string(key))
+	places := map[string]string{}
+	for _, n := range s.nodes {
+		log, err := os.ReadFile(n.logPath())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		places["log of "+n.Name] = string(log)
+		data, err := os.ReadFile(n.Dir + ".jsonl")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		places["audit of "+n.Name] = string(data)
+		if err := filepath.WalkDir(n.Dir, func(path string, d os.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				var data []byte
+				data, err = os.ReadFile(path)
+				places[path] = string(data)
+			}
+			return err
+		}); err != nil {
+			s.t.Fatal(err)
+		}
+		if n.cmd.ProcessState == nil {
+			args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", n.pid()))
+			places["arguments of "+n.Name] = string(args)
+		}
+		places["config show of "+n.Name], _ = s.cli(0, map[string]string{"SEATKEEPER_TOKEN": secrets["admin token"]}, "config", "show", "--config", n.Config, "-o", "json")
+	}
+	if !strings.Contains(places["audit of node-2"], "create_token") {
+		s.t.Error("the audit says nothing of the tokens that were made: this search proves nothing")
+	}
+	for name, secret := range secrets {
+		if len(secret) < 16 {
+			s.t.Fatalf("%s is %q: nothing to look for", name, secret)
+		}
+		for place, text := range places {
+			if strings.Contains(text, secret) || strings.Contains(text, secret[len(secret)-32:]) {
+				s.t.Errorf("%s is in the %s", name, place)
+			}
+		}
+	}
 }

@@ -271,6 +271,8 @@ func repeatable(method string, args any) bool {
 		return false
 	case *pb.LicenseApplyRequest, *pb.LicenseRemoveRequest, *pb.TransferLeadershipRequest:
 		return false
+	case interface{ GetTokenDigest() []byte }: // a new token: the same only if it was minted here
+		return len(r.GetTokenDigest()) > 0
 	}
 	return method != ""
 }

@@ -202,6 +202,8 @@ type Command struct {
 	//	*Command_MakeBooking
 	//	*Command_CancelBooking
 	//	*Command_ExpireBooking
+	//	*Command_CreateToken
+	//	*Command_RevokeToken
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -460,6 +462,24 @@ func (x *Command) GetExpireBooking() *ExpireBooking {
 	return nil
 }
 
+func (x *Command) GetCreateToken() *CreateToken {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_CreateToken); ok {
+			return x.CreateToken
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRevokeToken() *RevokeToken {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_RevokeToken); ok {
+			return x.RevokeToken
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -560,6 +580,14 @@ type Command_ExpireBooking struct {
 	ExpireBooking *ExpireBooking `protobuf:"bytes,64,opt,name=expire_booking,json=expireBooking,proto3,oneof"`
 }
 
+type Command_CreateToken struct {
+	CreateToken *CreateToken `protobuf:"bytes,100,opt,name=create_token,json=createToken,proto3,oneof"`
+}
+
+type Command_RevokeToken struct {
+	RevokeToken *RevokeToken `protobuf:"bytes,101,opt,name=revoke_token,json=revokeToken,proto3,oneof"`
+}
+
 func (*Command_Checkout) isCommand_Kind() {}
 
 func (*Command_Renew) isCommand_Kind() {}
@@ -607,6 +635,10 @@ func (*Command_MakeBooking) isCommand_Kind() {}
 func (*Command_CancelBooking) isCommand_Kind() {}
 
 func (*Command_ExpireBooking) isCommand_Kind() {}
+
+func (*Command_CreateToken) isCommand_Kind() {}
+
+func (*Command_RevokeToken) isCommand_Kind() {}
 
 type SessionRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3080,6 +3112,220 @@ func (x *ExpireBooking) GetNumber() uint64 {
 	return 0
 }
 
+// CreateToken adds an access token.
+type CreateToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         *Token                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	First         bool                   `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateToken) Reset() {
+	*x = CreateToken{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateToken) ProtoMessage() {}
+
+func (x *CreateToken) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateToken.ProtoReflect.Descriptor instead.
+func (*CreateToken) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *CreateToken) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *CreateToken) GetFirst() bool {
+	if x != nil {
+		return x.First
+	}
+	return false
+}
+
+func (x *CreateToken) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type RevokeToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeToken) Reset() {
+	*x = RevokeToken{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeToken) ProtoMessage() {}
+
+func (x *RevokeToken) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeToken.ProtoReflect.Descriptor instead.
+func (*RevokeToken) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *RevokeToken) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RevokeToken) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// Token is what is kept of an access token; role is the number of access.Role.
+type Token struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Digest        []byte                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	Role          uint32                 `protobuf:"varint,3,opt,name=role,proto3" json:"role,omitempty"`
+	Tenant        string                 `protobuf:"bytes,4,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	User          string                 `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
+	Description   string                 `protobuf:"bytes,6,opt,name=description,proto3" json:"description,omitempty"`
+	Created       int64                  `protobuf:"varint,7,opt,name=created,proto3" json:"created,omitempty"`
+	Expires       int64                  `protobuf:"varint,8,opt,name=expires,proto3" json:"expires,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Token) Reset() {
+	*x = Token{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Token) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Token) ProtoMessage() {}
+
+func (x *Token) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Token.ProtoReflect.Descriptor instead.
+func (*Token) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *Token) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Token) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+func (x *Token) GetRole() uint32 {
+	if x != nil {
+		return x.Role
+	}
+	return 0
+}
+
+func (x *Token) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Token) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Token) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *Token) GetCreated() int64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *Token) GetExpires() int64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
+}
+
 var File_seatkeeper_log_v1_log_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
@@ -3097,7 +3343,7 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"apiAddress\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\tR\aversion\"\xff\v\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\"\x89\r\n" +
 	"\aCommand\x129\n" +
 	"\bcheckout\x18\x01 \x01(\v2\x1b.seatkeeper.log.v1.CheckoutH\x00R\bcheckout\x120\n" +
 	"\x05renew\x18\x02 \x01(\v2\x18.seatkeeper.log.v1.RenewH\x00R\x05renew\x127\n" +
@@ -3124,7 +3370,9 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\adequeue\x18= \x01(\v2\x1a.seatkeeper.log.v1.DequeueH\x00R\adequeue\x12C\n" +
 	"\fmake_booking\x18> \x01(\v2\x1e.seatkeeper.log.v1.MakeBookingH\x00R\vmakeBooking\x12I\n" +
 	"\x0ecancel_booking\x18? \x01(\v2 .seatkeeper.log.v1.CancelBookingH\x00R\rcancelBooking\x12I\n" +
-	"\x0eexpire_booking\x18@ \x01(\v2 .seatkeeper.log.v1.ExpireBookingH\x00R\rexpireBookingB\x06\n" +
+	"\x0eexpire_booking\x18@ \x01(\v2 .seatkeeper.log.v1.ExpireBookingH\x00R\rexpireBooking\x12C\n" +
+	"\fcreate_token\x18d \x01(\v2\x1e.seatkeeper.log.v1.CreateTokenH\x00R\vcreateToken\x12C\n" +
+	"\frevoke_token\x18e \x01(\v2\x1e.seatkeeper.log.v1.RevokeTokenH\x00R\vrevokeTokenB\x06\n" +
 	"\x04kind\"h\n" +
 	"\n" +
 	"SessionRef\x12\x0e\n" +
@@ -3320,7 +3568,23 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\x02by\x18\x03 \x01(\tR\x02by\";\n" +
 	"\rExpireBooking\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x16\n" +
-	"\x06number\x18\x02 \x01(\x04R\x06numberBDZBgithub.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1;logv1b\x06proto3"
+	"\x06number\x18\x02 \x01(\x04R\x06number\"c\n" +
+	"\vCreateToken\x12.\n" +
+	"\x05token\x18\x01 \x01(\v2\x18.seatkeeper.log.v1.TokenR\x05token\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\bR\x05first\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\"-\n" +
+	"\vRevokeToken\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"\xc5\x01\n" +
+	"\x05Token\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\fR\x06digest\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\rR\x04role\x12\x16\n" +
+	"\x06tenant\x18\x04 \x01(\tR\x06tenant\x12\x12\n" +
+	"\x04user\x18\x05 \x01(\tR\x04user\x12 \n" +
+	"\vdescription\x18\x06 \x01(\tR\vdescription\x12\x18\n" +
+	"\acreated\x18\a \x01(\x03R\acreated\x12\x18\n" +
+	"\aexpires\x18\b \x01(\x03R\aexpiresBDZBgithub.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1;logv1b\x06proto3"
 
 var (
 	file_seatkeeper_log_v1_log_proto_rawDescOnce sync.Once
@@ -3334,7 +3598,7 @@ func file_seatkeeper_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_seatkeeper_log_v1_log_proto_rawDescData
 }
 
-var file_seatkeeper_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_seatkeeper_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_seatkeeper_log_v1_log_proto_goTypes = []any{
 	(*Entry)(nil),           // 0: seatkeeper.log.v1.Entry
 	(*Lead)(nil),            // 1: seatkeeper.log.v1.Lead
@@ -3375,6 +3639,9 @@ var file_seatkeeper_log_v1_log_proto_goTypes = []any{
 	(*MakeBooking)(nil),     // 36: seatkeeper.log.v1.MakeBooking
 	(*CancelBooking)(nil),   // 37: seatkeeper.log.v1.CancelBooking
 	(*ExpireBooking)(nil),   // 38: seatkeeper.log.v1.ExpireBooking
+	(*CreateToken)(nil),     // 39: seatkeeper.log.v1.CreateToken
+	(*RevokeToken)(nil),     // 40: seatkeeper.log.v1.RevokeToken
+	(*Token)(nil),           // 41: seatkeeper.log.v1.Token
 }
 var file_seatkeeper_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.log.v1.Entry.lead:type_name -> seatkeeper.log.v1.Lead
@@ -3403,36 +3670,39 @@ var file_seatkeeper_log_v1_log_proto_depIdxs = []int32{
 	36, // 23: seatkeeper.log.v1.Command.make_booking:type_name -> seatkeeper.log.v1.MakeBooking
 	37, // 24: seatkeeper.log.v1.Command.cancel_booking:type_name -> seatkeeper.log.v1.CancelBooking
 	38, // 25: seatkeeper.log.v1.Command.expire_booking:type_name -> seatkeeper.log.v1.ExpireBooking
-	3,  // 26: seatkeeper.log.v1.Checkout.session:type_name -> seatkeeper.log.v1.SessionRef
-	4,  // 27: seatkeeper.log.v1.Checkout.principal:type_name -> seatkeeper.log.v1.Principal
-	5,  // 28: seatkeeper.log.v1.Checkout.items:type_name -> seatkeeper.log.v1.Item
-	3,  // 29: seatkeeper.log.v1.Renew.session:type_name -> seatkeeper.log.v1.SessionRef
-	6,  // 30: seatkeeper.log.v1.Renew.held:type_name -> seatkeeper.log.v1.Ref
-	3,  // 31: seatkeeper.log.v1.CheckIn.session:type_name -> seatkeeper.log.v1.SessionRef
-	6,  // 32: seatkeeper.log.v1.CheckIn.refs:type_name -> seatkeeper.log.v1.Ref
-	6,  // 33: seatkeeper.log.v1.Expire.ref:type_name -> seatkeeper.log.v1.Ref
-	6,  // 34: seatkeeper.log.v1.Kill.refs:type_name -> seatkeeper.log.v1.Ref
-	25, // 35: seatkeeper.log.v1.InstallLicence.licence:type_name -> seatkeeper.log.v1.Licence
-	3,  // 36: seatkeeper.log.v1.Borrow.session:type_name -> seatkeeper.log.v1.SessionRef
-	4,  // 37: seatkeeper.log.v1.Borrow.principal:type_name -> seatkeeper.log.v1.Principal
-	5,  // 38: seatkeeper.log.v1.Borrow.item:type_name -> seatkeeper.log.v1.Item
-	6,  // 39: seatkeeper.log.v1.RenewBorrow.ref:type_name -> seatkeeper.log.v1.Ref
-	6,  // 40: seatkeeper.log.v1.ReturnEarly.ref:type_name -> seatkeeper.log.v1.Ref
-	26, // 41: seatkeeper.log.v1.Licence.entitlements:type_name -> seatkeeper.log.v1.Entitlement
-	27, // 42: seatkeeper.log.v1.Entitlement.terms:type_name -> seatkeeper.log.v1.Terms
-	29, // 43: seatkeeper.log.v1.Entitlement.components:type_name -> seatkeeper.log.v1.Component
-	28, // 44: seatkeeper.log.v1.Terms.draw:type_name -> seatkeeper.log.v1.Draw
-	31, // 45: seatkeeper.log.v1.ApplyPolicy.policy:type_name -> seatkeeper.log.v1.Policy
-	32, // 46: seatkeeper.log.v1.Policy.groups:type_name -> seatkeeper.log.v1.PolicyGroup
-	33, // 47: seatkeeper.log.v1.Policy.rules:type_name -> seatkeeper.log.v1.PolicyRule
-	3,  // 48: seatkeeper.log.v1.Leave.session:type_name -> seatkeeper.log.v1.SessionRef
-	5,  // 49: seatkeeper.log.v1.MakeBooking.items:type_name -> seatkeeper.log.v1.Item
-	4,  // 50: seatkeeper.log.v1.MakeBooking.only:type_name -> seatkeeper.log.v1.Principal
-	51, // [51:51] is the sub-list for method output_type
-	51, // [51:51] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	39, // 26: seatkeeper.log.v1.Command.create_token:type_name -> seatkeeper.log.v1.CreateToken
+	40, // 27: seatkeeper.log.v1.Command.revoke_token:type_name -> seatkeeper.log.v1.RevokeToken
+	3,  // 28: seatkeeper.log.v1.Checkout.session:type_name -> seatkeeper.log.v1.SessionRef
+	4,  // 29: seatkeeper.log.v1.Checkout.principal:type_name -> seatkeeper.log.v1.Principal
+	5,  // 30: seatkeeper.log.v1.Checkout.items:type_name -> seatkeeper.log.v1.Item
+	3,  // 31: seatkeeper.log.v1.Renew.session:type_name -> seatkeeper.log.v1.SessionRef
+	6,  // 32: seatkeeper.log.v1.Renew.held:type_name -> seatkeeper.log.v1.Ref
+	3,  // 33: seatkeeper.log.v1.CheckIn.session:type_name -> seatkeeper.log.v1.SessionRef
+	6,  // 34: seatkeeper.log.v1.CheckIn.refs:type_name -> seatkeeper.log.v1.Ref
+	6,  // 35: seatkeeper.log.v1.Expire.ref:type_name -> seatkeeper.log.v1.Ref
+	6,  // 36: seatkeeper.log.v1.Kill.refs:type_name -> seatkeeper.log.v1.Ref
+	25, // 37: seatkeeper.log.v1.InstallLicence.licence:type_name -> seatkeeper.log.v1.Licence
+	3,  // 38: seatkeeper.log.v1.Borrow.session:type_name -> seatkeeper.log.v1.SessionRef
+	4,  // 39: seatkeeper.log.v1.Borrow.principal:type_name -> seatkeeper.log.v1.Principal
+	5,  // 40: seatkeeper.log.v1.Borrow.item:type_name -> seatkeeper.log.v1.Item
+	6,  // 41: seatkeeper.log.v1.RenewBorrow.ref:type_name -> seatkeeper.log.v1.Ref
+	6,  // 42: seatkeeper.log.v1.ReturnEarly.ref:type_name -> seatkeeper.log.v1.Ref
+	26, // 43: seatkeeper.log.v1.Licence.entitlements:type_name -> seatkeeper.log.v1.Entitlement
+	27, // 44: seatkeeper.log.v1.Entitlement.terms:type_name -> seatkeeper.log.v1.Terms
+	29, // 45: seatkeeper.log.v1.Entitlement.components:type_name -> seatkeeper.log.v1.Component
+	28, // 46: seatkeeper.log.v1.Terms.draw:type_name -> seatkeeper.log.v1.Draw
+	31, // 47: seatkeeper.log.v1.ApplyPolicy.policy:type_name -> seatkeeper.log.v1.Policy
+	32, // 48: seatkeeper.log.v1.Policy.groups:type_name -> seatkeeper.log.v1.PolicyGroup
+	33, // 49: seatkeeper.log.v1.Policy.rules:type_name -> seatkeeper.log.v1.PolicyRule
+	3,  // 50: seatkeeper.log.v1.Leave.session:type_name -> seatkeeper.log.v1.SessionRef
+	5,  // 51: seatkeeper.log.v1.MakeBooking.items:type_name -> seatkeeper.log.v1.Item
+	4,  // 52: seatkeeper.log.v1.MakeBooking.only:type_name -> seatkeeper.log.v1.Principal
+	41, // 53: seatkeeper.log.v1.CreateToken.token:type_name -> seatkeeper.log.v1.Token
+	54, // [54:54] is the sub-list for method output_type
+	54, // [54:54] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_log_v1_log_proto_init() }
@@ -3465,6 +3735,8 @@ func file_seatkeeper_log_v1_log_proto_init() {
 		(*Command_MakeBooking)(nil),
 		(*Command_CancelBooking)(nil),
 		(*Command_ExpireBooking)(nil),
+		(*Command_CreateToken)(nil),
+		(*Command_RevokeToken)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3472,7 +3744,7 @@ func file_seatkeeper_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_seatkeeper_log_v1_log_proto_rawDesc), len(file_seatkeeper_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

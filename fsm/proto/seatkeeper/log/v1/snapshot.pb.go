@@ -24,7 +24,7 @@ const (
 // SnapshotRecord is one record of a snapshot: a stream of these, each after its length
 // as a varint, behind an eight-byte magic and before a closing checksum. Order: header,
 // licences, policies, pools (each before its seats), sessions, charges, leases, pins, keys
-// of borrowing (the one that signs last), overdrawn seats, draws, staged pieces of a
+// of borrowing (the one that signs last), overdrawn seats, draws, access tokens, staged pieces of a
 // backup that is being restored, end.
 type SnapshotRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -48,6 +48,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_BookedLease
 	//	*SnapshotRecord_BorrowKey
 	//	*SnapshotRecord_Overdrawn
+	//	*SnapshotRecord_Token
 	Kind          isSnapshotRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -252,6 +253,15 @@ func (x *SnapshotRecord) GetOverdrawn() *OverdrawnRecord {
 	return nil
 }
 
+func (x *SnapshotRecord) GetToken() *Token {
+	if x != nil {
+		if x, ok := x.Kind.(*SnapshotRecord_Token); ok {
+			return x.Token
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Kind interface {
 	isSnapshotRecord_Kind()
 }
@@ -328,6 +338,10 @@ type SnapshotRecord_Overdrawn struct {
 	Overdrawn *OverdrawnRecord `protobuf:"bytes,72,opt,name=overdrawn,proto3,oneof"`
 }
 
+type SnapshotRecord_Token struct {
+	Token *Token `protobuf:"bytes,100,opt,name=token,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Header) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Licence) isSnapshotRecord_Kind() {}
@@ -363,6 +377,8 @@ func (*SnapshotRecord_BookedLease) isSnapshotRecord_Kind() {}
 func (*SnapshotRecord_BorrowKey) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Overdrawn) isSnapshotRecord_Kind() {}
+
+func (*SnapshotRecord_Token) isSnapshotRecord_Kind() {}
 
 type SnapshotHeader struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -2335,7 +2351,7 @@ var File_seatkeeper_log_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	" seatkeeper/log/v1/snapshot.proto\x12\x11seatkeeper.log.v1\x1a\x1bseatkeeper/log/v1/log.proto\"\xba\b\n" +
+	" seatkeeper/log/v1/snapshot.proto\x12\x11seatkeeper.log.v1\x1a\x1bseatkeeper/log/v1/log.proto\"\xec\b\n" +
 	"\x0eSnapshotRecord\x12;\n" +
 	"\x06header\x18\x01 \x01(\v2!.seatkeeper.log.v1.SnapshotHeaderH\x00R\x06header\x126\n" +
 	"\alicence\x18\x02 \x01(\v2\x1a.seatkeeper.log.v1.LicenceH\x00R\alicence\x123\n" +
@@ -2355,7 +2371,8 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\fbooked_lease\x18? \x01(\v2$.seatkeeper.log.v1.BookedLeaseRecordH\x00R\vbookedLease\x12C\n" +
 	"\n" +
 	"borrow_key\x18G \x01(\v2\".seatkeeper.log.v1.BorrowKeyRecordH\x00R\tborrowKey\x12B\n" +
-	"\toverdrawn\x18H \x01(\v2\".seatkeeper.log.v1.OverdrawnRecordH\x00R\toverdrawnB\x06\n" +
+	"\toverdrawn\x18H \x01(\v2\".seatkeeper.log.v1.OverdrawnRecordH\x00R\toverdrawn\x120\n" +
+	"\x05token\x18d \x01(\v2\x18.seatkeeper.log.v1.TokenH\x00R\x05tokenB\x06\n" +
 	"\x04kind\"\xd8\x04\n" +
 	"\x0eSnapshotHeader\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1d\n" +
@@ -2590,10 +2607,11 @@ var file_seatkeeper_log_v1_snapshot_proto_goTypes = []any{
 	(*Licence)(nil),           // 22: seatkeeper.log.v1.Licence
 	(*RestorePart)(nil),       // 23: seatkeeper.log.v1.RestorePart
 	(*Policy)(nil),            // 24: seatkeeper.log.v1.Policy
-	(*Terms)(nil),             // 25: seatkeeper.log.v1.Terms
-	(*Ref)(nil),               // 26: seatkeeper.log.v1.Ref
-	(*Principal)(nil),         // 27: seatkeeper.log.v1.Principal
-	(*Item)(nil),              // 28: seatkeeper.log.v1.Item
+	(*Token)(nil),             // 25: seatkeeper.log.v1.Token
+	(*Terms)(nil),             // 26: seatkeeper.log.v1.Terms
+	(*Ref)(nil),               // 27: seatkeeper.log.v1.Ref
+	(*Principal)(nil),         // 28: seatkeeper.log.v1.Principal
+	(*Item)(nil),              // 29: seatkeeper.log.v1.Item
 }
 var file_seatkeeper_log_v1_snapshot_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.log.v1.SnapshotRecord.header:type_name -> seatkeeper.log.v1.SnapshotHeader
@@ -2614,30 +2632,31 @@ var file_seatkeeper_log_v1_snapshot_proto_depIdxs = []int32{
 	20, // 15: seatkeeper.log.v1.SnapshotRecord.booked_lease:type_name -> seatkeeper.log.v1.BookedLeaseRecord
 	12, // 16: seatkeeper.log.v1.SnapshotRecord.borrow_key:type_name -> seatkeeper.log.v1.BorrowKeyRecord
 	13, // 17: seatkeeper.log.v1.SnapshotRecord.overdrawn:type_name -> seatkeeper.log.v1.OverdrawnRecord
-	25, // 18: seatkeeper.log.v1.PoolRecord.terms:type_name -> seatkeeper.log.v1.Terms
-	26, // 19: seatkeeper.log.v1.LostRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	26, // 20: seatkeeper.log.v1.ReleasedRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	4,  // 21: seatkeeper.log.v1.DoneRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
-	26, // 22: seatkeeper.log.v1.DoneRecord.granted:type_name -> seatkeeper.log.v1.Ref
-	6,  // 23: seatkeeper.log.v1.DoneRecord.released:type_name -> seatkeeper.log.v1.ReleasedRecord
-	5,  // 24: seatkeeper.log.v1.DoneRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
-	15, // 25: seatkeeper.log.v1.DoneRecord.refused:type_name -> seatkeeper.log.v1.RefusedRecord
-	27, // 26: seatkeeper.log.v1.SessionRecord.principal:type_name -> seatkeeper.log.v1.Principal
-	7,  // 27: seatkeeper.log.v1.SessionRecord.last:type_name -> seatkeeper.log.v1.DoneRecord
-	5,  // 28: seatkeeper.log.v1.SessionRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
-	26, // 29: seatkeeper.log.v1.OverdrawnRecord.ref:type_name -> seatkeeper.log.v1.Ref
-	27, // 30: seatkeeper.log.v1.OverdrawnRecord.principal:type_name -> seatkeeper.log.v1.Principal
-	28, // 31: seatkeeper.log.v1.RefusedRecord.item:type_name -> seatkeeper.log.v1.Item
-	4,  // 32: seatkeeper.log.v1.RefusedRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
-	28, // 33: seatkeeper.log.v1.PlaceRecord.items:type_name -> seatkeeper.log.v1.Item
-	27, // 34: seatkeeper.log.v1.BookingRecord.only:type_name -> seatkeeper.log.v1.Principal
-	19, // 35: seatkeeper.log.v1.BookingRecord.lines:type_name -> seatkeeper.log.v1.BookedLineRecord
-	28, // 36: seatkeeper.log.v1.BookedLineRecord.item:type_name -> seatkeeper.log.v1.Item
-	37, // [37:37] is the sub-list for method output_type
-	37, // [37:37] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	25, // 18: seatkeeper.log.v1.SnapshotRecord.token:type_name -> seatkeeper.log.v1.Token
+	26, // 19: seatkeeper.log.v1.PoolRecord.terms:type_name -> seatkeeper.log.v1.Terms
+	27, // 20: seatkeeper.log.v1.LostRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	27, // 21: seatkeeper.log.v1.ReleasedRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	4,  // 22: seatkeeper.log.v1.DoneRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
+	27, // 23: seatkeeper.log.v1.DoneRecord.granted:type_name -> seatkeeper.log.v1.Ref
+	6,  // 24: seatkeeper.log.v1.DoneRecord.released:type_name -> seatkeeper.log.v1.ReleasedRecord
+	5,  // 25: seatkeeper.log.v1.DoneRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
+	15, // 26: seatkeeper.log.v1.DoneRecord.refused:type_name -> seatkeeper.log.v1.RefusedRecord
+	28, // 27: seatkeeper.log.v1.SessionRecord.principal:type_name -> seatkeeper.log.v1.Principal
+	7,  // 28: seatkeeper.log.v1.SessionRecord.last:type_name -> seatkeeper.log.v1.DoneRecord
+	5,  // 29: seatkeeper.log.v1.SessionRecord.lost:type_name -> seatkeeper.log.v1.LostRecord
+	27, // 30: seatkeeper.log.v1.OverdrawnRecord.ref:type_name -> seatkeeper.log.v1.Ref
+	28, // 31: seatkeeper.log.v1.OverdrawnRecord.principal:type_name -> seatkeeper.log.v1.Principal
+	29, // 32: seatkeeper.log.v1.RefusedRecord.item:type_name -> seatkeeper.log.v1.Item
+	4,  // 33: seatkeeper.log.v1.RefusedRecord.refusal:type_name -> seatkeeper.log.v1.Refusal
+	29, // 34: seatkeeper.log.v1.PlaceRecord.items:type_name -> seatkeeper.log.v1.Item
+	28, // 35: seatkeeper.log.v1.BookingRecord.only:type_name -> seatkeeper.log.v1.Principal
+	19, // 36: seatkeeper.log.v1.BookingRecord.lines:type_name -> seatkeeper.log.v1.BookedLineRecord
+	29, // 37: seatkeeper.log.v1.BookedLineRecord.item:type_name -> seatkeeper.log.v1.Item
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_log_v1_snapshot_proto_init() }
@@ -2665,6 +2684,7 @@ func file_seatkeeper_log_v1_snapshot_proto_init() {
 		(*SnapshotRecord_BookedLease)(nil),
 		(*SnapshotRecord_BorrowKey)(nil),
 		(*SnapshotRecord_Overdrawn)(nil),
+		(*SnapshotRecord_Token)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
