@@ -106,7 +106,7 @@ func (c *Client) Seats() pb.SeatsClient     { return pb.NewSeatsClient(c) }
 func (c *Client) Cluster() pb.ClusterClient { return pb.NewClusterClient(c) }
 
 // Access is the same for access tokens.
-func (c *Client) Access() pb.AccessClient { return pb.NewAccessClient(c) }
+func (c *Client) Access() pb.AccessClient   { return pb.NewAccessClient(c) }
 func (c *Client) History() pb.HistoryClient { return pb.NewHistoryClient(c) }
 
 // Tenant is the tenant requests are made for; empty means the cluster's default.
