@@ -132,6 +132,7 @@ func (b *Book) release(slot uint32, why Release) Released {
 	b.dueLeases.remove(slot)
 	told := b.claimed(slot)
 	b.forgetPin(slot)
+	b.dropProfile(slot)
 	gslot := l.Group
 	b.countHeld(gslot, -1)
 	b.countDraw(b.drawOf[gslot], -1)
