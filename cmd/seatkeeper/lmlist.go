@@ -71,7 +71,6 @@ var (
 	lmNeverOut    = &lmError{-41, "Feature was never checked out. (-41,219)"}
 	lmNotAdmin    = &lmError{-63, "You are not a license administrator. (-63,294)"}
 	lmTooSoon     = &lmError{-64, "lmremove too soon. (-64,270)"}
-	lmBadSyntax   = &lmError{-2, "Invalid license file syntax. (-2,134)"}
 	lmVendorGone  = &lmError{-97, "The desired vendor daemon is down. (-97,121)"}
 	lmCannotReach = &lmError{-15, `Cannot connect to license server system. (-15,570:115 "Operation now in progress")`}
 	lmRefusedConn = &lmError{-15, `Cannot connect to license server system. (-15,570:111 "Connection refused")`}
