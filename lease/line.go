@@ -108,6 +108,9 @@ func (b *Book) restandOf(session uint32) {
 		for _, pool := range pools {
 			b.stir(pool)
 		}
+		if len(b.queue.stands[slot]) == 0 && !slices.Contains(b.stirred, everyLine) {
+			b.stirred = append(b.stirred, everyLine)
+		}
 	}
 }
 
@@ -201,7 +204,7 @@ func (b *Book) serve(index uint64) {
 		b.stirred = nil
 		for _, pool := range list {
 			if pool == everyLine {
-				b.dropUnfit()
+				b.lookAtUnfit(index)
 			} else {
 				b.serveLine(index, pool)
 			}
@@ -209,31 +212,29 @@ func (b *Book) serve(index uint64) {
 	}
 }
 
-// dropUnfit ends the places that no licence can serve any more.
-func (b *Book) dropUnfit() {
+// lookAtUnfit looks at the places that no licence can serve any more, or that stand in no
+// line because their session has everything by now: they end.
+func (b *Book) lookAtUnfit(index uint64) {
 	var unfit []uint32
-	var why []Reason
 	b.places.all(func(i uint32, p **PlaceRecord) bool {
-		if *p == nil {
-			return true
-		}
-		s, tenant := b.sessions.at((*p).Session), b.owner((*p).Session).tenant()
-		for _, it := range (*p).Items {
-			if b.heldBy(s, it) != 0 {
-				continue
-			}
-			if _, r := b.fitting(tenant, it); r != nil && r.Final {
-				unfit, why = append(unfit, i), append(why, r.Reason)
-				return true
-			}
+		if *p != nil && (len(b.queue.stands[i]) == 0 || b.unfit(*p)) {
+			unfit = append(unfit, i)
 		}
 		return true
 	})
-	for n, slot := range unfit {
-		session := b.placeAt(slot).Session
-		b.denyPlace(slot, why[n])
-		b.dropMinted(session)
+	for _, slot := range unfit {
+		if b.placeAt(slot) != nil { // it may have ended with another
+			b.look(index, slot)
+		}
 	}
+}
+
+func (b *Book) unfit(p *PlaceRecord) bool {
+	s, tenant := b.sessions.at(p.Session), b.owner(p.Session).tenant()
+	return slices.ContainsFunc(p.Items, func(it Item) bool {
+		_, r := b.fitting(tenant, it)
+		return r != nil && b.heldBy(s, it) == 0
+	})
 }
 
 // serveLine looks at a line from its head until nothing is left for those behind.
