@@ -48,7 +48,8 @@ func TestTheQueueAndABookingSurviveALeaderKill(t *testing.T) {
 		t.Errorf("beside the booking: exit %d, %s", code, text)
 	}
 
-	s.leader(t).kill()
+	old := s.leader(t)
+	old.kill()
 	eventually(t, "another leader serves the same queue", func() error { return s.inLine(len(waitsFor)) })
 	if code, _, text := s.cli(t, "checkout", "solver"); code != exitNoSeat {
 		t.Errorf("beside the booking, after the kill: exit %d, %s", code, text)
@@ -76,6 +77,9 @@ func TestTheQueueAndABookingSurviveALeaderKill(t *testing.T) {
 		t.Errorf("served in the order %v, want %v", order, want)
 	}
 	s.waitInUse(t, "cad", 0)
+	if err := old.start(); err != nil {
+		t.Fatal(err)
+	}
 	s.allAgree(t)
 }
 
