@@ -102,7 +102,6 @@ type standing struct {
 type charge struct {
 	who   lease.Principal
 	seats int
-	first lease.Handle
 }
 
 func (r *ruler) standing(name string) standing {

@@ -40,6 +40,9 @@ func TestThePolicySetsHowLongLeasesLive(t *testing.T) {
 	w.wait(time.Second)
 	w.equal("due", w.expireDue(), 3)
 	w.equal("cad", w.used("cad"), 0)
+	// Nor does it live on in who gets its place.
+	l := w.must(as(checkout(9, "cad", 1), "ann", "ws")).Leases[0]
+	w.equal("lifespan without a policy", l.Remaining, lease.DefaultProfile.Lifespan)
 }
 
 func TestASeatLingersForItsPrincipal(t *testing.T) {

@@ -68,7 +68,11 @@ func allLeases(ctx context.Context, c *conn, req *pb.LeasesRequest) (*pb.LeasesR
 func drawEntries(t *table, leases []*pb.LeaseEntry) {
 	t.row("HANDLE", "FEATURE", "VERSION", "COUNT", "SEATS", "USER", "HOST", "DISPLAY", "STATE", "REMAINING", "SINCE", "LEASE", "TOKEN")
 	for _, l := range leases {
-		t.row(l.Handle, l.Feature, l.Version, l.Count, ints(l.Seats), l.User, l.Host, l.Display, l.State,
+		state := l.State
+		if l.GetOverdraft() {
+			state += " (overdraft)"
+		}
+		t.row(l.Handle, l.Feature, l.Version, l.Count, ints(l.Seats), l.User, l.Host, l.Display, state,
 			millis(l.RemainingMs), localTime(l.Since), l.Id, l.FencingToken)
 	}
 }
