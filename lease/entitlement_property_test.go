@@ -36,6 +36,14 @@ func richLicence(p *program, id string) []lease.Entitlement {
 func newRichProgram(seed uint64) *program {
 	p := newProgram(seed)
 	p.blind, p.ents = true, richLicence
+	if seed%2 == 1 { // what is drawn counts for its holder, so reservations and caps do too
+		r := p.book.Apply(0, lease.ApplyPolicy{Expected: lease.AnyVersion, Policy: lease.Policy{Rules: []lease.Rule{
+			rule(lease.RuleReserve, "units", user("u0"), 3), rule(lease.RuleReserve, "studio", user("u1"), 1), rule(lease.RuleMax, "units", user("u2"), 8),
+		}}})
+		if r.Refusal != nil {
+			panic(r.Refusal)
+		}
+	}
 	p.features = []string{"units", "units", "cad", "cad", "cad", "solver", "viewer", "mesh", "mesh", "post", "post", "paint", "paint", "studio", "office", "none"}
 	return p
 }
@@ -123,6 +131,14 @@ func (p *program) runRich(steps int) error {
 		}
 		if !reflect.DeepEqual(twin.Pools(""), p.book.Pools("")) {
 			return fmt.Errorf("restored pools %+v\nwant %+v", twin.Pools(""), p.book.Pools(""))
+		}
+		for n := range byte(36) { // what would each get: counts that drifted show here
+			c := as(checkout(100+n, "units", 1+int(n/4)), fmt.Sprint("u", n%4), "elsewhere")
+			was, _ := p.book.Preview(c)
+			is, _ := twin.Preview(c)
+			if !reflect.DeepEqual(was, is) {
+				return fmt.Errorf("%s would get %+v, and once restored %+v", c.Principal.User, was, is)
+			}
 		}
 		p.book, p.watch.b = twin, twin
 	}
