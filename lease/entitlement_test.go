@@ -254,3 +254,29 @@ func TestTermsThatMeanNothingAreRefused(t *testing.T) {
 		})
 	}
 }
+
+func TestADamagedDrawIsNotLoaded(t *testing.T) {
+	w := newWorld(t, feature("units", 20), tokens("cad", 5, "units"))
+	w.must(checkout(1, "cad", 2))
+	for name, damage := range map[string]func(d *lease.DrawRecord){
+		"too small":     func(d *lease.DrawRecord) { d.Seats = d.Seats[:5] },
+		"another seat":  func(d *lease.DrawRecord) { d.Seats = append([]uint32{19}, d.Seats[1:]...) },
+		"no charge":     func(d *lease.DrawRecord) { d.Charges = nil },
+		"nobody's":      func(d *lease.DrawRecord) { d.Charges = []uint32{7} },
+		"no such pool":  func(d *lease.DrawRecord) { d.Pool = 9 },
+		"its own payer": func(d *lease.DrawRecord) { d.Pool = 3 - d.Pool },
+	} {
+		f := w.Freeze()
+		load := lease.NewLoader(f.Header())
+		restate(f, load, damage)
+		if _, err := load.Finish(); err == nil {
+			t.Errorf("%s: it was loaded", name)
+		}
+	}
+	f := w.Freeze()
+	load := lease.NewLoader(f.Header())
+	restate(f, load, func(*lease.DrawRecord) {})
+	if _, err := load.Finish(); err != nil {
+		t.Error(err)
+	}
+}

@@ -15,8 +15,8 @@ import (
 
 // importFlags are what a FlexNet file does not say.
 type importFlags struct {
-	id, tenant, cluster, issued, tz, profile, vendor, out, account string
-	strict                                                         bool
+	id, cluster, issued, tz, profile, vendor, out, account string
+	strict                                                 bool
 }
 
 func (a *app) licenseImportCommand() *cobra.Command {
