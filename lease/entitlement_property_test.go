@@ -123,6 +123,11 @@ func restate(f *lease.Frozen, load *lease.Loader, change func(*lease.DrawRecord)
 		load.Draw(i, r)
 		return true
 	})
+	f.Pins(func(r *lease.PinRecord) bool { load.Pin(*r); return true })
+	f.Places(func(i uint32, x *lease.PlaceRecord) bool { load.Place(i, *x); return true })
+	f.Bookings(func(i uint32, x *lease.BookingRecord) bool { load.Booking(i, *x); return true })
+	f.BookedLeases(func(i uint32, x lease.BookedLease) bool { load.BookedLease(i, x); return true })
+	load.Stirred(f.Stirred())
 }
 
 // runRich runs a program; now and then the ledger goes on as a copy that was restored.
