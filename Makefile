@@ -75,8 +75,8 @@ jepsen-build: build
 jepsen: jepsen-build ## break a real cluster with one fault of each family (root), FAULTS=a,b chooses
 	@bin/jepsen-harness run -nodes $(NODES) $(if $(SEED),-seed $(SEED)) $(if $(FAULTS),-faults $(FAULTS))
 
-# About 80 seconds: a fault of each kind of trouble.
-SHORT := kill,partition-leader,pause,power-one-torn,power-all,full-disk,clock-jump,membership
+# About two minutes: a fault of each kind of trouble, long enough for each pool to be judged.
+SHORT := kill,partition-leader,pause,power-one-torn,power-all,full-disk,clock-jump,membership,delay,loss,client-cut,half-open
 
 .PHONY: jepsen-short
 jepsen-short: jepsen-build ## the harness with a few faults, where it can run (root); else says why not

@@ -184,6 +184,19 @@ func (w *worker) think(ctx context.Context) {
 	w.nap(ctx, time.Duration(w.rng.ExpFloat64()*mean))
 }
 
+// Who wants a seat asks this often, for so long.
+const (
+	askEvery = 50 * time.Millisecond
+	patience = 500 * time.Millisecond
+)
+
+// patiently asks until it is enough or patience ends.
+func (w *worker) patiently(ctx context.Context, enough func() bool) {
+	for began := time.Now(); !enough() && time.Since(began) < patience && ctx.Err() == nil && w.control.Mode() == Load; {
+		w.nap(ctx, askEvery)
+	}
+}
+
 // nap waits for d, at most a second, or until something changes.
 func (w *worker) nap(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(min(max(d, time.Millisecond), time.Second))

@@ -123,7 +123,10 @@ func (w *worker) fencedStep(ctx context.Context, h *holder, resource *Resource, 
 	}
 	ids := h.ids()
 	if len(ids) == 0 {
-		_, _ = h.checkout(ctx, h.voice.newRequest(), history.Item{Feature: w.cfg.Guarded, Count: 1})
+		w.patiently(ctx, func() bool {
+			got, _ := h.checkout(ctx, h.voice.newRequest(), history.Item{Feature: w.cfg.Guarded, Count: 1})
+			return len(got) > 0 || h.again != nil
+		})
 		return
 	}
 	held := h.held[ids[0]].lease

@@ -106,7 +106,7 @@ func (a *application) op(f history.F, value any) history.Op {
 	return history.Op{F: f, Value: value, Request: a.w.voice.newRequest(), Session: a.s.ID().String(), Incarnation: a.s.Incarnation()}
 }
 
-func (a *application) checkout(ctx context.Context, feature string) {
+func (a *application) checkout(ctx context.Context, feature string) (granted bool) {
 	p := principal(a.w.name)
 	ask := history.Checkout{Items: []history.Item{{Feature: feature, Count: 1}}, User: p.User, Host: p.Host}
 	var got []*client.Lease
@@ -129,6 +129,7 @@ func (a *application) checkout(ctx context.Context, feature string) {
 		a.leases = append(a.leases, l)
 		a.note(l)
 	}
+	return len(got) > 0
 }
 
 func (a *application) checkin(ctx context.Context, l *client.Lease) {
@@ -248,7 +249,9 @@ func (w *worker) sdkStep(ctx context.Context, a *application) {
 		// the two back asks nobody: that is the SDK's business and no operation.
 		f := w.feature()
 		if !slices.ContainsFunc(held, func(l *client.Lease) bool { return l.Feature() == f }) {
-			a.checkout(ctx, f)
+			if granted := a.checkout(ctx, f); !granted && w.rng.IntN(2) == 0 {
+				w.patiently(ctx, func() bool { return a.checkout(ctx, f) })
+			}
 		}
 	case k < 95 && len(held) > 0:
 		a.checkin(ctx, held[w.rng.IntN(len(held))])
