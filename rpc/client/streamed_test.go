@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -301,8 +303,10 @@ func TestCallThatIsGivenUpLeavesTheStreamUsable(t *testing.T) {
 		}
 		p := c.links.byAddr["a:1"].pipeline
 		p.mu.Lock()
-		if len(p.waiting)+len(p.out) != 0 {
-			t.Error("the stream still knows the call")
+		for _, x := range slices.Concat(p.out, slices.Collect(maps.Values(p.waiting))) {
+			if x.call.GetCheckout() != nil { // a heartbeat that asks what became of it may be there
+				t.Error("the stream still knows the call")
+			}
 		}
 		p.mu.Unlock()
 		f.set(func() { f.streams.held = nil })
