@@ -76,6 +76,7 @@ type timed struct {
 	op        int64 // line of the history, -1 for entries of the log
 	began     int64 // when it was asked; call may be later, in a window
 	settled   int64 // when a later answer shows what became of it (windows)
+	sdk       bool  // asked by the SDK, which gives back by itself what nobody was told of
 }
 
 // licencesStill is when a licence was first changed while clients were at work: pools

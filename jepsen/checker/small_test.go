@@ -212,3 +212,37 @@ func TestAReleaseToldAgainIsOverAfterwards(t *testing.T) {
 		}
 	}
 }
+
+// A checkout whose answer was lost may have got a seat. The SDK finds such a seat with its
+// next heartbeat and gives it back, which is no operation of the history; others do not.
+func TestTheSDKGivesBackWhatNobodyWasToldOf(t *testing.T) {
+	for transport, want := range map[string]Result{"sdk": Valid, "grpc": Invalid} {
+		op := func(at, done int64, p history.Process, f history.F, typ history.Type, v any) []history.Op {
+			x := history.Op{Time: at, Process: p, Type: history.Invoke, F: f, Session: "a", Transport: transport, Value: v}
+			if f == history.FStatus {
+				x.Session = ""
+			}
+			y := x
+			y.Time, y.Type = done, typ
+			return []history.Op{x, y}
+		}
+		look := func(at int64, used int) []history.Op {
+			return op(at, at+2, 2, history.FStatus, history.OK, &history.Status{Result: history.Done, Pools: []history.PoolUse{{Feature: "cad", Total: 3, InUse: used}}})
+		}
+		ask := &history.Checkout{Items: []history.Item{{Feature: "cad", Count: 1}}}
+		ops := slices.Concat(op(0, 5, 0, history.FCheckout, history.Info, ask), look(10, 1), look(20, 0))
+		for i := range ops {
+			ops[i].Index = int64(i)
+		}
+		r, err := NewRun(miniTest(), ops, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := r.view(&r.Pools[0], forever)
+		from, list := v.window(0, 3)
+		l := &linear{r: r, j: newJury("C2", "")}
+		if got := l.search(&r.Pools[0], from, list, ""); got != want {
+			t.Errorf("%s: %s, want %s", transport, got, want)
+		}
+	}
+}

@@ -128,7 +128,7 @@ func (r *Run) view(p *Pool, until int64) *view {
 			op = pair.Done
 		}
 		session := sessionOf(pair)
-		t := timed{call: pair.Invoke.Time, began: pair.Invoke.Time, ret: forever, process: int(pair.Invoke.Process), op: op.Index}
+		t := timed{call: pair.Invoke.Time, began: pair.Invoke.Time, ret: forever, process: int(pair.Invoke.Process), op: op.Index, sdk: pair.Invoke.Transport == "sdk"}
 		if pair.OK() {
 			t.ret = pair.Done.Time
 		}
@@ -276,7 +276,11 @@ func (v *view) window(at, size int) (poolState, []timed) {
 		}
 	}
 	for _, o := range list { // so may one that nobody was told of
-		if dies := v.runsOut(o.began, v.pool.term()); o.kind == stepGrant && o.lease == 0 && dies < end {
+		dies := v.runsOut(o.began, v.pool.term())
+		if o.sdk {
+			dies = o.began
+		}
+		if o.kind == stepGrant && o.lease == 0 && dies < end {
 			add(timed{step: step{kind: stepRelease, session: o.session, leases: []uint64{0}, optional: true}, call: dies, ret: forever, op: -1})
 		}
 	}
