@@ -48,7 +48,7 @@ type gossip struct {
 }
 
 // startGossip listens, and joins in the background until somebody answers.
-func startGossip(cfg Config, self Member) (*gossip, error) {
+func startGossip(cfg Config, self Member, m *doorMetrics) (*gossip, error) {
 	g := &gossip{log: cfg.Logger.Named("gossip"), changed: make(chan struct{}, 1), members: make(map[string]Member)}
 	if err := g.setMeta(self); err != nil {
 		return nil, err
@@ -57,7 +57,12 @@ func startGossip(cfg Config, self Member) (*gossip, error) {
 	if err != nil {
 		return nil, err
 	}
+	door, err := listenGossip(mc, m)
+	if err != nil {
+		return nil, fmt.Errorf("gossip address %s: %w", cfg.GossipAddr, err)
+	}
 	if g.list, err = memberlist.Create(mc); err != nil {
+		_ = door.Shutdown()
 		return nil, fmt.Errorf("gossip address %s: %w", cfg.GossipAddr, err)
 	}
 	g.address = g.list.LocalNode().Address()

@@ -3,9 +3,11 @@ package cluster
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +26,9 @@ const (
 	greeting = "seatkeeper-raft 1 "
 	// maxGreeting bounds that line: an id has at most 72 bytes.
 	maxGreeting = 128
+	// acceptPause is the rest after a failed accept (no file descriptor left), so that it
+	// burns no core until one is free.
+	acceptPause = 50 * time.Millisecond
 )
 
 // addressed is raft over the network, to a server id and not just to an address.
@@ -69,9 +74,15 @@ type stream struct {
 	id        string
 	log       hclog.Logger
 	tls       func() (dial, accept *tls.Config) // nil: plain
+	metrics   *doorMetrics
+	rate      counts
+	peers     chan net.Conn // that have greeted, for Accept
+	done      chan struct{} // closed when nothing is accepted any more
 
-	mu     sync.Mutex
-	warned map[string]bool // ids that were asked for in vain
+	mu        sync.Mutex
+	warned    map[string]bool // ids that were asked for in vain
+	strangers []net.Conn      // that have not greeted, the oldest first
+	greeted   int             // open connections that have
 }
 
 // hostAddr is a net.Addr that is kept as it was written.
@@ -108,55 +119,143 @@ func (s *stream) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn,
 	return conn, nil
 }
 
-func (s *stream) Accept() (net.Conn, error) {
-	conn, err := s.Listener.Accept()
-	if err != nil {
-		return nil, err
+// take accepts connections until the listener is closed, and lets each greet in a goroutine
+// of its own: a stranger costs that and a socket, not the buffers that raft keeps for a peer.
+func (s *stream) take() {
+	defer close(s.done)
+	for {
+		conn, err := s.Listener.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			time.Sleep(acceptPause)
+		case !s.rate.allow(conn.RemoteAddr()):
+			s.turnAway(conn, "rate")
+		default:
+			s.meet(conn)
+		}
 	}
-	if s.tls != nil {
-		_, accept := s.tls()
-		conn = tls.Server(conn, accept) // hands are shaken by the first Read
-	}
-	return &greeted{Conn: conn, r: bufio.NewReaderSize(conn, maxGreeting), s: s}, nil
 }
 
-// greeted is an accepted connection. Its first Read, which is not the listener's
-// business, reads the greeting.
+func (s *stream) turnAway(conn net.Conn, limit string) {
+	s.metrics.refused.WithLabelValues("raft", limit).Inc()
+	_ = conn.Close()
+}
+
+// meet begins to listen to a new connection, in the place of the one that has been silent
+// longest if there is no room.
+func (s *stream) meet(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.strangers) >= maxRaftStrangers {
+		s.turnAway(s.strangers[0], "count")
+		s.strangers = s.strangers[1:]
+	}
+	s.strangers = append(s.strangers, conn)
+	s.count()
+	go func() {
+		peer, err := s.greet(conn)
+		if s.known(conn, err == nil) {
+			select {
+			case s.peers <- peer:
+				return
+			case <-s.done:
+			}
+		}
+		_ = conn.Close()
+	}()
+}
+
+// known ends the time as a stranger; it says whether the connection may stay.
+func (s *stream) known(conn net.Conn, greeted bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := slices.Index(s.strangers, conn)
+	if at >= 0 {
+		s.strangers = slices.Delete(s.strangers, at, at+1)
+	}
+	stay := at >= 0 && greeted && s.greeted < maxRaftPeers
+	switch {
+	case stay:
+		s.greeted++
+	case at >= 0 && greeted:
+		s.metrics.refused.WithLabelValues("raft", "count").Inc()
+	case at >= 0:
+		s.metrics.refused.WithLabelValues("raft", "greeting").Inc()
+	}
+	s.count()
+	return stay
+}
+
+func (s *stream) count() { s.metrics.open.WithLabelValues("raft").Set(float64(len(s.strangers) + s.greeted)) }
+
+// Accept returns the next connection that has greeted.
+func (s *stream) Accept() (net.Conn, error) {
+	select {
+	case conn := <-s.peers:
+		return conn, nil
+	case <-s.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close stops listening and ends what has not greeted; raft closes the others.
+func (s *stream) Close() error {
+	err := s.Listener.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, conn := range s.strangers {
+		_ = conn.Close()
+	}
+	return err
+}
+
+// greeted is a connection of a peer, with what came behind the greeting.
 type greeted struct {
 	net.Conn
-	r     *bufio.Reader
-	s     *stream
-	known bool
+	r    *bufio.Reader
+	gone func() // once
 }
 
-func (g *greeted) Read(p []byte) (int, error) {
-	if !g.known {
-		if err := g.greet(); err != nil {
-			return 0, err
-		}
-		g.known = true
-	}
-	return g.r.Read(p)
+func (g *greeted) Read(p []byte) (int, error) { return g.r.Read(p) }
+
+func (g *greeted) Close() error {
+	g.gone()
+	return g.Conn.Close()
 }
 
-func (g *greeted) greet() error {
-	if err := g.SetDeadline(time.Now().Add(raftIOTimeout)); err != nil {
-		return err
+// greet shakes hands, if there is TLS, and reads the greeting.
+func (s *stream) greet(raw net.Conn) (*greeted, error) {
+	conn := raw
+	if s.tls != nil {
+		_, accept := s.tls()
+		conn = tls.Server(raw, accept) // hands are shaken by the first Read
 	}
-	line, err := g.r.ReadSlice('\n')
+	if err := conn.SetDeadline(time.Now().Add(raftIOTimeout)); err != nil {
+		return nil, err
+	}
+	r := bufio.NewReaderSize(conn, maxGreeting)
+	line, err := r.ReadSlice('\n')
 	if err != nil {
-		g.s.log.Debug("connection closed: silent, or not one of us", "from", g.RemoteAddr(), "error", err)
-		return io.EOF
+		s.log.Debug("connection closed: silent, or not one of us", "from", raw.RemoteAddr(), "error", err)
+		return nil, io.EOF
 	}
 	id, ok := strings.CutPrefix(strings.TrimSuffix(string(line), "\n"), greeting)
 	if !ok {
-		return io.EOF
+		return nil, io.EOF
 	}
-	if id != g.s.id {
-		g.s.refuse(id)
-		return io.EOF
+	if id != s.id {
+		s.refuse(id)
+		return nil, io.EOF
 	}
-	return g.SetDeadline(time.Time{})
+	gone := sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.greeted--
+		s.count()
+	})
+	return &greeted{Conn: conn, r: r, gone: gone}, conn.SetDeadline(time.Time{})
 }
 
 // refuse says once for each id that somebody else is looked for here.
@@ -171,15 +270,17 @@ func (s *stream) refuse(id string) {
 	s.log.Warn("another server is looked for at this address: if it lost its data directory, remove it from the members", "wanted", id, "this", s.id)
 }
 
-func listenRaft(cfg Config, id string) (addressed, error) {
+func listenRaft(cfg Config, id string, m *doorMetrics) (addressed, error) {
 	l, err := net.Listen("tcp", cfg.RaftAddr)
 	if err != nil {
 		return addressed{}, listenError("raft address", cfg.RaftAddr, err)
 	}
-	s := &stream{Listener: l, advertise: l.Addr(), id: id, log: cfg.Logger.Named("raft-net"), warned: map[string]bool{}, tls: cfg.RaftTLS}
+	s := &stream{Listener: l, advertise: l.Addr(), id: id, log: cfg.Logger.Named("raft-net"), warned: map[string]bool{}, tls: cfg.RaftTLS,
+		metrics: m, rate: counts{most: raftPerSecond}, peers: make(chan net.Conn), done: make(chan struct{})}
 	if cfg.RaftAdvertise != "" {
 		s.advertise = hostAddr(cfg.RaftAdvertise)
 	}
+	go s.take()
 	return addressed{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: s, MaxPool: raftPool, Timeout: raftIOTimeout,
 		Logger: s.log, MsgpackUseNewTimeFormat: true,

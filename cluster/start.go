@@ -47,11 +47,16 @@ func assemble(cfg Config, opened *closers) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	trans, err := listenRaft(cfg, store.id)
+	doors, closeDoors, err := newDoorMetrics(cfg.Metrics)
 	if err != nil {
 		return nil, err
 	}
-	g, err := startGossip(cfg, memberOf(cfg, store.id, string(trans.LocalAddr())))
+	opened.add(closeDoors)
+	trans, err := listenRaft(cfg, store.id, doors)
+	if err != nil {
+		return nil, err
+	}
+	g, err := startGossip(cfg, memberOf(cfg, store.id, string(trans.LocalAddr())), doors)
 	if err != nil {
 		trans.Close()
 		return nil, err
