@@ -105,6 +105,8 @@ type Config struct {
 	DebugLog string
 	// DiskSpace measures the file system of a directory; nil means the real one.
 	DiskSpace func(dir string) (free, total uint64, err error)
+	// SyncProbe times a few small synced writes in a directory; nil means real ones.
+	SyncProbe func(dir string) ([]time.Duration, error)
 	// Version is this build's version, for the log and for other nodes.
 	Version string
 	// Logger may be nil.
@@ -159,6 +161,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.DiskSpace == nil {
 		c.DiskSpace = diskSpace
+	}
+	if c.SyncProbe == nil {
+		c.SyncProbe = syncProbe
 	}
 	if c.Fatal == nil {
 		c.Fatal = func(reason string) { panic("seatkeeper: " + reason) }

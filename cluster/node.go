@@ -101,6 +101,7 @@ type Node struct {
 	full           atomic.Pointer[fullError] // why new checkouts are refused; nil: they are not
 	transferring   atomic.Int32              // leadership transfers that were asked for
 	restoring      atomic.Bool               // a restore is under way
+	tryingDisk     atomic.Bool               // TryDisk is under way
 	epochOver      chan *epoch               // ended by a restore; holds one
 	membersChanged chan struct{}
 	raftAddress    string

@@ -108,6 +108,9 @@ type Config struct {
 	TokensRequired bool
 	BindUser       bool
 
+	// Diagnosis is what those who look for trouble are told beside what the node knows.
+	Diagnosis Diagnosis
+
 	// Registerer takes the metrics of the API, Gatherer feeds /metrics. Both nil: a
 	// registry of its own.
 	Registerer prometheus.Registerer

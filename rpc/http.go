@@ -58,11 +58,15 @@ func (s *Server) newHandler(conn grpc.ClientConnInterface) (http.Handler, error)
 	if err := pb.RegisterQueueHandlerClient(ctx, api, pb.NewQueueClient(conn)); err != nil {
 		return nil, err
 	}
+	if err := pb.RegisterDiagnosisHandlerClient(ctx, api, pb.NewDiagnosisClient(conn)); err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/livez", readOnly(http.HandlerFunc(s.livez)))
 	mux.Handle("/readyz", readOnly(http.HandlerFunc(s.readyz)))
 	mux.Handle("/v1/sys/health", readOnly(http.HandlerFunc(s.sysHealth)))
 	mux.Handle("/metrics", readOnly(s.guarded(metricsMethod, promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{}))))
+	mux.Handle(profilePath+"{name}", readOnly(s.guarded(pb.Diagnosis_Collect_FullMethodName, http.HandlerFunc(s.diagnosis.serveProfile))))
 	mux.Handle("/.well-known/jwks.json", readOnly(http.HandlerFunc(s.serveJWKS)))
 	mux.Handle("/v1/snapshot", withBearer(saveOnly(s.operator.serveHTTP)))
 	mux.Handle("/", api)

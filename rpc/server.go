@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/soheilhy/cmux"
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
@@ -35,6 +36,7 @@ type Server struct {
 	grpc      *grpc.Server
 	http      *http.Server
 	operator  *operatorService
+	diagnosis *diagnosisService
 	trusted   atomic.Pointer[[]string] // vendors' verifier keys
 
 	stopOnce sync.Once
@@ -73,6 +75,14 @@ func New(cfg Config) (*Server, error) {
 	s.grpc = s.newGRPC()
 	s.operator = newOperatorService(s)
 	pb.RegisterOperatorServer(s.grpc, s.operator) // its calls are streams
+	s.diagnosis = newDiagnosisService(s)
+	if book := cfg.Diagnosis.Log; book != nil {
+		for _, c := range []prometheus.Collector{book.reading, book.dropped} {
+			if err := cfg.Registerer.Register(c); err != nil {
+				return nil, err
+			}
+		}
+	}
 	local := newInProcess(s.intercept)
 	for _, r := range []grpc.ServiceRegistrar{s.grpc, local} {
 		pb.RegisterSeatsServer(r, &seats{s: s})
@@ -82,6 +92,7 @@ func New(cfg Config) (*Server, error) {
 		pb.RegisterHistoryServer(r, &historyService{s: s})
 		pb.RegisterPoliciesServer(r, &policyService{s: s})
 		pb.RegisterQueueServer(r, &queueService{s: s})
+		pb.RegisterDiagnosisServer(r, s.diagnosis)
 	}
 	handler, err := s.newHandler(local)
 	if err != nil {

@@ -27,7 +27,7 @@ func (s *Server) read(ctx context.Context, stale bool, fn func(*lease.Book)) (fs
 func (h *clusterService) Status(ctx context.Context, r *pb.StatusRequest) (*pb.StatusResponse, error) {
 	if hopped(ctx) && r.GetStale() {
 		st := h.s.cfg.Node.ReadStale(func(*lease.Book) {})
-		return &pb.StatusResponse{Nodes: []*pb.NodeStatus{h.self(st)}}, nil // another node gathers
+		return &pb.StatusResponse{ClusterId: st.ClusterID, Nodes: []*pb.NodeStatus{h.self(st)}}, nil // another node gathers
 	}
 	var pools []lease.PoolStatus
 	var alarms []string

@@ -119,7 +119,7 @@ defaults ("seatkeeper config show" says which). Exit codes: 0 ok, 1 error, 2 usa
 		a.previewCommand(), a.verifyCommand(), a.borrowCommand(), a.returnCommand(), a.queueCommand(), a.bookingCommand())
 	grouped("look", a.statusCommand(), a.topCommand(), a.leasesCommand(), a.killCommand(), a.usageCommand(), a.denialsCommand(),
 		a.licenseCommand(), a.membersCommand(), a.operatorCommand(), a.snapshotCommand(), a.benchCommand())
-	grouped("look", a.policyCommand(), a.aclCommand(), a.tokenCommand())
+	grouped("look", a.policyCommand(), a.aclCommand(), a.tokenCommand(), a.monitorCommand())
 	root.AddCommand(a.auditCommand(), a.lmutilCommand(), a.versionCommand(), a.demoCommand(), a.debugCommand())
 	return root
 }

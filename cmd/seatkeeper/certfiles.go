@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -99,6 +100,28 @@ func rest(pair *tls.Certificate) *x509.CertPool {
 		}
 	}
 	return pool
+}
+
+// shown are the node's certificate and then those of its CA, for those who look for what
+// is wrong.
+func (f *certFiles) shown() []*x509.Certificate {
+	pair, _ := f.current()
+	return append([]*x509.Certificate{pair.Leaf}, readCertificates(f.cfg.CA)...)
+}
+
+// readCertificates are the certificates of a PEM file; none if it cannot be read.
+func readCertificates(file string) (list []*x509.Certificate) {
+	data, err := readLimited(file, maxCertBytes)
+	for err == nil {
+		var b *pem.Block
+		if b, data = pem.Decode(data); b == nil {
+			return list
+		}
+		if c, err := x509.ParseCertificate(b.Bytes); err == nil && b.Type == "CERTIFICATE" {
+			list = append(list, c)
+		}
+	}
+	return list
 }
 
 func (f *certFiles) stamps() (s [3]fileStamp) {

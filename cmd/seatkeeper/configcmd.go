@@ -11,6 +11,8 @@ import (
 	"text/template"
 
 	"github.com/spf13/cobra"
+
+	"github.com/seatkeeper/seatkeeper/rpc"
 )
 
 func (a *app) configCommand() *cobra.Command {
@@ -119,19 +121,7 @@ func (a *app) configShowCommand() *cobra.Command {
 		Short: "Show every setting and where its value comes from",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			type shown struct {
-				Key    string `json:"key"`
-				Value  string `json:"value"`
-				Source string `json:"source"`
-			}
-			var list []shown
-			for _, f := range a.cfg.fields() {
-				source := a.cfg.origin[f.key]
-				if source == "" {
-					source = "default"
-				}
-				list = append(list, shown{f.key, f.text(), source})
-			}
+			list := a.cfg.settings()
 			return a.print(list, func(t *table) {
 				t.row("KEY", "VALUE", "SOURCE")
 				for _, s := range list {
@@ -140,6 +130,20 @@ func (a *app) configShowCommand() *cobra.Command {
 			})
 		},
 	}
+}
+
+// settings are the values of the config and their sources; secrets only say that they are
+// there.
+func (l *loadedConfig) settings() []rpc.Setting {
+	var list []rpc.Setting
+	for _, f := range l.fields() {
+		source := l.origin[f.key]
+		if source == "" {
+			source = "default"
+		}
+		list = append(list, rpc.Setting{Key: f.key, Value: f.text(), Source: source})
+	}
+	return list
 }
 
 var configText = template.Must(template.New("config").Parse(`# Seatkeeper node. Check it with: seatkeeper config validate FILE

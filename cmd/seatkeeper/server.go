@@ -65,6 +65,8 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 	}
 
 	log := newLogger(l.Log, a.stderr)
+	book := rpc.NewLogBook(log.GetLevel())
+	log.RegisterSink(book)
 	registry, err := newRegistry()
 	if err != nil {
 		return err
@@ -96,10 +98,12 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 		ConnInFlight: limits.InFlightPerConnection, MaxInFlight: limits.InFlight, Connections: limits.Connections,
 		Waiters: limits.Waiting, Pipelines: limits.Pipelines,
 		TokensRequired: l.ACL.Required, BindUser: l.TLS.BindUser,
+		Diagnosis:  rpc.Diagnosis{APIBind: l.API.Bind, Settings: l.settings, Log: book},
 		Registerer: registry, Gatherer: registry, Logger: log.Named("api"),
 	}
 	if certs != nil {
 		served.TLS, served.PeerTLS, served.PeerName = certs.api(), certs.dialNode, l.TLS.peerName()
+		served.Diagnosis.Certificates = certs.shown
 	}
 	api, err := rpc.New(served)
 	if err != nil {
@@ -127,6 +131,7 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 			return stopNode(context.WithoutCancel(ctx), node, api, log)
 		case <-reload:
 			a.reload(l, log, api, node, certs)
+			book.SetLevel(log.GetLevel())
 		case err := <-ended:
 			return errors.Join(fmt.Errorf("the API stopped: %w", err), stopNode(ctx, node, api, log))
 		case reason := <-fatal:
@@ -161,8 +166,8 @@ func debugLogOf(c *Config) string {
 }
 
 // newLogger writes to w as the config says.
-func newLogger(c Log, w io.Writer) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{
+func newLogger(c Log, w io.Writer) hclog.InterceptLogger {
+	return hclog.NewInterceptLogger(&hclog.LoggerOptions{
 		Name: "seatkeeper", Level: hclog.LevelFromString(c.Level), Output: w, JSONFormat: c.Format == "json",
 	})
 }

@@ -71,3 +71,9 @@ func parseAddress(s string) (endpoint, error) {
 	e.hostPort = strings.ToLower(net.JoinHostPort(host, port))
 	return e, nil
 }
+
+// HostPort reads an address as Config.Addresses takes it, and says whether TLS is meant.
+func HostPort(address string) (hostPort string, secure bool, err error) {
+	e, err := parseAddress(address)
+	return e.hostPort, e.secure, err
+}
