@@ -125,6 +125,14 @@ packages: build $(TOOLS)/nfpm ## Debian and RPM packages for amd64 and arm64 in 
 	  done || exit 1; \
 	done
 
+.PHONY: image
+image: $(TOOLS)/image ## container images for amd64 and arm64 in bin/image, for docker load; needs no Docker
+	@mkdir -p bin/image
+	@for arch in amd64 arm64; do \
+	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o bin/image/seatkeeper-$$arch ./cmd/seatkeeper && \
+	  $(TOOLS)/image -binary bin/image/seatkeeper-$$arch -arch $$arch -version $(VERSION) -out bin/image/seatkeeper-$(VERSION)-linux-$$arch.tar || exit 1; \
+	done
+
 .PHONY: check
 check: fmt vet staticcheck gen-check cross arrows guards test ## all checks: format, vet, staticcheck, generated code, platforms, arrows, race, short simulation
 
@@ -182,6 +190,10 @@ $(TOOLS)/buf: tools/buf/go.mod tools/buf/go.sum
 $(TOOLS)/nfpm: tools/nfpm/go.mod tools/nfpm/go.sum
 	@mkdir -p $(@D)
 	@cd tools/nfpm && CGO_ENABLED=0 go build -o $(CURDIR)/$@ github.com/goreleaser/nfpm/v2/cmd/nfpm
+
+$(TOOLS)/image: tools/image/go.mod tools/image/go.sum tools/image/main.go
+	@mkdir -p $(@D)
+	@cd tools/image && CGO_ENABLED=0 go build -o $(CURDIR)/$@ .
 
 $(TOOLS)/staticcheck: tools/staticcheck/go.mod tools/staticcheck/go.sum
 	@mkdir -p $(TOOLS)

@@ -114,7 +114,7 @@ defaults ("seatkeeper config show" says which). Exit codes: 0 ok, 1 error, 2 usa
 			root.AddCommand(c)
 		}
 	}
-	grouped("cluster", a.devCommand(), a.serverCommand(), a.configCommand(), a.tlsCommand())
+	grouped("cluster", a.devCommand(), a.serverCommand(), a.configCommand(), a.tlsCommand(), a.healthCommand())
 	grouped("seats", a.runCommand(), a.checkoutCommand(), a.checkinCommand(), a.renewCommand(),
 		a.previewCommand(), a.verifyCommand(), a.borrowCommand(), a.returnCommand(), a.queueCommand(), a.bookingCommand())
 	grouped("look", a.statusCommand(), a.topCommand(), a.leasesCommand(), a.killCommand(), a.usageCommand(), a.denialsCommand(),

@@ -148,7 +148,8 @@ func (l *loadedConfig) settings() []rpc.Setting {
 
 var configText = template.Must(template.New("config").Parse(`# Seatkeeper node. Check it with: seatkeeper config validate FILE
 # A value can also come from a variable: SEATKEEPER_ and the key in capitals
-# (SEATKEEPER_NAME, SEATKEEPER_DATA_DIR, SEATKEEPER_RAFT_ADVERTISE …).
+# (SEATKEEPER_NAME, SEATKEEPER_DATA_DIR, SEATKEEPER_RAFT_ADVERTISE …), a secret also from
+# the file that such a variable with _FILE at its end names (SEATKEEPER_GOSSIP_KEY_FILE).
 
 # This node's name: a DNS label, different on every node.
 name: {{.Name}}

@@ -49,6 +49,12 @@ func loadConfig(file string, lookupEnv func(string) (string, bool), flags map[st
 	}
 	for _, f := range l.fields() {
 		source, value := "", ""
+		if f.secret {
+			var err error
+			if source, value, err = f.secretFile(lookupEnv); err != nil {
+				return nil, err
+			}
+		}
 		if v, ok := lookupEnv(f.env); ok && v != "" {
 			source, value = "env "+f.env, v
 		}
@@ -204,6 +210,28 @@ func fieldsOf(prefix string, v reflect.Value) []field {
 		list = append(list, f)
 	}
 	return list
+}
+
+// secretFile reads a secret from the file that its variable with _FILE names, as containers
+// are given secrets: an environment is shown by too many tools. Lines are parts of a list.
+func (f field) secretFile(lookupEnv func(string) (string, bool)) (source, value string, err error) {
+	name, _ := lookupEnv(f.env + "_FILE")
+	if name == "" {
+		return "", "", nil
+	}
+	source = "env " + f.env + "_FILE"
+	text, err := readLimited(name, maxConfigBytes)
+	if err != nil {
+		return "", "", &configError{problems: []problem{{key: f.key, message: fmt.Sprintf("%s (%s): %s: %s", f.key, source, name, fileMessage(err))}}}
+	}
+	value = strings.TrimSpace(string(text))
+	if value == "" {
+		return "", "", &configError{problems: []problem{{key: f.key, message: fmt.Sprintf("%s (%s): %s is empty", f.key, source, name)}}}
+	}
+	if f.value.Kind() == reflect.Slice {
+		value = strings.Join(strings.Fields(value), ",")
+	}
+	return source, value, nil
 }
 
 // set reads a value as text, as variables and flags hold it.
