@@ -123,7 +123,7 @@ func bookingRecord(slot uint32, r *lease.BookingRecord) *logv1.SnapshotRecord {
 		Made: int64(r.Made), MadeDate: int64(r.MadeDate), Until: int64(r.Until),
 	}
 	for _, l := range r.Lines {
-		x.Lines = append(x.Lines, &logv1.BookedLineRecord{Item: toItems([]lease.Item{l.Item})[0], Pool: l.Pool, Used: int64(l.Used)})
+		x.Lines = append(x.Lines, &logv1.BookedLineRecord{Item: toItems([]lease.Item{l.Item})[0], Pool: l.Pool, Used: int64(l.Used), Payer: l.Payer})
 	}
 	return &logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Booking{Booking: x}}
 }
@@ -134,7 +134,7 @@ func fromBooking(x *logv1.BookingRecord) lease.BookingRecord {
 		Made: lease.Time(x.Made), MadeDate: lease.Calendar(x.MadeDate), Until: lease.Time(x.Until),
 	}
 	for _, l := range x.Lines {
-		r.Lines = append(r.Lines, lease.BookedLine{Item: fromItem(l.Item), Pool: l.Pool, Used: int(l.Used)})
+		r.Lines = append(r.Lines, lease.BookedLine{Item: fromItem(l.Item), Pool: l.Pool, Used: int(l.Used), Payer: l.Payer})
 	}
 	return r
 }

@@ -46,7 +46,7 @@ type Book struct {
 // poolState is what is derived for one pool.
 type poolState struct {
 	total   int
-	expiry  Calendar // last end among the valid entitlements; 0 = never
+	expiry  Calendar // last end among the valid entitlements, else among the expired; 0 = never
 	expired bool     // has entitlements, all past
 	early   bool     // has entitlements, none started
 	seats   numbers

@@ -74,6 +74,9 @@ type BookedLine struct {
 	Item Item
 	Pool uint32
 	Used int
+	// Payer is the pool whose seats are kept beside them because the item costs tokens; 0:
+	// it costs none.
+	Payer uint32
 }
 
 // BookedLease says which seats of a lease are those of a booking.
@@ -205,19 +208,86 @@ func (b *Book) planBooking(ask *Checkout) (lines []BookedLine, refusal *Refusal)
 		if r != nil {
 			return nil, r
 		}
-		if p := b.pools.at(pools[0]); p.Draw.Of != "" {
-			return nil, refuse(Invalid, "feature %s costs seats of %s; it cannot be booked", it.Feature, p.Draw.Of)
+		if p := b.pools.at(pools[0]); p.Draw.Suite {
+			return nil, refuse(Invalid, "feature %s comes with the suite %s, of which a seat is its holder's, whoever that will be; it cannot be booked: let the job wait for it (wait_ms, --wait)", it.Feature, p.Draw.Of)
 		}
-		at := slices.IndexFunc(pools, func(i uint32) bool { return it.Count <= b.room(i, ask.Principal, ask) })
-		if at < 0 {
+		line, ok := BookedLine{Item: it}, false
+		for _, i := range pools {
+			if line.Pool, line.Payer, ok = b.bookFrom(ask, i, it.Count, lines); ok {
+				break
+			}
+		}
+		if !ok {
 			return nil, refuse(NoSeats, "feature %s: not enough free seats to book %d (%s); try again later", it.Feature, it.Count, b.usage(pools))
 		}
-		if slices.ContainsFunc(lines, func(l BookedLine) bool { return l.Pool == pools[at] }) {
+		if slices.ContainsFunc(lines, func(l BookedLine) bool { return l.Pool == line.Pool }) {
 			return nil, refuse(Invalid, "feature %s is named twice; add the counts up", it.Feature)
 		}
-		lines = append(lines, BookedLine{Item: it, Pool: pools[at]})
+		lines = append(lines, line)
 	}
 	return lines, nil
+}
+
+// bookFrom says whether n seats of a pool can be kept beside the lines planned before, and
+// which pool would pay for them.
+func (b *Book) bookFrom(ask *Checkout, pool uint32, n int, before []BookedLine) (_, payer uint32, ok bool) {
+	if slices.ContainsFunc(before, func(l BookedLine) bool { return l.Pool == pool }) {
+		return pool, 0, n <= b.room(pool, ask.Principal, ask) // named twice, which is said
+	}
+	fits := func(i uint32, n int) bool {
+		for k := range before {
+			n += b.lineTakes(&before[k], i)
+		}
+		return n <= b.room(i, ask.Principal, ask)
+	}
+	if !fits(pool, n) {
+		return 0, 0, false
+	}
+	p := b.pools.at(pool)
+	if p.Draw.Of == "" {
+		return pool, 0, true
+	}
+	for _, i := range b.payers(p) {
+		if fits(i, p.Draw.cost(n)) {
+			return pool, i, true
+		}
+	}
+	return 0, 0, false
+}
+
+// lineTakes is how many seats of a pool a line keeps.
+func (b *Book) lineTakes(l *BookedLine, pool uint32) (n int) {
+	left := l.Item.Count - l.Used
+	if l.Pool == pool {
+		n += left
+	}
+	if l.Payer == pool && left > 0 {
+		n += b.pools.at(l.Pool).Draw.cost(left)
+	}
+	return n
+}
+
+// keepLine counts what a line keeps, in (sign 1) or out (-1).
+func (b *Book) keepLine(l *BookedLine, sign int) {
+	b.keep(l.Pool, sign*b.lineTakes(l, l.Pool))
+	if l.Payer != 0 {
+		b.keep(l.Payer, sign*b.lineTakes(l, l.Payer))
+	}
+}
+
+// bookedPayer is the pool that keeps the tokens for what a checkout takes of a booking, and
+// how many; 0: the checkout takes nothing of one, or that costs no tokens.
+func (b *Book) bookedPayer(x BookedLease) (pool uint32, tokens int) {
+	if x.Seats == 0 {
+		return 0, 0
+	}
+	l := &b.bookingAt(x.Booking).Lines[x.Line]
+	if l.Payer == 0 {
+		return 0, 0
+	}
+	after := *l
+	after.Used += int(x.Seats)
+	return l.Payer, b.lineTakes(l, l.Payer) - b.lineTakes(&after, l.Payer)
 }
 
 func (b *Book) sameBooking(slot uint32, c *MakeBooking) bool {
@@ -230,8 +300,8 @@ func (b *Book) indexBooking(slot uint32) {
 	x := b.bookingAt(slot)
 	b.booking.byID[featureKey{x.Tenant, x.ID}] = slot
 	b.booking.due.push(slot, x.Until)
-	for _, l := range x.Lines {
-		b.keep(l.Pool, l.Item.Count-l.Used)
+	for k := range x.Lines {
+		b.keepLine(&x.Lines[k], 1)
 	}
 }
 
@@ -271,9 +341,11 @@ func (b *Book) endBooking(slot uint32) {
 	x := b.bookingAt(slot)
 	delete(b.booking.byID, featureKey{x.Tenant, x.ID})
 	b.booking.due.remove(slot)
-	for _, l := range x.Lines {
-		b.keep(l.Pool, l.Used-l.Item.Count)
+	for k := range x.Lines {
+		l := &x.Lines[k]
+		b.keepLine(l, -1)
 		b.stir(l.Pool)
+		b.stir(l.Payer)
 	}
 	*b.bookings.mut(b.gen, slot) = nil
 	b.booking.slots.put(slot)
@@ -287,6 +359,9 @@ func (b *Book) endNextBooking() (pools []uint32) {
 	}
 	for _, l := range b.bookingAt(slot).Lines {
 		pools = append(pools, l.Pool)
+		if l.Payer != 0 {
+			pools = append(pools, l.Payer)
+		}
 	}
 	b.endBooking(slot)
 	return pools
@@ -373,9 +448,11 @@ func (b *Book) moveBooked(x BookedLease, n int) {
 	}
 	own := *r
 	own.Lines = slices.Clone(r.Lines) // replaced, never written into
-	own.Lines[x.Line].Used += n
+	l := &own.Lines[x.Line]
+	b.keepLine(l, -1)
+	l.Used += n
+	b.keepLine(l, 1)
 	*b.bookings.mut(b.gen, x.Booking) = &own
-	b.keep(own.Lines[x.Line].Pool, -n)
 }
 
 func (b *Book) showBooking(slot uint32) Booking {
@@ -437,6 +514,9 @@ func (b *Book) checkBookings() (err error) {
 		}
 		for k, l := range x.Lines {
 			kept[l.Pool] += l.Item.Count - l.Used
+			if l.Payer != 0 {
+				kept[l.Payer] += b.pools.at(l.Pool).Draw.cost(l.Item.Count - l.Used)
+			}
 			if l.Used < 0 || l.Used > l.Item.Count || l.Used != used[x.Number][uint32(k)] {
 				err = fmt.Errorf("booking %s: %d of %d seats used, leases have %d", x.ID, l.Used, l.Item.Count, used[x.Number][uint32(k)])
 			}

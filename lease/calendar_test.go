@@ -98,3 +98,20 @@ func TestTimeNeverRunsBack(t *testing.T) {
 	w.Advance(-5, -5)
 	w.equal("now", w.Now(), now)
 }
+
+// What is shown of a pool whose licence has ended is when it ended, not that it never does.
+func TestAnExpiredPoolShowsWhenItEnded(t *testing.T) {
+	ends := launch + lease.Calendar(day/time.Millisecond)
+	e := feature("cad", 2)
+	e.Expiry = ends
+	w := newWorld(t, e)
+	w.must(checkout(1, "cad", 1))
+	w.wait(2 * day)
+	w.must(lease.Tick{})
+	w.equal("expiry", w.Pools("")[0].Expiry, ends)
+	later := feature("cad", 1)
+	later.Expiry = ends + lease.Calendar(9*day/time.Millisecond)
+	later.Serial = "later"
+	w.must(lease.InstallLicence{Licence: licence("L-2", later)})
+	w.equal("expiry of what is valid", w.Pools("")[0].Expiry, later.Expiry)
+}

@@ -310,7 +310,7 @@ func (b *Book) planItem(c *Checkout, s *sessionRow, who Principal, it Item, earl
 			denied = nearer(denied, r)
 			continue
 		}
-		if p.seats+drawnBefore(earlier, i) <= b.room(i, who, c) {
+		if p.seats+drawnBefore(earlier, i) <= b.roomWith(i, who, c, int(b.ownBooked(i, who, c).Seats)+b.bookedBefore(earlier, i)) {
 			r := b.planDraw(&p, s, who, c, earlier)
 			switch {
 			case r == nil:

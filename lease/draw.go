@@ -112,6 +112,9 @@ func (b *Book) planDraw(p *plan, s *sessionRow, who Principal, c *Checkout, earl
 		return b.drawFrom(p, d.Pool, want, len(d.Seats), who, c, earlier)
 	}
 	payers := b.payers(x)
+	if kept, _ := b.bookedPayer(p.booked); kept != 0 {
+		payers = []uint32{kept} // what the booking gets back is what it gave
+	}
 	if x.Draw.Suite {
 		var session uint32
 		if s != nil {
@@ -165,7 +168,17 @@ func (b *Book) drawFrom(p *plan, i uint32, want, have int, who Principal, c *Che
 	if r := b.forbids(i, who, n); r != nil {
 		return r
 	}
-	if n <= b.room(i, who, c) {
+	// Tokens that are booked by themselves pay for nothing.
+	own := b.bookedBefore(earlier, i)
+	if kept, tokens := b.bookedPayer(p.booked); kept == i {
+		own += tokens
+	}
+	for k := range earlier {
+		if x := &earlier[k]; x.pool == i && x.refusal == nil {
+			own += int(x.booked.Seats)
+		}
+	}
+	if n <= b.roomWith(i, who, c, own) {
 		return nil
 	}
 	if r := b.deniedBy(i, who, n); r != nil {
@@ -204,6 +217,16 @@ func drawnBefore(earlier []plan, pool uint32) (n int) {
 	for i := range earlier {
 		if earlier[i].draw.pool == pool {
 			n += earlier[i].draw.extra
+		}
+	}
+	return n
+}
+
+// bookedBefore is how many of these a booking keeps for them.
+func (b *Book) bookedBefore(earlier []plan, pool uint32) (n int) {
+	for k := range earlier {
+		if kept, tokens := b.bookedPayer(earlier[k].booked); kept == pool && earlier[k].refusal == nil {
+			n += tokens
 		}
 	}
 	return n

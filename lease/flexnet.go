@@ -4,25 +4,26 @@ import "strings"
 
 // FlexNet's numbers and words, for logs and tools that are read by programs made for it.
 
-// flexNetTexts are reasons as FlexNet's programs give them: number, detail, text.
+// flexNetTexts is the one table of reasons as FlexNet's programs give them: number, detail, text.
 var flexNetTexts = map[Reason]struct {
 	code, detail int
 	text         string
 }{
-	NoSeats:               {-4, 342, "Licensed number of users already reached."},
-	NoFeature:             {-5, 346, "No such feature exists."},
-	LicenseExpired:        {-10, 32, "Feature has expired."},
-	BadVersion:            {-21, 126, "License file does not support this version."},
-	TooManyRequested:      {-26, 120, "More licenses requested than issued."},
-	NotStarted:            {-31, 147, "Feature start date is in the future."},
-	"queued":              {-35, 159, "Request is queued."},
-	"excluded":            {-38, 349, "User/host on EXCLUDE list for feature."},
-	"not_included":        {-39, 348, "User/host not on INCLUDE list for feature."},
-	"borrow_none_left":    {-67, 355, "All licenses that may be borrowed are in use."},
-	"borrow_off":          {-68, 356, "License BORROW support not enabled."},
-	"max_reached":         {-87, 352, "Checkout exceeds MAX specified in options file."},
-	"reserved_for_others": {-101, 357, "All licenses are reserved for others."},
-	"borrow_too_long":     {-104, 358, "Borrow period too long."},
+	NoSeats:           {-4, 342, "Licensed number of users already reached."},
+	NoFeature:         {-5, 346, "No such feature exists."},
+	LicenseExpired:    {-10, 32, "Feature has expired."},
+	BadVersion:        {-21, 126, "License file does not support this version."},
+	TooManyRequested:  {-26, 120, "More licenses requested than issued."},
+	NotStarted:        {-31, 147, "Feature start date is in the future."},
+	InQueue:           {-35, 159, "Request is queued."},
+	Excluded:          {-38, 349, "User/host on EXCLUDE list for feature."},
+	NotIncluded:       {-39, 348, "User/host not on INCLUDE list for feature."},
+	BorrowNoneLeft:    {-67, 355, "All licenses that may be borrowed are in use."},
+	BorrowOff:         {-68, 356, "License BORROW support not enabled."},
+	TooSoon:           {-64, 270, "lmremove too soon."},
+	MaxReached:        {-87, 352, "Checkout exceeds MAX specified in options file."},
+	ReservedForOthers: {-101, 357, "All licenses are reserved for others."},
+	BorrowTooLong:     {-104, 358, "Borrow period too long."},
 }
 
 // flexNetOther stands for reasons that FlexNet does not know.
@@ -36,6 +37,9 @@ func (r Reason) FlexNet() (code, detail int, text string) {
 	}
 	return flexNetOther, 0, strings.ReplaceAll(string(r), "_", " ") + "."
 }
+
+// FlexNetNumber gives FlexNet's number of a reason, 0 where there is none.
+func (r Reason) FlexNetNumber() int { return flexNetTexts[r].code }
 
 // FlexNetWord writes a name in one word: blanks, control characters, quotes, commas, "@" and
 // parentheses become "_"; an empty one becomes "unknown".

@@ -54,6 +54,9 @@ func (b *Book) pin(slot uint32, p Pin) {
 	kept := p // only what is remembered goes to the heap
 	*b.pins.mut(b.gen, slot) = &kept
 	b.countPin(slot, 1)
+	if p.Kind == PinLingering {
+		b.noteLingering(slot)
+	}
 	b.dueAnew(slot)
 	b.restandOf(b.leases.at(slot).Session)
 }

@@ -17,7 +17,8 @@ type PoolStatus struct {
 	OverdraftAllowed int
 	// ReservedFor says for whom the reserved seats are kept.
 	ReservedFor []Reservation
-	// Expiry is when the last valid entitlement ends; 0 means never.
+	// Expiry is when the last valid entitlement ends, or if none is valid, ended; 0 means
+	// never.
 	Expiry Calendar
 	Terms
 	// Uncounted: the feature has no number of seats, nor has what pays for it. Total is then

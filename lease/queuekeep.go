@@ -185,6 +185,8 @@ func (l *Loader) checkBookings() {
 		for _, x := range r.Lines {
 			if p := b.pools.at(x.Pool); p == nil || p.Feature == "" || checkItem(x.Item) != nil || x.Used < 0 || x.Used > x.Item.Count {
 				l.fail("booking %d has an impossible line", i)
+			} else if payer := b.pools.at(x.Payer); x.Payer != 0 && (p.Draw.Of == "" || p.Draw.Suite || payer == nil || !p.paidBy(payer)) {
+				l.fail("booking %d is paid by a pool that does not pay for it", i)
 			}
 		}
 		return l.err == nil

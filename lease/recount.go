@@ -50,7 +50,9 @@ func (b *Book) recount() {
 func (st *poolState) add(e *Entitlement, pkg string, s Standing) {
 	switch s {
 	case Expired:
-		st.expired = true
+		if st.expired = true; !st.valid { // shown until another line is valid
+			st.expiry = max(st.expiry, e.Expiry)
+		}
 		return
 	case NotYet:
 		st.early = true
@@ -196,6 +198,9 @@ func (b *Book) dropUnusedPools() {
 		}
 		*p = PoolRecord{}
 		b.state[i] = poolState{}
+		if int(i) < len(b.policing.pools) {
+			b.policing.pools[i] = nil
+		}
 		b.poolSlots.put(i)
 	}
 	if len(drop) > 0 {

@@ -5,9 +5,14 @@ package lease
 // what is kept for nobody; what is kept for this request they cannot have, so it delays
 // nobody by taking it.
 func (b *Book) room(pool uint32, who Principal, c *Checkout) int {
+	return b.roomWith(pool, who, c, int(b.ownBooked(pool, who, c).Seats))
+}
+
+// roomWith is room for a request for which a booking keeps so many of the seats.
+func (b *Book) roomWith(pool uint32, who Principal, c *Checkout, booked int) int {
 	free := b.free(pool)
 	loose := max(0, free-b.booked(pool))
-	open := min(free, int(b.ownBooked(pool, who, c).Seats)+b.roomBeside(pool, who, loose))
+	open := min(free, booked+b.roomBeside(pool, who, loose))
 	claimed, _ := b.ahead(pool, who, c)
 	if claimed == 0 {
 		return open

@@ -91,7 +91,6 @@ func (b *Book) giveBack(slot uint32, why Release) Released {
 		return b.release(slot, why)
 	}
 	b.pin(slot, Pin{Kind: PinLingering, End: end})
-	b.noteLingering(slot)
 	return Released{Ref: Ref{l.id(slot), l.Token}, Feature: p.Feature, Count: int(l.Count), Reason: why}
 }
 

@@ -122,7 +122,7 @@ func TestRefusalsOfBorrowing(t *testing.T) {
 	ask(anHour)
 	wantRefusal(t, ask(anHour), 409, lease.BorrowNoneLeft, "van")
 	for reason, number := range map[lease.Reason]int{lease.BorrowOff: -68, lease.BorrowNoneLeft: -67, lease.BorrowTooLong: -104} {
-		if got := FlexNetNumber(reason); got != number {
+		if got := reason.FlexNetNumber(); got != number {
 			t.Errorf("%s has FlexNet's number %d, want %d", reason, got, number)
 		}
 	}

@@ -27,44 +27,41 @@ const (
 
 // face is how a reason looks from outside.
 type face struct {
-	HTTP    int        // status of the JSON answer (not_leader: 307 while a leader is known)
-	Code    codes.Code // gRPC code; its name is "code" in the JSON answer
-	FlexNet int        // FlexNet error number; 0 where FlexNet has none
-	Text    string     // used where the refusal brings no message of its own
+	HTTP int        // status of the JSON answer (not_leader: 307 while a leader is known)
+	Code codes.Code // gRPC code; its name is "code" in the JSON answer
+	Text string     // used where the refusal brings no message of its own
 }
 
-// faces is the one table from reason to everything a caller sees.
+// faces is the table from reason to what a caller sees; FlexNet's numbers are those of
+// lease.Reason.FlexNetNumber.
 var faces = map[lease.Reason]face{
-	lease.NoSeats:           {409, codes.ResourceExhausted, -4, "no seat is free"},
-	lease.NoFeature:         {404, codes.NotFound, -5, "no licence has this feature"},
-	lease.BadVersion:        {409, codes.FailedPrecondition, -21, "no licence covers this version"},
-	lease.LicenseExpired:    {403, codes.PermissionDenied, -10, "the licence has expired"},
-	lease.NotStarted:        {403, codes.PermissionDenied, -31, "the licence is not valid yet"},
-	lease.Excluded:          {403, codes.PermissionDenied, -38, "a policy excludes this principal"},
-	lease.NotIncluded:       {403, codes.PermissionDenied, -39, "a policy does not include this principal"},
-	lease.MaxReached:        {409, codes.ResourceExhausted, -87, "the limit set by a policy is reached"},
-	lease.ReservedForOthers: {409, codes.ResourceExhausted, -101, "the free seats are reserved for others"},
-	lease.TooManyRequested:  {422, codes.OutOfRange, -26, "more seats requested than the licence counts"},
-	lease.InQueue:           {202, codes.ResourceExhausted, -35, "the request is queued"},
-	lease.BookingUnknown:    {404, codes.NotFound, 0, "no such booking: it was cancelled, or its time is over"},
-	lease.BorrowOff:         {403, codes.PermissionDenied, -68, "the licence does not allow borrowing"},
-	lease.BorrowNoneLeft:    {409, codes.ResourceExhausted, -67, "no seat is left to borrow"},
-	lease.BorrowTooLong:     {422, codes.OutOfRange, -104, "longer than the licence lets a seat be borrowed"},
-	lease.TooSoon:           {409, codes.FailedPrecondition, -64, "the policy does not let a lease be taken back so early"},
-	lease.SessionsExceeded:  {409, codes.ResourceExhausted, 0, "too many sessions share this seat"},
-	lease.Fenced:            {409, codes.Aborted, 0, "another holder or a newer run has taken over"},
-	lease.StaleRequest:      {409, codes.Aborted, 0, "a later request of this session was already answered"},
-	lease.SessionUnknown:    {404, codes.NotFound, 0, "no such session: check out again"},
-	lease.Overloaded:        {429, codes.ResourceExhausted, 0, "too many requests: slow down"},
-	NotLeader:               {503, codes.Unavailable, 0, "no leader is known: try again"},
-	UnknownOutcome:          {503, codes.Unknown, 0, "the outcome is unknown: send it again with the same seq"},
-	Unauthenticated:         {401, codes.Unauthenticated, 0, "a valid token is needed"},
-	lease.Forbidden:         {403, codes.PermissionDenied, 0, "not allowed"},
-	lease.Invalid:           {400, codes.InvalidArgument, 0, "the request is not valid"},
+	lease.NoSeats:           {409, codes.ResourceExhausted, "no seat is free"},
+	lease.NoFeature:         {404, codes.NotFound, "no licence has this feature"},
+	lease.BadVersion:        {409, codes.FailedPrecondition, "no licence covers this version"},
+	lease.LicenseExpired:    {403, codes.PermissionDenied, "the licence has expired"},
+	lease.NotStarted:        {403, codes.PermissionDenied, "the licence is not valid yet"},
+	lease.Excluded:          {403, codes.PermissionDenied, "a policy excludes this principal"},
+	lease.NotIncluded:       {403, codes.PermissionDenied, "a policy does not include this principal"},
+	lease.MaxReached:        {409, codes.ResourceExhausted, "the limit set by a policy is reached"},
+	lease.ReservedForOthers: {409, codes.ResourceExhausted, "the free seats are reserved for others"},
+	lease.TooManyRequested:  {422, codes.OutOfRange, "more seats requested than the licence counts"},
+	lease.InQueue:           {202, codes.ResourceExhausted, "the request is queued"},
+	lease.BookingUnknown:    {404, codes.NotFound, "no such booking: it was cancelled, or its time is over"},
+	lease.BorrowOff:         {403, codes.PermissionDenied, "the licence does not allow borrowing"},
+	lease.BorrowNoneLeft:    {409, codes.ResourceExhausted, "no seat is left to borrow"},
+	lease.BorrowTooLong:     {422, codes.OutOfRange, "longer than the licence lets a seat be borrowed"},
+	lease.TooSoon:           {409, codes.FailedPrecondition, "the policy does not let a lease be taken back so early"},
+	lease.SessionsExceeded:  {409, codes.ResourceExhausted, "too many sessions share this seat"},
+	lease.Fenced:            {409, codes.Aborted, "another holder or a newer run has taken over"},
+	lease.StaleRequest:      {409, codes.Aborted, "a later request of this session was already answered"},
+	lease.SessionUnknown:    {404, codes.NotFound, "no such session: check out again"},
+	lease.Overloaded:        {429, codes.ResourceExhausted, "too many requests: slow down"},
+	NotLeader:               {503, codes.Unavailable, "no leader is known: try again"},
+	UnknownOutcome:          {503, codes.Unknown, "the outcome is unknown: send it again with the same seq"},
+	Unauthenticated:         {401, codes.Unauthenticated, "a valid token is needed"},
+	lease.Forbidden:         {403, codes.PermissionDenied, "not allowed"},
+	lease.Invalid:           {400, codes.InvalidArgument, "the request is not valid"},
 }
-
-// FlexNetNumber gives the FlexNet error number of a reason, 0 where there is none.
-func FlexNetNumber(r lease.Reason) int { return faces[r].FlexNet }
 
 // retryNoLeader is the hint while no leader is known: an election takes less.
 const retryNoLeader = time.Second

@@ -49,7 +49,7 @@ version 409 FAILED_PRECONDITION -21
 func TestReasonsLookAsPublished(t *testing.T) {
 	var lines []string
 	for reason, look := range faces {
-		lines = append(lines, fmt.Sprintf("%s %d %s %d", reason, look.HTTP, codeName(look.Code), FlexNetNumber(reason)))
+		lines = append(lines, fmt.Sprintf("%s %d %s %d", reason, look.HTTP, codeName(look.Code), reason.FlexNetNumber()))
 		if look.Text == "" {
 			t.Errorf("%s has no text", reason)
 		}

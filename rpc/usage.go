@@ -96,7 +96,7 @@ func denialPB(d *lease.DenialRecord) *pb.Denial {
 	return &pb.Denial{
 		Time: date(d.Date), Feature: d.Feature, Version: d.Version, Count: int32(d.Count), User: d.Principal.User, Host: d.Principal.Host,
 		Display: d.Principal.Display, Project: d.Principal.Project, SessionId: d.Session.String(), Reason: string(d.Reason), Final: d.Final,
-		Served: date(d.Served), Tenant: d.Tenant, Vendor: d.Vendor, Flexnet: int32(FlexNetNumber(d.Reason)),
+		Served: date(d.Served), Tenant: d.Tenant, Vendor: d.Vendor, Flexnet: int32(d.Reason.FlexNetNumber()),
 	}
 }
 

@@ -29,7 +29,12 @@ func lmServers(list string) (string, error) {
 			return "", err
 		}
 	}
-	return strings.Join(splitList(colonList.ReplaceAllString(list, ",$1@")), ","), nil
+	return serverList(list), nil
+}
+
+// serverList takes port@host entries apart at commas and colons.
+func serverList(list string) string {
+	return strings.Join(splitList(colonList.ReplaceAllString(list, ",$1@")), ",")
 }
 
 // colonList finds where a colon stands between two port@host.

@@ -145,7 +145,7 @@ func (l *flexAttributes) take(w flexWord) bool {
 		return true
 	}
 	if slices.Contains(l.seen, key) {
-		a.note(w, "%s stands twice on this line: the first one counts", key)
+		a.note(w, "%s stands twice on this line: the first one counts", shown(key))
 		return true
 	}
 	l.seen = append(l.seen, key)

@@ -62,6 +62,9 @@ func parseAddress(s string) (endpoint, error) {
 	if host == "" {
 		return fail("host is missing")
 	}
+	if strings.Contains(host, "@") {
+		return fail("more than one @")
+	}
 	if strings.Contains(host, ":") && net.ParseIP(strings.Split(host, "%")[0]) == nil {
 		return fail("host is neither a name nor an IP address")
 	}

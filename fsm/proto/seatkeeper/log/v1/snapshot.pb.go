@@ -2166,10 +2166,12 @@ func (x *BookingRecord) GetLines() []*BookedLineRecord {
 }
 
 type BookedLineRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Item          *Item                  `protobuf:"bytes,1,opt,name=item,proto3" json:"item,omitempty"`
-	Pool          uint32                 `protobuf:"varint,2,opt,name=pool,proto3" json:"pool,omitempty"`
-	Used          int64                  `protobuf:"varint,3,opt,name=used,proto3" json:"used,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Item  *Item                  `protobuf:"bytes,1,opt,name=item,proto3" json:"item,omitempty"`
+	Pool  uint32                 `protobuf:"varint,2,opt,name=pool,proto3" json:"pool,omitempty"`
+	Used  int64                  `protobuf:"varint,3,opt,name=used,proto3" json:"used,omitempty"`
+	// The pool that keeps the tokens it costs; 0: it costs none.
+	Payer         uint32 `protobuf:"varint,180,opt,name=payer,proto3" json:"payer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2221,6 +2223,13 @@ func (x *BookedLineRecord) GetPool() uint32 {
 func (x *BookedLineRecord) GetUsed() int64 {
 	if x != nil {
 		return x.Used
+	}
+	return 0
+}
+
+func (x *BookedLineRecord) GetPayer() uint32 {
+	if x != nil {
+		return x.Payer
 	}
 	return 0
 }
@@ -2554,11 +2563,12 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\tmade_date\x18\b \x01(\x03R\bmadeDate\x12\x14\n" +
 	"\x05until\x18\t \x01(\x03R\x05until\x129\n" +
 	"\x05lines\x18\n" +
-	" \x03(\v2#.seatkeeper.log.v1.BookedLineRecordR\x05lines\"g\n" +
+	" \x03(\v2#.seatkeeper.log.v1.BookedLineRecordR\x05lines\"~\n" +
 	"\x10BookedLineRecord\x12+\n" +
 	"\x04item\x18\x01 \x01(\v2\x17.seatkeeper.log.v1.ItemR\x04item\x12\x12\n" +
 	"\x04pool\x18\x02 \x01(\rR\x04pool\x12\x12\n" +
-	"\x04used\x18\x03 \x01(\x03R\x04used\"\x83\x01\n" +
+	"\x04used\x18\x03 \x01(\x03R\x04used\x12\x15\n" +
+	"\x05payer\x18\xb4\x01 \x01(\rR\x05payer\"\x83\x01\n" +
 	"\x11BookedLeaseRecord\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x18\n" +
 	"\abooking\x18\x02 \x01(\rR\abooking\x12\x16\n" +
