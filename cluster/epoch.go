@@ -77,6 +77,7 @@ func (n *Node) revoke(e *epoch) {
 	e.cancel()
 	e.tasks.Wait()
 	n.replaced.Store(nil)
+	n.stability.forget()
 	n.metrics.revoked()
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -29,6 +30,11 @@ const (
 	gossipTimeout = 2 * time.Second
 	// publishTimeout bounds the wait for a broadcast; it travels later anyway.
 	publishTimeout = 500 * time.Millisecond
+	// maxLeft bounds the members remembered as gone on purpose: a cluster has nine at
+	// most, and each emptied directory makes another.
+	maxLeft = 1000
+	// farewell begins the message of a member that goes away on purpose; its id follows.
+	farewell = "left "
 )
 
 // gossip is Discovery over memberlist. A member's name there is its full server id.
@@ -45,11 +51,12 @@ type gossip struct {
 	mu      sync.Mutex
 	meta    []byte
 	members map[string]Member // by memberlist name, kept up to date by its callbacks
+	left    map[string]bool   // that said goodbye
 }
 
 // startGossip listens, and joins in the background until somebody answers.
 func startGossip(cfg Config, self Member, m *doorMetrics) (*gossip, error) {
-	g := &gossip{log: cfg.Logger.Named("gossip"), changed: make(chan struct{}, 1), members: make(map[string]Member)}
+	g := &gossip{log: cfg.Logger.Named("gossip"), changed: make(chan struct{}, 1), members: make(map[string]Member), left: make(map[string]bool)}
 	if err := g.setMeta(self); err != nil {
 		return nil, err
 	}
@@ -204,7 +211,15 @@ func (g *gossip) setMeta(self Member) error {
 func (g *gossip) Changed() <-chan struct{} { return g.changed }
 
 // Leave implements Discovery.
-func (g *gossip) Leave(timeout time.Duration) error { return g.list.Leave(timeout) }
+func (g *gossip) Leave(timeout time.Duration) error {
+	self := g.list.LocalNode().Name
+	for _, node := range g.list.Members() {
+		if node.Name != self {
+			_ = g.list.SendBestEffort(node, []byte(farewell+self)) // memberlist does not tell those who left from the dead
+		}
+	}
+	return g.list.Leave(timeout)
+}
 
 // Close stops gossiping at once.
 func (g *gossip) Close() error {
@@ -221,8 +236,17 @@ func (g *gossip) NodeMeta(int) []byte {
 	return g.meta
 }
 
-// NotifyMsg, GetBroadcasts, LocalState and MergeRemoteState are not used.
-func (g *gossip) NotifyMsg([]byte)                {}
+// NotifyMsg is called by memberlist with what another member sent: a farewell.
+func (g *gossip) NotifyMsg(msg []byte) {
+	id, ok := strings.CutPrefix(string(msg), farewell)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, known := g.members[id]; ok && known && len(g.left) < maxLeft {
+		g.left[id] = true
+	}
+}
+
+// GetBroadcasts, LocalState and MergeRemoteState are not used.
 func (g *gossip) GetBroadcasts(int, int) [][]byte { return nil }
 func (g *gossip) LocalState(bool) []byte          { return nil }
 func (g *gossip) MergeRemoteState([]byte, bool)   {}
@@ -235,7 +259,10 @@ func (g *gossip) NotifyJoin(node *memberlist.Node) {
 		g.NotifyLeave(node)
 		return
 	}
-	g.note(func() { g.members[node.Name] = m })
+	g.note(func() {
+		g.members[node.Name] = m
+		delete(g.left, node.Name)
+	})
 }
 
 // NotifyUpdate is called by memberlist.
@@ -244,6 +271,13 @@ func (g *gossip) NotifyUpdate(node *memberlist.Node) { g.NotifyJoin(node) }
 // NotifyLeave is called by memberlist, for members that left and that died.
 func (g *gossip) NotifyLeave(node *memberlist.Node) {
 	g.note(func() { delete(g.members, node.Name) })
+}
+
+// HasLeft says whether a member went away on purpose.
+func (g *gossip) HasLeft(id string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.left[id]
 }
 
 func (g *gossip) note(change func()) {

@@ -267,7 +267,7 @@ func (s *stream) refuse(id string) {
 		return
 	}
 	s.warned[id] = true
-	s.log.Warn("another server is looked for at this address: if it lost its data directory, remove it from the members", "wanted", id, "this", s.id)
+	s.log.Warn(fmt.Sprintf("another server is looked for at this address: if it lost its data directory, replace it by this one (seatkeeper operator raft replace-peer %s %s)", id, s.id))
 }
 
 func listenRaft(cfg Config, id string, m *doorMetrics) (addressed, error) {

@@ -36,6 +36,9 @@ type Discovery interface {
 	Leave(timeout time.Duration) error
 }
 
+// departures is a Discovery that knows who went away on purpose.
+type departures interface{ HasLeft(id string) bool }
+
 // Member is what a node tells others of itself. It travels in gossip metadata, so
 // its JSON names are short and never change their meaning.
 type Member struct {
@@ -178,14 +181,14 @@ func (n *Node) tendMembers(ctx context.Context, e *epoch) {
 	defer ticker.Stop()
 	var goal uint64 // commit index at the last look: who has reached it keeps up
 	for {
-		members := n.discovery.Members()
-		slices.SortFunc(members, func(a, b Member) int { return strings.Compare(a.ID, b.ID) })
+		members := n.gossiped()
 		for _, c := range n.membershipChanges(e.Term, members, goal) {
 			if !n.changeMember(ctx, c) {
 				break
 			}
 		}
 		goal = n.raft.CommitIndex()
+		n.noteHealth()
 		select {
 		case <-ticker.C:
 		case <-n.membersChanged:
@@ -213,8 +216,8 @@ func (n *Node) membershipChanges(term uint64, members []Member, goal uint64) (ch
 			voters++
 		}
 	}
-	n.noteReplaced(members, servers)
-	want, clusterID := n.cfg.BootstrapExpect, n.fsm.Status().ClusterID
+	n.noteWaiting(members, servers)
+	want := n.cfg.BootstrapExpect
 	for _, m := range members {
 		if n.cfg.BootstrapExpect == 0 {
 			want = max(want, m.Expect)
@@ -224,9 +227,7 @@ func (n *Node) membershipChanges(term uint64, members []Member, goal uint64) (ch
 		s, known := servers[m.ID]
 		switch {
 		case m.ID == n.id || m.ID == "" || m.RaftAddress == "":
-		case m.ClusterID != "" && m.ClusterID != clusterID || !known && m.Founded && m.ClusterID == "":
-			n.log.Warn("a member of another cluster is in gossip: not added", "id", m.ID, "cluster", m.ClusterID)
-		case !known && addressTaken(servers, m):
+		case !known && n.unfit(m, servers) != "":
 		case !known:
 			changes = append(changes, memberChange{"joins as non-voter", false, m})
 		case string(s.Address) != m.RaftAddress:
@@ -236,31 +237,70 @@ func (n *Node) membershipChanges(term uint64, members []Member, goal uint64) (ch
 			changes = append(changes, memberChange{"has caught up: becomes voter", true, m})
 		}
 	}
+	return append(changes, n.quietPromotions(term, members, want-voters, goal)...)
+}
+
+// quietPromotions gives a vote to non-voters that gossip does not know of (an operator
+// has added them, or gossip's port is blocked) and that keep up nevertheless.
+func (n *Node) quietPromotions(term uint64, members []Member, missing int, goal uint64) (changes []memberChange) {
+	for _, s := range n.configuration().Servers {
+		heard := slices.ContainsFunc(members, func(m Member) bool { return m.ID == string(s.ID) })
+		if heard || s.Suffrage == raft.Voter || missing <= 0 || goal == 0 || n.acks.index(s.ID, term) < goal {
+			continue
+		}
+		missing--
+		changes = append(changes, memberChange{"has caught up: becomes voter", true, Member{ID: string(s.ID), RaftAddress: string(s.Address)}})
+	}
 	return changes
 }
 
-// addressTaken says whether m is to be reached where the members have another server:
-// most likely itself, before it lost its data directory. Raft takes no two servers of
-// one address, and only the operator can know that the old one is gone for good.
-func addressTaken(servers map[string]raft.Server, m Member) bool {
+// unfit says why a node that gossip knows of cannot become a member; "" if it can.
+func (n *Node) unfit(m Member, servers map[string]raft.Server) string {
+	clusterID := n.fsm.Status().ClusterID
+	switch {
+	case m.ClusterID != "" && m.ClusterID != clusterID:
+		return fmt.Sprintf("node %s is of another cluster (%s): not added; take it out of this one's gossip", m.ID, m.ClusterID)
+	case m.Founded && m.ClusterID == "":
+		return fmt.Sprintf("node %s is of a cluster whose id it does not know: not added", m.ID)
+	}
+	// Most likely it is the server it was itself, before it lost its data directory. Raft
+	// takes no two servers of one address, and only the operator can know that the old
+	// one is gone for good.
 	for id, s := range servers {
 		if id != m.ID && string(s.Address) == m.RaftAddress {
-			return true
+			return fmt.Sprintf("node %s waits to join at the address of %s: if that has lost its data directory, replace it (seatkeeper operator raft replace-peer %s %s) or remove it (seatkeeper operator raft remove-peer %s)",
+				m.ID, id, id, m.ID, id)
 		}
 	}
-	return false
+	return ""
 }
 
-// noteReplaced raises an alarm for each node that waits for the removal of the server
-// it was before.
-func (n *Node) noteReplaced(members []Member, servers map[string]raft.Server) {
-	var waiting []string
-	for _, s := range n.configuration().Servers {
-		for _, m := range members {
-			if _, known := servers[m.ID]; !known && m.RaftAddress == string(s.Address) && m.ID != string(s.ID) {
-				waiting = append(waiting, fmt.Sprintf("node %s waits to join at the address of %s: if that has lost its data directory, remove it (seatkeeper operator raft remove-peer %s)", m.ID, s.ID, s.ID))
-			}
+// waitingNode is a node that would join and cannot.
+type waitingNode struct {
+	Member
+	Why string
+}
+
+// waiting lists the nodes that gossip knows of and that cannot become members, in the
+// order of members.
+func (n *Node) waiting(members []Member, servers map[string]raft.Server) (list []waitingNode) {
+	for _, m := range members {
+		if _, known := servers[m.ID]; known || m.ID == n.id || m.ID == "" || m.RaftAddress == "" {
+			continue
 		}
+		if why := n.unfit(m, servers); why != "" {
+			list = append(list, waitingNode{m, why})
+		}
+	}
+	return list
+}
+
+// noteWaiting raises an alarm for each node that would join and cannot, and logs each
+// once.
+func (n *Node) noteWaiting(members []Member, servers map[string]raft.Server) {
+	var waiting []string
+	for _, w := range n.waiting(members, servers) {
+		waiting = append(waiting, w.Why)
 	}
 	if old := n.replaced.Swap(&waiting); len(waiting) > 0 && (old == nil || !slices.Equal(*old, waiting)) {
 		for _, w := range waiting {
@@ -282,8 +322,11 @@ func (n *Node) RemovePeer(ctx context.Context, id string) error {
 		return fmt.Errorf("no member has the server id %.80q", id)
 	case id == n.id:
 		return fmt.Errorf("%s leads: transfer leadership first", id)
-	case n.discovery != nil && slices.ContainsFunc(n.discovery.Members(), func(m Member) bool { return m.ID == id }):
+	case n.aliveInGossip(id):
 		return fmt.Errorf("%s is alive: stop it first", id)
+	}
+	if err := n.electorate().without(id); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, memberTimeout)
 	defer cancel()
@@ -335,6 +378,9 @@ func (n *Node) Peers() []Peer {
 			p.APIAddress, p.Health = m.APIAddress, "alive"
 		case n.discovery != nil:
 			p.Health = "failed"
+			if d, ok := n.discovery.(departures); ok && d.HasLeft(p.ID) {
+				p.Health = "left"
+			}
 		}
 		peers = append(peers, p)
 	}

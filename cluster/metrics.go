@@ -24,6 +24,8 @@ type metrics struct {
 	lost      prometheus.Gauge
 	diskFree  prometheus.Gauge
 	diskAlarm prometheus.Gauge
+	healthy   prometheus.Gauge
+	tolerance prometheus.Gauge
 	expired   prometheus.Counter
 	verifies  prometheus.Counter
 	reads     prometheus.Counter
@@ -54,11 +56,13 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		lost:      gauge("lost_seconds", "Cluster time this leader has forgotten in its epoch because it could not commit."),
 		diskFree:  gauge("disk_free_ratio", "Free part of the data directory's disk, 0 to 1."),
 		diskAlarm: gauge("disk_alarm", "1 while the data directory's disk is nearly full and new checkouts are refused here."),
+		healthy:   gauge("healthy", "1 on the leader while all members are healthy, 0 elsewhere."),
+		tolerance: gauge("failure_tolerance", "How many voters may be lost now before nobody can lead, as the leader sees it; 0 elsewhere."),
 		expired:   counter("expirations_total", "Expirations proposed by this node."),
 		verifies:  counter("verifies_total", "Leader checks made for reads; many reads share one."),
 		reads:     counter("reads_total", "Consistent reads served or tried."),
 	}
-	m.all = []prometheus.Collector{m.proposals, m.batch, m.commit, m.queue, m.inFlight, m.epoch, m.leading, m.lost, m.diskFree, m.diskAlarm, m.expired, m.verifies, m.reads}
+	m.all = []prometheus.Collector{m.proposals, m.batch, m.commit, m.queue, m.inFlight, m.epoch, m.leading, m.lost, m.diskFree, m.diskAlarm, m.healthy, m.tolerance, m.expired, m.verifies, m.reads}
 	if reg == nil {
 		return m, nil
 	}
@@ -94,6 +98,8 @@ func (m *metrics) revoked() {
 	m.leading.Set(0)
 	m.queue.Set(0)
 	m.lost.Set(0)
+	m.healthy.Set(0)
+	m.tolerance.Set(0)
 }
 
 // outcome counts one proposed command.

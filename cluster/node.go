@@ -96,7 +96,8 @@ type Node struct {
 	// current is the epoch that serves, nil while there is none.
 	current        atomic.Pointer[epoch]
 	stopping       atomic.Bool
-	replaced       atomic.Pointer[[]string]  // alarms of noteReplaced
+	replaced       atomic.Pointer[[]string]  // alarms of noteWaiting
+	stability      stability                 // since when each member is as healthy as it is
 	diskLow        atomic.Bool               // this node's disk is nearly full
 	full           atomic.Pointer[fullError] // why new checkouts are refused; nil: they are not
 	transferring   atomic.Int32              // leadership transfers that were asked for

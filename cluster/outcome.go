@@ -60,6 +60,6 @@ type Proposed struct {
 type Peer struct {
 	ID, Name, Address, APIAddress string
 	Voter, Leader                 bool
-	// Health is gossip's opinion ("alive", "failed", "unknown"): a hint only.
+	// Health is gossip's opinion ("alive", "left", "failed", "unknown"): a hint only.
 	Health string
 }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -17,9 +18,10 @@ type acks struct {
 }
 
 type ack struct {
-	term  uint64 // of the newest answered request
-	sent  uint64 // its number
-	index uint64 // highest log index known to agree, in that term
+	term  uint64    // of the newest answered request
+	sent  uint64    // its number
+	index uint64    // highest log index known to agree, in that term
+	at    time.Time // when that answer came
 }
 
 // next numbers a request about to be sent.
@@ -48,8 +50,16 @@ func (a *acks) record(id raft.ServerID, sent uint64, req *raft.AppendEntriesRequ
 	if req.Term == p.term {
 		p.sent = max(p.sent, sent)
 		p.index = max(p.index, index)
+		p.at = time.Now()
 	}
 	a.peers[id] = p
+}
+
+// last returns the newest answer of id; its time is zero if there was none.
+func (a *acks) last(id raft.ServerID) ack {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.peers[id]
 }
 
 // mark returns a number below that of every request sent from now on.

@@ -45,6 +45,7 @@ type fakeNode struct {
 	denials  []lease.DenialRecord
 	moved    string // argument of TransferLeadership
 	removed  string // argument of RemovePeer
+	health   cluster.Autopilot
 	proposed []lease.Command
 	together []int // how many commands came with each ProposeAsync
 
@@ -231,6 +232,32 @@ func (n *fakeNode) Name() string { return n.id[:2] }
 func (n *fakeNode) RemovePeer(_ context.Context, id string) error {
 	n.set(func() { n.removed = id })
 	return nil
+}
+
+func (n *fakeNode) Autopilot() (cluster.Autopilot, error) {
+	if !n.Leading() {
+		return cluster.Autopilot{}, &cluster.NotLeaderError{}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.health, nil
+}
+
+func (n *fakeNode) AddPeer(_ context.Context, ref, address string) (string, error) {
+	if !n.Leading() {
+		return "", &cluster.NotLeaderError{}
+	}
+	if n.fail != nil {
+		return "", n.fail
+	}
+	return ref + "@" + address, nil
+}
+
+func (n *fakeNode) ReplacePeer(_ context.Context, old, next string, begun bool) (cluster.Replacement, error) {
+	if !n.Leading() {
+		return cluster.Replacement{}, &cluster.NotLeaderError{}
+	}
+	return cluster.Replacement{Old: old, New: next, Done: begun, Step: "a step"}, n.fail
 }
 
 func (n *fakeNode) TransferLeadership(_ context.Context, to string) error {

@@ -12,6 +12,7 @@ import (
 // Node is what the API needs of the cluster node it serves.
 type Node interface {
 	backups
+	membership
 	// Propose replicates one command and returns what it came to. Its errors keep
 	// the outcomes apart: *cluster.NotLeaderError, cluster.ErrNotApplied,
 	// cluster.ErrOverloaded and cluster.ErrStopped were not applied;

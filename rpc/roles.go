@@ -88,6 +88,9 @@ var rules = map[string]rule{
 	pb.Diagnosis_Clock_FullMethodName:   {roles: watchers, wide: true},
 	pb.Diagnosis_Monitor_FullMethodName: {roles: operators, wide: true}, // users and hosts of all tenants are in it
 	pb.Diagnosis_Collect_FullMethodName: {roles: operators, wide: true}, // also GET /debug/pprof/
+	pb.Membership_AutopilotState_FullMethodName: {roles: watchers, wide: true},
+	pb.Membership_AddPeer_FullMethodName:        {roles: adminsOnly, wide: true},
+	pb.Membership_ReplacePeer_FullMethodName:    {roles: adminsOnly, wide: true},
 
 	metricsMethod: {roles: watchers, wide: true},
 }

@@ -93,6 +93,7 @@ func New(cfg Config) (*Server, error) {
 		pb.RegisterPoliciesServer(r, &policyService{s: s})
 		pb.RegisterQueueServer(r, &queueService{s: s})
 		pb.RegisterDiagnosisServer(r, s.diagnosis)
+		pb.RegisterMembershipServer(r, &membershipService{s: s})
 	}
 	handler, err := s.newHandler(local)
 	if err != nil {

@@ -177,7 +177,7 @@ func (h *clusterService) RemovePeer(ctx context.Context, r *pb.RemovePeerRequest
 		return nil, err
 	}
 	if err := node.RemovePeer(ctx, p.ID); err != nil {
-		return nil, err
+		return nil, membershipError(err)
 	}
 	return &pb.RemovePeerResponse{Id: p.ID}, nil
 }

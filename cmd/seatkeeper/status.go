@@ -181,8 +181,8 @@ func (a *app) operatorCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	raft.AddCommand(a.listPeersCommand(), a.removePeerCommand(), a.transferLeaderCommand())
-	cmd.AddCommand(raft)
+	raft.AddCommand(a.listPeersCommand(), a.addPeerCommand(), a.replacePeerCommand(), a.removePeerCommand(), a.transferLeaderCommand())
+	cmd.AddCommand(raft, a.autopilotCommand())
 	return cmd
 }
 
@@ -229,7 +229,8 @@ func (a *app) removePeerCommand() *cobra.Command {
 		Long: `Takes a member that is gone for good out of the raft group, named by its id or by a name
 that only it has. A dead voter is never removed by itself. A member that is alive is
 refused: stop it first.`,
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completePeers(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				id = args[0]
@@ -250,6 +251,7 @@ refused: stop it first.`,
 		},
 	}
 	cmd.Flags().StringVar(&id, "id", "", "the member's id")
+	_ = cmd.RegisterFlagCompletionFunc("id", a.completePeers(1))
 	return cmd
 }
 
@@ -287,5 +289,6 @@ func (a *app) transferLeaderCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&to, "id", "", "id of the node that shall lead (default: the most current follower)")
+	_ = cmd.RegisterFlagCompletionFunc("id", a.completePeers(1))
 	return cmd
 }

@@ -109,6 +109,9 @@ func (c *Client) Cluster() pb.ClusterClient { return pb.NewClusterClient(c) }
 func (c *Client) Access() pb.AccessClient   { return pb.NewAccessClient(c) }
 func (c *Client) History() pb.HistoryClient { return pb.NewHistoryClient(c) }
 
+// Membership is the same for the members of the cluster.
+func (c *Client) Membership() pb.MembershipClient { return pb.NewMembershipClient(c) }
+
 // Tenant is the tenant requests are made for; empty means the cluster's default.
 func (c *Client) Tenant() string { return c.cfg.Tenant }
 

@@ -2898,7 +2898,7 @@ type Peer struct {
 	State        string `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
 	Voter        bool   `protobuf:"varint,5,opt,name=voter,proto3" json:"voter,omitempty"`
 	AppliedIndex uint64 `protobuf:"varint,6,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
-	// alive, failed or unknown, by gossip: a hint.
+	// alive, left, failed or unknown, by gossip: a hint.
 	Health        string `protobuf:"bytes,7,opt,name=health,proto3" json:"health,omitempty"`
 	Name          string `protobuf:"bytes,8,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -1,0 +1,228 @@
+package cluster
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// replaced takes a replacement from step to step until it is done, and checks that a
+// majority of voters answers after each.
+func replaced(t *testing.T, leader *Node, old, next string) (steps []string) {
+	t.Helper()
+	begun := false
+	eventually(t, "the replacement is done", func() bool {
+		r, err := leader.ReplacePeer(t.Context(), old, next, begun)
+		if err != nil {
+			t.Logf("%v", err) // gossip still takes the dead one for alive
+			return false
+		}
+		if e := leader.electorate(); e.live() < majority(len(e)) {
+			t.Errorf("after %q %d of %d voters answer", r.Step, e.live(), len(e))
+		}
+		begun, old, next = true, r.Old, r.New
+		if n := len(steps); n == 0 || steps[n-1] != r.Step {
+			steps = append(steps, r.Step)
+		}
+		return r.Done
+	})
+	return steps
+}
+
+func votes(n *Node, id string) bool {
+	for _, p := range n.Peers() {
+		if p.ID == id {
+			return p.Voter
+		}
+	}
+	return false
+}
+
+func TestADeadNodeIsReplacedByANewOne(t *testing.T) {
+	t.Parallel()
+	nodes := startThree(t)
+	leader := leaderOf(t, nodes...)
+	rest := others(nodes, leader)
+	lost, alive := rest[0], rest[1]
+	crash(t, lost)
+	fresh := start(t, testConfig(t, "n4", filepath.Join(t.TempDir(), "n4"), 3, gossipAddr(leader)))
+	for _, c := range []struct{ old, next, want string }{
+		{alive.ID(), "n4", "is alive"},
+		{leader.ID(), "n4", "leads"},
+		{"nobody", "n4", "no member is called"},
+	} {
+		_, err := leader.ReplacePeer(t.Context(), c.old, c.next, false)
+		checkLine(t, err, c.want)
+	}
+	eventually(t, "gossip notices the loss", func() bool { return !leader.aliveInGossip(lost.ID()) })
+	_, err := leader.ReplacePeer(t.Context(), lost.ID(), "n5", false)
+	checkLine(t, err, "no live node is called")
+
+	steps := replaced(t, leader, lost.Name(), "n4")
+	if !votes(leader, fresh.ID()) || voters(leader) != 3 || len(leader.Peers()) != 3 {
+		t.Errorf("members afterwards: %+v", leader.Peers())
+	}
+	gets, goes := -1, -1
+	for i, s := range steps {
+		switch {
+		case strings.Contains(s, "has caught up and votes"):
+			gets = i
+		case strings.Contains(s, "is no member any more"):
+			goes = i
+		}
+	}
+	if gets < 0 || goes < gets {
+		t.Errorf("the new one votes before the old one goes: %q", steps)
+	}
+	if r, err := leader.ReplacePeer(t.Context(), lost.ID(), fresh.ID(), true); err != nil || !r.Done {
+		t.Errorf("once more: %+v, %v", r, err)
+	}
+	a := propose(t, leader)
+	eventually(t, "it follows", func() bool { return fresh.FSM().Status().AppliedIndex >= a.Index })
+}
+
+func TestANodeRebuiltAtItsAddressReplacesItsOldSelf(t *testing.T) {
+	t.Parallel()
+	nodes := startThree(t)
+	leader := leaderOf(t, nodes...)
+	lost := others(nodes, leader)[0]
+	crash(t, lost)
+	if err := os.RemoveAll(lost.cfg.DataDir); err != nil {
+		t.Fatal(err)
+	}
+	cfg := lost.cfg
+	cfg.RaftAddr, cfg.GossipAddr, cfg.Join = lost.raftAddress, gossipAddr(lost), []string{gossipAddr(leader)}
+	again := start(t, cfg)
+	eventually(t, "health says what it waits for", func() bool {
+		h, err := leader.Autopilot()
+		return err == nil && len(h.Waiting) == 1 && strings.Contains(h.Waiting[0].Why, "replace-peer "+lost.ID()+" "+again.ID())
+	})
+	_, err := leader.AddPeer(t.Context(), again.ID(), "")
+	checkLine(t, err, "waits to join at the address of "+lost.ID())
+
+	replaced(t, leader, lost.Name(), lost.Name()) // one name for both
+	if !votes(leader, again.ID()) || voters(leader) != 3 || len(leader.Peers()) != 3 {
+		t.Errorf("members afterwards: %+v", leader.Peers())
+	}
+}
+
+func TestAServerThatGossipCannotSeeIsAddedByIDAndAddress(t *testing.T) {
+	t.Parallel()
+	leader := start(t, testConfig(t, "n1", filepath.Join(t.TempDir(), "n1"), 1))
+	leaderOf(t, leader)
+	cfg := testConfig(t, "n2", filepath.Join(t.TempDir(), "n2"), 0)
+	cfg.ClusterName = "elsewhere" // gossip's label: they never meet
+	quiet := start(t, cfg)
+	for ref, address := range map[string]string{"n2": quiet.raftAddress, quiet.ID(): "nonsense"} {
+		if _, err := leader.AddPeer(t.Context(), ref, address); err == nil {
+			t.Errorf("%s at %s was added", ref, address)
+		}
+	}
+	id, err := leader.AddPeer(t.Context(), quiet.ID(), quiet.raftAddress)
+	if err != nil || id != quiet.ID() {
+		t.Fatalf("added %q, %v", id, err)
+	}
+	a := propose(t, leader)
+	eventually(t, "it follows", func() bool { return quiet.FSM().Status().AppliedIndex >= a.Index })
+	if votes(leader, quiet.ID()) {
+		t.Error("it votes where no voter is missing")
+	}
+}
+
+func TestAutopilotShowsADeadVoterAndNeverRemovesIt(t *testing.T) {
+	t.Parallel()
+	nodes := startThree(t)
+	leader := leaderOf(t, nodes...)
+	var before Autopilot
+	eventually(t, "all are healthy", func() bool {
+		var err error
+		before, err = leader.Autopilot()
+		return err == nil && before.Healthy
+	})
+	if before.FailureTolerance != 1 || before.Leader != leader.ID() || len(before.Voters) != 3 || len(before.Servers) != 3 {
+		t.Errorf("health %+v", before)
+	}
+	if _, err := others(nodes, leader)[0].Autopilot(); err == nil {
+		t.Error("a follower tells")
+	}
+	lost, gone, term := others(nodes, leader)[0], time.Now(), leader.raft.CurrentTerm()
+	crash(t, lost)
+	find := func(a Autopilot, id string) ServerHealth {
+		for _, s := range a.Servers {
+			if s.ID == id {
+				return s
+			}
+		}
+		t.Fatalf("%s is not among %+v", id, a.Servers)
+		return ServerHealth{}
+	}
+	var after Autopilot
+	eventually(t, "the loss shows", func() bool {
+		after, _ = leader.Autopilot()
+		return len(after.Servers) == 3 && find(after, lost.ID()).Peer.Health == "failed" && !after.Healthy
+	})
+	dead, well := find(after, lost.ID()), find(after, leader.ID())
+	if dead.Healthy || !dead.Voter || dead.LastContact < contactLimit || dead.StableSince.Before(gone) || after.FailureTolerance != 0 {
+		t.Errorf("the dead one %+v, tolerance %d", dead, after.FailureTolerance)
+	}
+	if !well.Healthy || well.LastIndex == 0 || leader.raft.CurrentTerm() == term && !well.StableSince.Before(gone) {
+		t.Errorf("the leader %+v", well)
+	}
+	from := leader.FSM().Status().Now
+	eventually(t, "three looks at the members", func() bool { return leader.FSM().Status().Now > from.Add(3*time.Second) })
+	if len(leader.Peers()) != 3 || voters(leader) != 3 {
+		t.Errorf("the dead one was removed: %+v", leader.Peers())
+	}
+}
+
+func TestAGoodbyeShowsAsLeft(t *testing.T) {
+	t.Parallel()
+	nodes := startThree(t)
+	leader := leaderOf(t, nodes...)
+	gone := others(nodes, leader)[0]
+	stop(t, gone)
+	eventually(t, "it shows as left", func() bool {
+		for _, p := range leader.Peers() {
+			if p.ID == gone.ID() {
+				return p.Health == "left"
+			}
+		}
+		return false
+	})
+}
+
+func TestNoStepLeavesVotersWithoutAMajority(t *testing.T) {
+	voting := func(answer ...bool) electorate {
+		e := electorate{}
+		for i, a := range answer {
+			e[string(rune('a'+i))] = a
+		}
+		return e
+	}
+	for _, c := range []struct {
+		e             electorate
+		without, with bool // whether taking "a" out, and another voter, is allowed
+	}{
+		{voting(false, true, true), true, true},
+		{voting(false, false, true), false, false},
+		{voting(true, true, true), true, true},
+		{voting(true, true), true, true},
+		{voting(true, false), false, true}, // only the dead one would be left
+		{voting(false, true), true, true},
+		{voting(false, false, true, true, true), true, true},
+		{voting(false, false, false, true, true), false, false},
+		{voting(true, true, true, false, false), false, true},
+	} {
+		if err := c.e.without("a"); (err == nil) != c.without {
+			t.Errorf("%v without a: %v", c.e, err)
+		}
+		if err := c.e.with("x"); (err == nil) != c.with {
+			t.Errorf("%v with another: %v", c.e, err)
+		}
+	}
+	if err := voting(false, false, true).without("x"); err != nil {
+		t.Errorf("who has no vote may always go: %v", err)
+	}
+}
