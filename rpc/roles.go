@@ -84,10 +84,10 @@ var rules = map[string]rule{
 	pb.Access_TokenRevoke_FullMethodName:  {roles: adminsOnly, wide: true},
 	pb.Access_WhoAmI_FullMethodName:       {roles: everybody},
 
-	pb.Diagnosis_Examine_FullMethodName: {roles: operators, wide: true},
-	pb.Diagnosis_Clock_FullMethodName:   {roles: watchers, wide: true},
-	pb.Diagnosis_Monitor_FullMethodName: {roles: operators, wide: true}, // users and hosts of all tenants are in it
-	pb.Diagnosis_Collect_FullMethodName: {roles: operators, wide: true}, // also GET /debug/pprof/
+	pb.Diagnosis_Examine_FullMethodName:         {roles: operators, wide: true},
+	pb.Diagnosis_Clock_FullMethodName:           {roles: watchers, wide: true},
+	pb.Diagnosis_Monitor_FullMethodName:         {roles: operators, wide: true}, // users and hosts of all tenants are in it
+	pb.Diagnosis_Collect_FullMethodName:         {roles: operators, wide: true}, // also GET /debug/pprof/
 	pb.Membership_AutopilotState_FullMethodName: {roles: watchers, wide: true},
 	pb.Membership_AddPeer_FullMethodName:        {roles: adminsOnly, wide: true},
 	pb.Membership_ReplacePeer_FullMethodName:    {roles: adminsOnly, wide: true},
