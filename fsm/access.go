@@ -9,13 +9,14 @@ import (
 	"github.com/seatkeeper/seatkeeper/lease/access"
 )
 
-// CreateToken adds an access token; First asks for the one that begins it all. Only the
-// digest of the token is in the command. To the rules of seats it is a Tick.
+// CreateToken adds an access token; First asks for the one that begins it all, Reset for an
+// admin's in the place of lost ones. Only the digest of the token is in the command. To the
+// rules of seats it is a Tick.
 type CreateToken struct {
 	lease.Tick
-	Token access.Token
-	First bool
-	By    string // who asked, for the audit trail
+	Token        access.Token
+	First, Reset bool
+	By           string // who asked, for the audit trail
 }
 
 // RevokeToken takes an access token away. To the rules of seats it is a Tick.
@@ -37,6 +38,10 @@ func (f *FSM) carryOutAccess(cmd lease.Command) (lease.Reply, bool) {
 	var refusal *lease.Refusal
 	switch c := cmd.(type) {
 	case CreateToken:
+		if c.Reset {
+			table, refusal = f.tokens.Load().Reset(c.Token, f.book.Calendar())
+			break
+		}
 		table, refusal = f.tokens.Load().Create(c.Token, c.First, f.book.Calendar())
 	case RevokeToken:
 		table, refusal = f.tokens.Load().Revoke(c.ID, f.book.Calendar())
@@ -53,7 +58,7 @@ func (f *FSM) carryOutAccess(cmd lease.Command) (lease.Reply, bool) {
 func toAccess(cmd lease.Command) *logv1.Command {
 	switch c := cmd.(type) {
 	case CreateToken:
-		return &logv1.Command{Kind: &logv1.Command_CreateToken{CreateToken: &logv1.CreateToken{Token: toToken(&c.Token), First: c.First, By: c.By}}}
+		return &logv1.Command{Kind: &logv1.Command_CreateToken{CreateToken: &logv1.CreateToken{Token: toToken(&c.Token), First: c.First, ResetAdmin: c.Reset, By: c.By}}}
 	case RevokeToken:
 		return &logv1.Command{Kind: &logv1.Command_RevokeToken{RevokeToken: &logv1.RevokeToken{Id: c.ID, By: c.By}}}
 	}
@@ -64,7 +69,7 @@ func toAccess(cmd lease.Command) *logv1.Command {
 func fromAccess(pb *logv1.Command) lease.Command {
 	switch k := pb.GetKind().(type) {
 	case *logv1.Command_CreateToken:
-		return CreateToken{Token: fromToken(k.CreateToken.GetToken()), First: k.CreateToken.GetFirst(), By: k.CreateToken.GetBy()}
+		return CreateToken{Token: fromToken(k.CreateToken.GetToken()), First: k.CreateToken.GetFirst(), Reset: k.CreateToken.GetResetAdmin(), By: k.CreateToken.GetBy()}
 	case *logv1.Command_RevokeToken:
 		return RevokeToken{ID: k.RevokeToken.GetId(), By: k.RevokeToken.GetBy()}
 	}
@@ -111,7 +116,11 @@ func readToken(x *logv1.Token) (access.Token, error) {
 func auditAccess(cmd lease.Command) (AuditCommand, bool) {
 	switch c := cmd.(type) {
 	case CreateToken:
-		return AuditCommand{Kind: "create_token", Tenant: c.Token.Tenant, By: c.By, Access: fmt.Sprintf("%s %s", c.Token.ID, c.Token.Role)}, true
+		kind := "create_token"
+		if c.Reset {
+			kind = "reset_admin_token"
+		}
+		return AuditCommand{Kind: kind, Tenant: c.Token.Tenant, By: c.By, Access: fmt.Sprintf("%s %s", c.Token.ID, c.Token.Role)}, true
 	case RevokeToken:
 		return AuditCommand{Kind: "revoke_token", By: c.By, Access: c.ID}, true
 	}

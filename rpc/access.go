@@ -1,9 +1,13 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/seatkeeper/seatkeeper/fsm"
@@ -21,11 +25,43 @@ type accessService struct {
 // AclBootstrap makes the first token. Whoever comes first gets it: that is why a server
 // that others can reach asks for client certificates, or is bootstrapped before.
 func (h *accessService) AclBootstrap(ctx context.Context, r *pb.AclBootstrapRequest) (*pb.AclBootstrapResponse, error) {
-	token, secret, err := h.create(ctx, r, access.Token{Role: access.Admin, Description: r.GetDescription()}, true)
+	ask := fsm.CreateToken{Token: access.Token{Role: access.Admin, Description: r.GetDescription()}, First: true}
+	if r.GetResetAdmin() {
+		if err := h.confirmReset(ctx, r); err != nil {
+			return nil, err
+		}
+		ask.First, ask.Reset = false, true
+	}
+	token, secret, err := h.create(ctx, r, ask)
 	if err != nil {
 		return nil, err
 	}
 	return &pb.AclBootstrapResponse{Token: token, Secret: secret}, nil
+}
+
+// confirmReset wants to be shown that the caller has the machine of this node, which leads.
+// The log tells of each try.
+func (h *accessService) confirmReset(ctx context.Context, r *pb.AclBootstrapRequest) error {
+	if !h.s.cfg.Node.Leading() {
+		return h.notHere(ctx)
+	}
+	table, _ := h.s.cfg.Node.Access()
+	if slices.ContainsFunc(table.List(), func(x access.Token) bool {
+		return x.ID == r.GetTokenId() && bytes.Equal(x.Digest[:], r.GetTokenDigest())
+	}) {
+		return nil // sent again: it was made, and the proof is used up
+	}
+	err := errors.New("this node allows none")
+	if h.s.cfg.ConfirmReset != nil {
+		err = h.s.cfg.ConfirmReset(r.GetTokenId(), r.GetTokenDigest())
+	}
+	log := h.s.cfg.Logger.With("from", callerOf(ctx).Name)
+	if err != nil {
+		log.Warn("an admin token was asked for by reset and refused", "error", err)
+		return forbidden(fmt.Sprintf("no reset on %s, which leads: %v", h.s.cfg.Node.ID(), err))
+	}
+	log.Warn("an admin token is made by reset: whoever asks has this node's data directory", "token", r.GetTokenId())
+	return nil
 }
 
 func (h *accessService) TokenCreate(ctx context.Context, r *pb.TokenCreateRequest) (*pb.TokenCreateResponse, error) {
@@ -38,7 +74,7 @@ func (h *accessService) TokenCreate(ctx context.Context, r *pb.TokenCreateReques
 		_, today := h.s.cfg.Node.Access()
 		x.Expires = today + lease.Calendar(time.Duration(r.GetExpiresInS())*time.Second/time.Millisecond)
 	}
-	token, secret, err := h.create(ctx, r, x, false)
+	token, secret, err := h.create(ctx, r, fsm.CreateToken{Token: x})
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +90,8 @@ type minted interface {
 // create makes a token and returns its text, unless the caller has minted it. The text is
 // in the answer and nowhere else: what is proposed, and so logged, stored and replicated,
 // has its digest.
-func (h *accessService) create(ctx context.Context, by minted, x access.Token, first bool) (*pb.AccessToken, string, error) {
+func (h *accessService) create(ctx context.Context, by minted, ask fsm.CreateToken) (*pb.AccessToken, string, error) {
+	x := ask.Token
 	if !h.s.cfg.Node.Leading() {
 		return nil, "", h.notHere(ctx)
 	}
@@ -76,7 +113,8 @@ func (h *accessService) create(ctx context.Context, by minted, x access.Token, f
 		x.ID = id
 		copy(x.Digest[:], digest)
 	}
-	if _, err := h.s.propose(ctx, fsm.CreateToken{Token: x, First: first, By: callerOf(ctx).Name}); err != nil {
+	ask.Token, ask.By = x, callerOf(ctx).Name
+	if _, err := h.s.propose(ctx, ask); err != nil {
 		return nil, "", err
 	}
 	table, today := h.s.cfg.Node.Access()

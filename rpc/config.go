@@ -107,6 +107,9 @@ type Config struct {
 	// is open until then. BindUser holds a client to the user its certificate names (CN).
 	TokensRequired bool
 	BindUser       bool
+	// ConfirmReset says (nil) that whoever has the machine of this node asked for an admin's
+	// token with this id and digest, at most once for each. Nil: nobody can.
+	ConfirmReset func(tokenID string, digest []byte) error
 
 	// Diagnosis is what those who look for trouble are told beside what the node knows.
 	Diagnosis Diagnosis

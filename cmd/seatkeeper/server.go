@@ -97,7 +97,7 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 		InFlight: limits.InFlightPerTenant, InFlightShared: limits.InFlightShared, ClientInFlight: limits.InFlightPerClient,
 		ConnInFlight: limits.InFlightPerConnection, MaxInFlight: limits.InFlight, Connections: limits.Connections,
 		Waiters: limits.Waiting, Pipelines: limits.Pipelines,
-		TokensRequired: l.ACL.Required, BindUser: l.TLS.BindUser,
+		TokensRequired: l.ACL.Required, BindUser: l.TLS.BindUser, ConfirmReset: confirmReset(l.DataDir),
 		Diagnosis:  rpc.Diagnosis{APIBind: l.API.Bind, Settings: l.settings, Log: book},
 		Registerer: registry, Gatherer: registry, Logger: log.Named("api"),
 	}

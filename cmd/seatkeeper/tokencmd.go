@@ -46,12 +46,27 @@ func (a *app) aclCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	var description string
+	var description, dataDir string
+	var reset bool
 	bootstrap := &cobra.Command{
 		Use:   "bootstrap",
 		Short: "Make the first token, an admin's; it is shown this once",
-		Args:  cobra.NoArgs,
+		Long: `Makes the first token, an admin's, and shows it, this once.
+
+If the tokens of all admins are lost, --reset makes another one for whoever has the machine
+of the node that leads: run it there, as root or as the server's user, with the data
+directory of that node. It writes a file there that the server compares and uses up.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if reset {
+				if !cmd.Flags().Changed("description") {
+					description = "admin token by reset"
+				}
+				return a.resetAdmin(cmd, dataDir, description)
+			}
+			if dataDir != "" {
+				return usagef("--data-dir is for --reset")
+			}
 			c, err := a.dial(0)
 			if err != nil {
 				return err
@@ -65,7 +80,10 @@ func (a *app) aclCommand() *cobra.Command {
 			return a.printToken(r.GetToken(), text)
 		},
 	}
-	bootstrap.Flags().StringVar(&description, "description", "first admin token", "what it is for")
+	f := bootstrap.Flags()
+	f.StringVar(&description, "description", "first admin token", "what it is for")
+	f.BoolVar(&reset, "reset", false, "make an admin's token in the place of lost ones")
+	f.StringVar(&dataDir, "data-dir", "", "with --reset: the data directory of the node that leads")
 	cmd.AddCommand(bootstrap)
 	return cmd
 }

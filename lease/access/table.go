@@ -16,6 +16,10 @@ import (
 // has tens. One token per end user is what certificates are for.
 const MaxTokens = 10_000
 
+// resets is how many admins' tokens beyond MaxTokens a reset may make: a full table whose
+// admin is lost could not be emptied otherwise.
+const resets = 10
+
 // Table is all tokens of a cluster. A nil table is empty.
 type Table struct{ tokens map[string]*Token }
 
@@ -58,7 +62,7 @@ func (t *Table) Create(x Token, first bool, now lease.Calendar) (*Table, *lease.
 	}
 	switch {
 	case first && t.Enforced():
-		return t, refuse(lease.Forbidden, "the first token was made before: ask an admin for one, or use seatkeeper token create with an admin's token")
+		return t, refuse(lease.Forbidden, "the first token was made before: ask an admin for one, or use seatkeeper token create with an admin's token; if all of those are lost, seatkeeper acl bootstrap --reset on the leader's machine")
 	case first && (x.Role != Admin || x.Tenant != "" || x.User != "" || x.Expires != 0):
 		return t, refuse(lease.Invalid, "the first token is an admin's, of no tenant or user, and does not expire")
 	case !first && !t.Enforced():
@@ -69,12 +73,41 @@ func (t *Table) Create(x Token, first bool, now lease.Calendar) (*Table, *lease.
 	if problem := x.check(now); problem != "" {
 		return t, refuse(lease.Invalid, "%s", problem)
 	}
+	return t.with(x), nil
+}
+
+// Reset adds an admin's token when all others are lost. Whoever asks has shown that the
+// machine of the leader is theirs; the tokens that are there stay, to be listed and revoked.
+// The same token again changes nothing.
+func (t *Table) Reset(x Token, now lease.Calendar) (*Table, *lease.Refusal) {
+	if t == nil {
+		t = &Table{}
+	}
+	x.Created = now
+	switch old := t.tokens[x.ID]; {
+	case old != nil && old.Digest == x.Digest:
+		return t, nil // sent twice
+	case old != nil:
+		return t, refuse(lease.Invalid, "there is a token with this id: create another one")
+	case !x.rules() || x.User != "":
+		return t, refuse(lease.Invalid, "a reset makes an admin's token, of no tenant or user, that does not expire")
+	case len(t.tokens) >= MaxTokens+resets:
+		return t, refuse(lease.Invalid, "there are %d tokens, more are not kept: revoke those that have expired", len(t.tokens))
+	}
+	if problem := x.check(now); problem != "" {
+		return t, refuse(lease.Invalid, "%s", problem)
+	}
+	return t.with(x), nil
+}
+
+// with is the table and one token more.
+func (t *Table) with(x Token) *Table {
 	next := &Table{tokens: maps.Clone(t.tokens)}
 	if next.tokens == nil {
 		next.tokens = map[string]*Token{}
 	}
 	next.tokens[x.ID] = &x
-	return next, nil
+	return next
 }
 
 func (x *Token) check(now lease.Calendar) string {
@@ -145,7 +178,7 @@ func Load(list []Token) (*Table, error) {
 		}
 		t.tokens[x.ID] = &x
 	}
-	if len(list) > MaxTokens || len(list) > 0 && !slices.ContainsFunc(list, func(x Token) bool { return x.rules() }) {
+	if len(list) > MaxTokens+resets || len(list) > 0 && !slices.ContainsFunc(list, func(x Token) bool { return x.rules() }) {
 		return nil, fmt.Errorf("snapshot: %d tokens, and none of an admin", len(list))
 	}
 	return t, nil

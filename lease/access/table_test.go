@@ -154,3 +154,46 @@ func TestLoadRefusesWhatCannotBe(t *testing.T) {
 		t.Errorf("%v %v", table, err)
 	}
 }
+
+func TestResetMakesAnAdminsTokenAndNothingElse(t *testing.T) {
+	_, admin := mint(1, Admin)
+	_, fresh := mint(2, Admin)
+	table := must(t)((*Table)(nil).Create(admin, true, 1))
+	for what, change := range map[string]func(*Token){
+		"a viewer's":   func(x *Token) { x.Role = Viewer },
+		"a tenant's":   func(x *Token) { x.Tenant = "acme" },
+		"a user's":     func(x *Token) { x.User = "ann" },
+		"one that end": func(x *Token) { x.Expires = 1000 },
+		"an id's twin": func(x *Token) { x.ID = admin.ID },
+		"no digest":    func(x *Token) { x.Digest = Digest{} },
+	} {
+		x := fresh
+		change(&x)
+		if next, r := table.Reset(x, 2); r == nil || next != table {
+			t.Errorf("%s is made by a reset", what)
+		}
+	}
+	table = must(t)(table.Reset(fresh, 2))
+	if again := must(t)(table.Reset(fresh, 3)); again != table || len(table.List()) != 2 {
+		t.Errorf("there are %v", table.List())
+	}
+	// A full table leaves room for it, and is read back.
+	full := make([]Token, 0, MaxTokens)
+	for i := range MaxTokens {
+		x := admin
+		text := Text([IDBytes]byte{9, byte(i >> 8), byte(i)}, [SecretBytes]byte{1})
+		x.ID, x.Digest, _ = Parse(text)
+		full = append(full, x)
+	}
+	crowd, err := Load(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, r := crowd.Create(fresh, false, 2); r == nil {
+		t.Error("one more than MaxTokens is made")
+	}
+	crowd = must(t)(crowd.Reset(fresh, 2))
+	if _, err := Load(crowd.List()); err != nil {
+		t.Error(err)
+	}
+}

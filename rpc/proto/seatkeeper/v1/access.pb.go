@@ -131,8 +131,12 @@ type AclBootstrapRequest struct {
 	// A token that the caller has minted itself, so that its secret never leaves it and the
 	// request can be sent again: the id (16 hexadecimal digits) and the SHA-256 of the text
 	// "skt_ID_SECRET" (SECRET: 64 hexadecimal digits). Left out, the cluster mints one.
-	TokenId       string `protobuf:"bytes,2,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
-	TokenDigest   []byte `protobuf:"bytes,3,opt,name=token_digest,json=tokenDigest,proto3" json:"token_digest,omitempty"`
+	TokenId     string `protobuf:"bytes,2,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	TokenDigest []byte `protobuf:"bytes,3,opt,name=token_digest,json=tokenDigest,proto3" json:"token_digest,omitempty"`
+	// An admin's token in the place of lost ones. The leader makes it only if this token_id and
+	// token_digest stand in the file acl-reset of its data directory, which shows that the
+	// caller has its machine; the file is used up.
+	ResetAdmin    bool `protobuf:"varint,190,opt,name=reset_admin,json=resetAdmin,proto3" json:"reset_admin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -186,6 +190,13 @@ func (x *AclBootstrapRequest) GetTokenDigest() []byte {
 		return x.TokenDigest
 	}
 	return nil
+}
+
+func (x *AclBootstrapRequest) GetResetAdmin() bool {
+	if x != nil {
+		return x.ResetAdmin
+	}
+	return false
 }
 
 type AclBootstrapResponse struct {
@@ -687,11 +698,13 @@ const file_seatkeeper_v1_access_proto_rawDesc = "" +
 	"\vdescription\x18\x05 \x01(\tR\vdescription\x12\x18\n" +
 	"\acreated\x18\x06 \x01(\tR\acreated\x12\x18\n" +
 	"\aexpires\x18\a \x01(\tR\aexpires\x12\x18\n" +
-	"\aexpired\x18\b \x01(\bR\aexpired\"u\n" +
+	"\aexpired\x18\b \x01(\bR\aexpired\"\x97\x01\n" +
 	"\x13AclBootstrapRequest\x12 \n" +
 	"\vdescription\x18\x01 \x01(\tR\vdescription\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x12!\n" +
-	"\ftoken_digest\x18\x03 \x01(\fR\vtokenDigest\"`\n" +
+	"\ftoken_digest\x18\x03 \x01(\fR\vtokenDigest\x12 \n" +
+	"\vreset_admin\x18\xbe\x01 \x01(\bR\n" +
+	"resetAdmin\"`\n" +
 	"\x14AclBootstrapResponse\x120\n" +
 	"\x05token\x18\x01 \x01(\v2\x1a.seatkeeper.v1.AccessTokenR\x05token\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\tR\x06secret\"\xd6\x01\n" +

@@ -3114,10 +3114,12 @@ func (x *ExpireBooking) GetNumber() uint64 {
 
 // CreateToken adds an access token.
 type CreateToken struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Token         *Token                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
-	First         bool                   `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
-	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Token *Token                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	First bool                   `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
+	By    string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	// In the place of lost ones: an admin's, whatever there is.
+	ResetAdmin    bool `protobuf:"varint,190,opt,name=reset_admin,json=resetAdmin,proto3" json:"reset_admin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3171,6 +3173,13 @@ func (x *CreateToken) GetBy() string {
 		return x.By
 	}
 	return ""
+}
+
+func (x *CreateToken) GetResetAdmin() bool {
+	if x != nil {
+		return x.ResetAdmin
+	}
+	return false
 }
 
 type RevokeToken struct {
@@ -3568,11 +3577,13 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\x02by\x18\x03 \x01(\tR\x02by\";\n" +
 	"\rExpireBooking\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x16\n" +
-	"\x06number\x18\x02 \x01(\x04R\x06number\"c\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\"\x85\x01\n" +
 	"\vCreateToken\x12.\n" +
 	"\x05token\x18\x01 \x01(\v2\x18.seatkeeper.log.v1.TokenR\x05token\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\bR\x05first\x12\x0e\n" +
-	"\x02by\x18\x03 \x01(\tR\x02by\"-\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12 \n" +
+	"\vreset_admin\x18\xbe\x01 \x01(\bR\n" +
+	"resetAdmin\"-\n" +
 	"\vRevokeToken\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\"\xc5\x01\n" +
