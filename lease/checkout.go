@@ -239,6 +239,9 @@ func (b *Book) plan(slot uint32, s *sessionRow, c *Checkout) ([]plan, *Refusal) 
 			}
 		}
 		b.forbidTogether(principal, plans, &p)
+		if p.refusal != nil { // nothing is taken for it, so it covers and delays nobody
+			p.seats, p.draw, p.booked = 0, drawPlan{}, BookedLease{}
+		}
 		plans = append(plans, p)
 		if p.refusal != nil {
 			if c.Partial {
@@ -337,7 +340,6 @@ func (b *Book) planItem(c *Checkout, s *sessionRow, who Principal, it Item, earl
 	default:
 		p.refusal = refuse(NoSeats, "feature %s: no free seat (%s); try again later, or wait", it.Feature, b.usage(pools))
 	}
-	p.booked = BookedLease{}
 	return p
 }
 

@@ -4,7 +4,7 @@ package lease
 func (b *Book) grant(index uint64, sslot uint32, s *sessionRow, p *plan) uint32 {
 	if p.lingers != 0 && p.group == 0 { // its seats are charged anew
 		b.release(p.lingers, ReleasedLingerOver)
-		p.seats = p.item.Count - int(p.booked.Seats)
+		p.seats = p.item.Count
 	}
 	slot := b.leaseSlots.take()
 	b.Grants++

@@ -122,8 +122,8 @@ func (x *poolRules) forWhom() (names string) {
 	return names
 }
 
-// forbidTogether looks whether the policy lets a principal have an item beside those
-// planned before of the same feature: caps count them together.
+// forbidTogether looks whether the policy lets a principal have an item beside what those
+// planned before take of the same feature, as seats or as payment: caps count them together.
 func (b *Book) forbidTogether(who Principal, before []plan, p *plan) {
 	if p.refusal != nil || p.held != 0 || b.rulesOf(p.pool) == nil {
 		return
@@ -132,6 +132,9 @@ func (b *Book) forbidTogether(who Principal, before []plan, p *plan) {
 	for i := range before {
 		if before[i].held == 0 && before[i].refusal == nil && before[i].item.Feature == p.item.Feature {
 			n += before[i].seats
+		}
+		if d := before[i].draw.pool; d != 0 && b.pools.at(d).Feature == p.item.Feature {
+			n += before[i].draw.extra
 		}
 	}
 	if n > 0 {
