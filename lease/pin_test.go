@@ -224,6 +224,9 @@ func TestRestoreKeepsSeatsThatWereBorrowedSince(t *testing.T) {
 			}
 			backup.Resume(later, known)
 			check(t, backup)
+			if events := backup.TakeEvents(); len(events) != 2 || events[0].Kind != Granted || events[1].Kind != Granted {
+				t.Errorf("known %v: what is brought back is charged from now on, and the events are %+v", known, events)
+			}
 			used := map[string]int{}
 			for _, p := range backup.Pools("") {
 				used[p.Feature] = p.InUse

@@ -86,6 +86,7 @@ func (b *Book) reindexBookings() {
 // again, and the backup does not know who came since. Offers become ordinary leases,
 // because their clients may have collected them since.
 func (b *Book) resumeQueue() {
+	events := b.events // of what is brought back
 	b.places.all(func(_ uint32, p **PlaceRecord) bool {
 		if *p != nil {
 			b.quitAll((*p).Session, Left)
@@ -102,7 +103,7 @@ func (b *Book) resumeQueue() {
 	for _, slot := range offered {
 		b.unpin(slot)
 	}
-	b.stirred, b.events = nil, nil
+	b.stirred, b.events = nil, events
 }
 
 // Stirred lists the pools whose line is to be looked at with the next command.
