@@ -64,7 +64,9 @@ func (d *gossipDoor) Shutdown() error {
 	return err
 }
 
-func (d *gossipDoor) turnAway(port, limit string) { d.metrics.refused.WithLabelValues(port, limit).Inc() }
+func (d *gossipDoor) turnAway(port, limit string) {
+	d.metrics.refused.WithLabelValues(port, limit).Inc()
+}
 
 func (d *gossipDoor) takeStreams() {
 	for {

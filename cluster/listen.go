@@ -188,7 +188,9 @@ func (s *stream) known(conn net.Conn, greeted bool) bool {
 	return stay
 }
 
-func (s *stream) count() { s.metrics.open.WithLabelValues("raft").Set(float64(len(s.strangers) + s.greeted)) }
+func (s *stream) count() {
+	s.metrics.open.WithLabelValues("raft").Set(float64(len(s.strangers) + s.greeted))
+}
 
 // Accept returns the next connection that has greeted.
 func (s *stream) Accept() (net.Conn, error) {

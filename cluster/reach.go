@@ -205,17 +205,25 @@ type DiskTried struct {
 // TryDisk syncs a few small writes in the data directory and looks at its space. A disk
 // that hangs costs one goroutine until it is back, and an error now.
 func (n *Node) TryDisk(ctx context.Context) DiskTried {
-	d := DiskTried{Dir: n.cfg.DataDir}
 	if !n.tryingDisk.CompareAndSwap(false, true) {
-		d.Err = errors.New("another look at the disk has not ended: is it hung?")
-		return d
+		return DiskTried{Dir: n.cfg.DataDir, Err: errors.New("another look at the disk has not ended: is it hung?")}
 	}
+	return tryDir(ctx, n.cfg, func() { n.tryingDisk.Store(false) })
+}
+
+// TryDir is TryDisk for a directory whose node does not run.
+func TryDir(ctx context.Context, dir string) DiskTried {
+	return tryDir(ctx, Config{DataDir: dir}.withDefaults(), func() {})
+}
+
+func tryDir(ctx context.Context, cfg Config, ended func()) DiskTried {
+	d := DiskTried{Dir: cfg.DataDir}
 	done := make(chan DiskTried, 1)
 	go func() {
-		defer n.tryingDisk.Store(false)
+		defer ended()
 		d := d
-		if d.Free, d.Total, d.Err = n.cfg.DiskSpace(d.Dir); d.Err == nil {
-			d.Syncs, d.Err = n.cfg.SyncProbe(d.Dir)
+		if d.Free, d.Total, d.Err = cfg.DiskSpace(d.Dir); d.Err == nil {
+			d.Syncs, d.Err = cfg.SyncProbe(d.Dir)
 		}
 		slices.Sort(d.Syncs)
 		done <- d

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -29,6 +30,8 @@ type app struct {
 	flags map[string]string
 	// cfg is what flags, environment, file and defaults come to.
 	cfg *loadedConfig
+	// clockApart is the time between two looks of doctor at a clock; 0 is the usual one.
+	clockApart time.Duration
 	// begun is true once a command's own code runs: an error before that is about
 	// how the command was typed.
 	begun bool
@@ -119,7 +122,7 @@ defaults ("seatkeeper config show" says which). Exit codes: 0 ok, 1 error, 2 usa
 		a.previewCommand(), a.verifyCommand(), a.borrowCommand(), a.returnCommand(), a.queueCommand(), a.bookingCommand())
 	grouped("look", a.statusCommand(), a.topCommand(), a.leasesCommand(), a.killCommand(), a.usageCommand(), a.denialsCommand(),
 		a.licenseCommand(), a.membersCommand(), a.operatorCommand(), a.snapshotCommand(), a.benchCommand())
-	grouped("look", a.policyCommand(), a.aclCommand(), a.tokenCommand(), a.monitorCommand())
+	grouped("look", a.policyCommand(), a.aclCommand(), a.tokenCommand(), a.doctorCommand(), a.monitorCommand())
 	root.AddCommand(a.auditCommand(), a.lmutilCommand(), a.versionCommand(), a.demoCommand(), a.debugCommand())
 	return root
 }
