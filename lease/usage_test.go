@@ -1,6 +1,7 @@
 package lease_test
 
 import (
+	"maps"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -148,5 +149,29 @@ func TestADenialServedSoonIsNoTrueDenial(t *testing.T) {
 		if got := u.Granted(c.granted); len(got) != 0 {
 			t.Errorf("%s: served twice", c.name)
 		}
+	}
+}
+
+// Usage by group follows the policy in place: who is in several groups counts in each.
+func TestUsageIsSummedByTheGroupsOfThePolicy(t *testing.T) {
+	w := ruled(t, lease.Policy{Groups: []lease.PolicyGroup{
+		designers, {Name: "leads", Members: []string{"ann"}}, {Name: "lab", Hosts: true, Members: []string{"10.0.0.0/8"}},
+	}}, feature("cad", 3))
+	records := []lease.UsageRecord{record("ann", 0, 10, 1, 1), record("con-7", 5, 10, 2, 2), record("zoe", 0, 10, 4, 3)}
+	records[2].Principal.IP = "10.1.2.3"
+	minutes := func(list []lease.UsageSum) map[string]uint64 {
+		out := map[string]uint64{}
+		for _, s := range list {
+			out[s.Key] = s.SeatMillis / 60_000
+		}
+		return out
+	}
+	byGroup := minutes(lease.SumUsageByGroup(records, w.UsageGroups(false), 0, 0))
+	if want := map[string]uint64{"designers": 20, "leads": 10, "": 40}; !maps.Equal(byGroup, want) {
+		t.Errorf("by group: %v, want %v", byGroup, want)
+	}
+	byHosts := minutes(lease.SumUsageByGroup(records, w.UsageGroups(true), 0, 0))
+	if want := map[string]uint64{"lab": 40, "": 20}; !maps.Equal(byHosts, want) {
+		t.Errorf("by host group: %v, want %v", byHosts, want)
 	}
 }

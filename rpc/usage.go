@@ -122,9 +122,9 @@ func (h *historyService) records(q cluster.HistoryQuery) (records []lease.UsageR
 }
 
 func (h *historyService) UsageSums(_ context.Context, r *pb.UsageSumsRequest) (*pb.UsageSumsResponse, error) {
-	by, ok := map[string]lease.UsageBy{"": lease.ByFeature, "feature": lease.ByFeature, "user": lease.ByUser, "host": lease.ByHost, "project": lease.ByProject}[r.GetBy()]
+	sum, keys, ok := h.summing(r.GetBy())
 	if !ok {
-		return nil, invalid("by: want feature, user, host or project")
+		return nil, invalid("by: want feature, user, host, project, group or host_group")
 	}
 	q, err := historyQuery(r)
 	if err != nil {
@@ -133,8 +133,8 @@ func (h *historyService) UsageSums(_ context.Context, r *pb.UsageSumsRequest) (*
 	records, _, complete := h.records(q)
 	denials := h.s.cfg.Node.Denials(q)
 	answer := &pb.UsageSumsResponse{Truncated: !complete || !denials.Complete}
-	denied := trueDenials(denials.Records, by)
-	for _, s := range lease.SumUsage(records, by, q.From, q.To) {
+	denied := trueDenials(denials.Records, keys)
+	for _, s := range sum(records, q.From, q.To) {
 		k := deniedKey{s.Tenant, s.Feature, s.Key}
 		answer.Sums = append(answer.Sums, &pb.UsageSum{Tenant: s.Tenant, Feature: s.Feature, Key: s.Key, Checkouts: uint32(s.Checkouts),
 			SeatSeconds: float64(s.SeatMillis) / 1000, Peak: int32(s.Peak), Denials: denied.count[k]})
@@ -148,6 +148,21 @@ func (h *historyService) UsageSums(_ context.Context, r *pb.UsageSumsRequest) (*
 	return answer, nil
 }
 
+// summing gives how records are added up, and under which keys a principal's count.
+func (h *historyService) summing(by string) (sum func([]lease.UsageRecord, lease.Calendar, lease.Calendar) []lease.UsageSum, keys func(tenant string, who lease.Principal) []string, ok bool) {
+	if by == "group" || by == "host_group" {
+		var groups *lease.UsageGroups
+		h.s.cfg.Node.ReadStale(func(b *lease.Book) { groups = b.UsageGroups(by == "host_group") })
+		return func(list []lease.UsageRecord, from, to lease.Calendar) []lease.UsageSum {
+			return lease.SumUsageByGroup(list, groups, from, to)
+		}, groups.Of, true
+	}
+	of, ok := map[string]lease.UsageBy{"": lease.ByFeature, "feature": lease.ByFeature, "user": lease.ByUser, "host": lease.ByHost, "project": lease.ByProject}[by]
+	return func(list []lease.UsageRecord, from, to lease.Calendar) []lease.UsageSum {
+		return lease.SumUsage(list, of, from, to)
+	}, func(_ string, who lease.Principal) []string { return []string{of.Key(who)} }, ok
+}
+
 type deniedKey struct{ tenant, feature, key string }
 
 type deniedCounts struct {
@@ -156,18 +171,20 @@ type deniedCounts struct {
 }
 
 // trueDenials counts the denials that were not served soon after.
-func trueDenials(list []lease.DenialRecord, by lease.UsageBy) deniedCounts {
+func trueDenials(list []lease.DenialRecord, keys func(string, lease.Principal) []string) deniedCounts {
 	d := deniedCounts{count: map[deniedKey]uint32{}}
 	for i := range list {
 		x := &list[i]
 		if x.Served != 0 {
 			continue
 		}
-		k := deniedKey{x.Tenant, x.Feature, by.Key(x.Principal)}
-		if d.count[k] == 0 {
-			d.order = append(d.order, k)
+		for _, key := range keys(x.Tenant, x.Principal) {
+			k := deniedKey{x.Tenant, x.Feature, key}
+			if d.count[k] == 0 {
+				d.order = append(d.order, k)
+			}
+			d.count[k]++
 		}
-		d.count[k]++
 	}
 	return d
 }

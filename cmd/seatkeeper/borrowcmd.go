@@ -50,6 +50,7 @@ func (a *app) borrowCommand() *cobra.Command {
 	var f borrowFlags
 	var term time.Duration
 	var count int
+	var id sessionFlags
 	cmd := &cobra.Command{
 		Use:   "borrow FEATURE[:VERSION] --for 72h",
 		Short: "Take a seat to where there is no network; return gives it back early",
@@ -57,7 +58,11 @@ func (a *app) borrowCommand() *cobra.Command {
 cluster until then, whatever becomes of this machine; a signed token that stands for it is
 kept in your configuration folder. "seatkeeper run" uses it when the cluster cannot be
 reached; programs that embed the SDK verify it by themselves. The token is bound to user
-and host, or to --instance-id.`,
+and host, or to --instance-id.
+
+A seat that was taken by "seatkeeper checkout" is borrowed as it is, without being free for a
+moment, if its session is named: --state FILE, or --session ID with the secret as checkin
+takes it.`,
 		Example: `  seatkeeper borrow cad:2026.0 --for 72h
   seatkeeper borrow list
   seatkeeper run cad -- /opt/cad/bin/cad        (online or not)
@@ -72,17 +77,26 @@ and host, or to --instance-id.`,
 			if term <= 0 {
 				return usagef("for how long? add --for 72h")
 			}
-			return a.borrow(cmd.Context(), f, args[0], count, term)
+			var held *client.HeldSession
+			if id != (sessionFlags{}) {
+				s, err := a.resumeSession(id)
+				if err != nil {
+					return err
+				}
+				held = &client.HeldSession{ID: s.ID, Secret: s.Secret, Incarnation: s.Incarnation}
+			}
+			return a.borrow(cmd.Context(), f, args[0], count, term, held)
 		},
 	}
 	f.add(cmd)
+	id.add(cmd)
 	cmd.Flags().DurationVar(&term, "for", 0, "for how long; licence and policy say how long it may be")
 	cmd.Flags().IntVarP(&count, "count", "n", 1, "seats")
 	cmd.AddCommand(a.borrowListCommand(), a.borrowVerifyCommand(), a.borrowRenewCommand(), a.borrowKeysCommand(), a.borrowRotateCommand(), a.borrowRevokeCommand())
 	return cmd
 }
 
-func (a *app) borrow(ctx context.Context, f borrowFlags, feature string, count int, term time.Duration) error {
+func (a *app) borrow(ctx context.Context, f borrowFlags, feature string, count int, term time.Duration, held *client.HeldSession) error {
 	items, err := runItems([]string{feature}, count)
 	if err != nil {
 		return err
@@ -99,7 +113,7 @@ func (a *app) borrow(ctx context.Context, f borrowFlags, feature string, count i
 		return err
 	}
 	defer c.Close()
-	s, err := c.client.Borrow(ctx, client.BorrowConfig{Item: items[0], For: term, Folder: dir, InstanceID: f.instanceID,
+	s, err := c.client.Borrow(ctx, client.BorrowConfig{Item: items[0], For: term, Folder: dir, InstanceID: f.instanceID, Held: held,
 		Principal: lease.Principal{User: f.user, Host: f.host}})
 	if err != nil {
 		return apiError(err)

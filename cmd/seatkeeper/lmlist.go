@@ -72,6 +72,7 @@ func (e *lmError) exit() error { return &exitError{code: 256 + e.code} }
 // The failures of tools, as FlexNet words them.
 var (
 	lmNoFile      = &lmError{-1, "Cannot find license file. (-1,359)"}
+	lmSyntax      = &lmError{-2, "Invalid license file syntax. (-2,413)"}
 	lmNoFeature   = &lmError{-18, "License server system does not support this feature. (-18,327)"}
 	lmNeverOut    = &lmError{-41, "Feature was never checked out. (-41,219)"}
 	lmNotAdmin    = &lmError{-63, "You are not a license administrator. (-63,294)"}

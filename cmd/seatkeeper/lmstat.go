@@ -73,7 +73,7 @@ func parseLmstat(args []string) (f lmstatFlags, err error) {
 		case "-help", "--help", "-h":
 			f.help = true
 		default:
-			return f, fmt.Errorf("%s is no flag of lmstat", arg)
+			return f, fmt.Errorf("%.80q is no flag of lmstat", arg)
 		}
 	}
 	return f, nil

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
+	"time"
 
+	"github.com/seatkeeper/seatkeeper/lease"
+	"github.com/seatkeeper/seatkeeper/lease/license"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
 
@@ -115,19 +119,28 @@ func (u *lmutil) lmreread(ctx context.Context, args []string) error {
 	return nil
 }
 
-// lmcksum lists the lines of the installed licences. Their checksums are signatures, and
-// were checked when they were installed.
+// lmcksum lists the lines of the file that -c names, FlexNet's or our own, else those of the
+// installed licences. No checksum is shown: the signatures of installed licences were
+// checked when they were installed, and those of FlexNet's files cannot be.
 func (u *lmutil) lmcksum(ctx context.Context, args []string) error {
 	list, _ := lmList(args)
+	fmt.Fprintln(u.stdout, "lmcksum - Seatkeeper lmstat-format view")
+	if list != "" && !strings.Contains(list, "@") {
+		return u.lmcksumFile(ctx, list)
+	}
 	if err := u.connect(list, 0); err != nil {
 		return err
 	}
 	defer u.conn.Close()
-	fmt.Fprintln(u.stdout, "lmcksum - Seatkeeper lmstat-format view")
 	lines, err := u.licences(ctx)
 	if err != nil {
 		return u.fail(ctx, "lmcksum", err)
 	}
+	writeCksums(u.stdout, lines)
+	return nil
+}
+
+func writeCksums(w io.Writer, lines []lmLicence) {
 	seen := map[string]bool{}
 	for _, l := range lines {
 		word := "FEATURE"
@@ -135,9 +148,48 @@ func (u *lmutil) lmcksum(ctx context.Context, args []string) error {
 			word = "INCREMENT"
 		}
 		seen[l.Feature] = true
-		fmt.Fprintf(u.stdout, "%s %s %s %s %s %s\n", word, l.Feature, l.Vendor, l.Version, l.Expiry, lmCount(l.Count))
+		fmt.Fprintf(w, "%s %s %s %s %s %s\n", word, l.Feature, l.Vendor, l.Version, l.Expiry, lmCount(l.Count))
+	}
+}
+
+// lmcksumFile lists the lines of one licence file; it exits -2 if some have not all fields.
+func (u *lmutil) lmcksumFile(ctx context.Context, name string) error {
+	data, err := readLimited(name, license.MaxImportBytes)
+	if err != nil {
+		return u.fail(ctx, "lmcksum", lmNoFile)
+	}
+	fmt.Fprintln(u.stdout, name)
+	if l, _, err := license.Inspect(data); err == nil {
+		writeCksums(u.stdout, licenceLines(l))
+		return nil
+	}
+	bad := false
+	for _, l := range license.ListFlexNet(data) {
+		if bad = bad || l.Problem != ""; l.Problem != "" {
+			fmt.Fprintf(u.stdout, "line %d: %s\n", l.Line, l.Problem)
+			continue
+		}
+		fmt.Fprintf(u.stdout, "%s %s %s %s %s %s\n", l.Keyword, l.Feature, l.Vendor, l.Version, l.Expiry, l.Count)
+	}
+	if bad {
+		return lmSyntax.exit()
 	}
 	return nil
+}
+
+func licenceLines(l lease.Licence) (list []lmLicence) {
+	for i := range l.Entitlements {
+		e := &l.Entitlements[i]
+		x := lmLicence{lmFeatureName(e.Feature), lmVersionOf(e.Version), lmVendorName(l.Vendor), e.Count, lmNever}
+		if e.Expiry != 0 {
+			x.Expiry = lmExpiry(e.Expiry.Time().Format(time.RFC3339))
+		}
+		if e.Uncounted {
+			x.Count = 0
+		}
+		list = append(list, x)
+	}
+	return list
 }
 
 func lmCount(n int) string {

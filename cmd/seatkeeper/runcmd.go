@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ type runOptions struct {
 	onLost string
 	state  string
 	folder string // of borrowed seats
+	idle   string // file whose time of change tells when somebody worked last
 	end    func() // ends CMD
 }
 
@@ -41,6 +43,9 @@ SEATKEEPER_FENCING_TOKEN (comma lists, in the order of the features).
 If the seats are lost while CMD runs (the cluster was out of reach beyond grace, or an
 operator took them back) one line on stderr says so, and CMD goes on; with
 --on-lost=term it is sent SIGTERM.
+
+With --idle-file FILE the age of that file is told as the time that nobody has worked with
+CMD; where a policy has an idle timeout, the seats are then taken back, as said above.
 
 If the cluster cannot be reached, or has no free seat, and seats of all the features were
 borrowed on this machine (seatkeeper borrow), CMD runs on those; one line on stderr says
@@ -66,6 +71,7 @@ so, and SEATKEEPER_BORROWED_UNTIL tells CMD. They are renewed if the cluster com
 	o.seats.add(cmd)
 	cmd.Flags().DurationVar(&o.wait, "wait", 0, "how long to wait for free seats")
 	cmd.Flags().StringVar(&o.onLost, "on-lost", "warn", "when the seats are lost while CMD runs: warn, or term (send it SIGTERM)")
+	cmd.Flags().StringVar(&o.idle, "idle-file", "", "file that CMD writes whenever somebody works with it: its age is told as idle time, by which a policy may take the seats back")
 	cmd.Flags().StringVar(&o.folder, "borrow-folder", "", "where borrowed seats are kept (env SEATKEEPER_BORROW_FOLDER)")
 	cmd.Flags().StringVar(&o.seats.instanceID, "instance-id", "", "stable workload identity (pod UID, CI job)")
 	cmd.Flags().StringVar(&o.state, "state", "", "file that lets the next run take over the seats if this one crashes (mode 0600)")
@@ -118,6 +124,7 @@ func (a *app) runWithSeats(ctx context.Context, o runOptions, features, command 
 		StateFile:     o.state,
 		Booking:       o.seats.booking,
 		OnQueued:      a.queueTeller(),
+		Idle:          idleSince(o.idle),
 		OnStateChange: func(c client.Change) { a.leaseChanged(c, o.onLost, signals) },
 	})
 	if err != nil {
@@ -129,6 +136,21 @@ func (a *app) runWithSeats(ctx context.Context, o runOptions, features, command 
 		return instead(err)
 	}
 	return a.runCommandUnder(signals, path, command, leaseEnv(session, leases))
+}
+
+// idleSince tells how long ago a file was changed; nil without a name. One that is not
+// there tells of no idle time.
+func idleSince(file string) func() time.Duration {
+	if file == "" {
+		return nil
+	}
+	return func() time.Duration {
+		info, err := os.Stat(file)
+		if err != nil {
+			return 0
+		}
+		return max(0, time.Since(info.ModTime()))
+	}
 }
 
 // runItems are parseItems in the SDK's words.
@@ -174,8 +196,11 @@ func (a *app) leaseChanged(c client.Change, onLost string, signals *signalRelay)
 
 func lostText(reason lease.Reason, onLost string) string {
 	why := string(reason)
-	if why == "" {
+	switch why {
+	case "":
 		why = "the cluster was out of reach for too long"
+	case lease.ReleasedTimeout.String():
+		why += ", it was idle for longer than the policy lets a seat be"
 	}
 	if onLost == "term" {
 		return why + "; sending SIGTERM to the command"

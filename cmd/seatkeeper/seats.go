@@ -191,11 +191,18 @@ func millis[T uint32 | uint64](ms T) time.Duration {
 
 func (a *app) renewCommand() *cobra.Command {
 	var id sessionFlags
+	var idle time.Duration
 	cmd := &cobra.Command{
 		Use:   "renew",
 		Short: "Send one heartbeat: extend every lease of a session",
-		Args:  cobra.NoArgs,
+		Long: `Extends every lease of a session. --idle tells how long nobody has worked with the program;
+where a policy has an idle timeout, and the time is not below the vendor's floor, the seats
+are taken back instead (reason timeout).`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if idle < 0 {
+				return usagef("--idle %s: a time since somebody worked, such as 20m", idle)
+			}
 			s, err := a.resumeSession(id)
 			if err != nil {
 				return err
@@ -205,9 +212,12 @@ func (a *app) renewCommand() *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			answer, err := c.seats.Renew(cmd.Context(), &pb.RenewRequest{
-				SessionId: s.ID, SessionSecret: s.Secret, Incarnation: s.Incarnation, Tenant: a.cfg.Client.Tenant,
-			})
+			req := &pb.RenewRequest{SessionId: s.ID, SessionSecret: s.Secret, Incarnation: s.Incarnation, Tenant: a.cfg.Client.Tenant}
+			if idle > 0 {
+				ms := uint64(idle.Milliseconds())
+				req.IdleMs = &ms
+			}
+			answer, err := c.seats.Renew(cmd.Context(), req)
 			if err != nil {
 				return s.explain(err)
 			}
@@ -226,6 +236,7 @@ func (a *app) renewCommand() *cobra.Command {
 		},
 	}
 	id.add(cmd)
+	cmd.Flags().DurationVar(&idle, "idle", 0, "how long nobody has worked with the program")
 	return cmd
 }
 

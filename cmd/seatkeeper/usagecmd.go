@@ -98,7 +98,8 @@ func (a *app) usageCommand() *cobra.Command {
 		Use:   "usage",
 		Short: "Who used what: records, sums, peaks, concurrency over time",
 		Long: `Without further flags: ended leases, from when to when, and why each ended. --by adds up
-seat time, peaks and denials by user, host, feature or project, with what goes on now.
+seat time, peaks and denials by user, host, feature or project, with what goes on now; or by
+the groups of the policy as it is now, where who is in several counts in each.
 --concurrency tells for each step how many seats were in use. Each node answers from its
 own files, which agree unless one was behind and says so.`,
 		Example: `  seatkeeper usage --since 24h
@@ -110,8 +111,8 @@ own files, which agree unless one was behind and says so.`,
 			if err != nil {
 				return err
 			}
-			if by != "" && !slices.Contains([]string{"user", "host", "feature", "project"}, by) {
-				return usagef("--by %q: use user, host, feature or project", by)
+			if by != "" && !slices.Contains([]string{"user", "host", "feature", "project", "group", "host_group"}, by) {
+				return usagef("--by %q: use user, host, feature, project, group or host_group", by)
 			}
 			c, err := a.dial(0)
 			if err != nil {
@@ -128,7 +129,7 @@ own files, which agree unless one was behind and says so.`,
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&by, "by", "", "add up by user, host, feature or project")
+	cmd.Flags().StringVar(&by, "by", "", "add up by user, host, feature, project, group or host_group")
 	cmd.Flags().BoolVar(&peaks, "peaks", false, "the most seats in use at one time (by feature unless --by says otherwise)")
 	cmd.Flags().DurationVar(&step, "concurrency", 15*time.Minute, "seats in use over time, in steps of this length")
 	return cmd

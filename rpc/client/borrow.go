@@ -25,6 +25,44 @@ type BorrowConfig struct {
 	InstanceID string
 	// Folder keeps the seat; empty means BorrowFolder.
 	Folder string
+	// Held, if set, is the session whose seat is borrowed as it is: at no moment is it free.
+	// A session that holds none of the item takes one.
+	Held *HeldSession
+}
+
+// HeldSession is a session that holds a seat, and what shows the right to act for it.
+type HeldSession struct {
+	ID, Secret  string
+	Incarnation uint64
+}
+
+// Borrow makes of a held seat one that may be used offline for the term, without a moment
+// in which it is free. From then on this lease is over here (its reason is "borrowed"), and
+// the seat is what the answer says: the session neither keeps nor returns it. After an error
+// the lease is as it was; if the outcome is unknown, ask again. An empty folder means
+// BorrowFolder.
+func (l *Lease) Borrow(ctx context.Context, term time.Duration, folder string) (*BorrowedSeat, error) {
+	s := l.s
+	s.mu.Lock()
+	if l.closed || s.over != nil || l.state(s.c.now()) == Lost {
+		s.mu.Unlock()
+		return nil, &Error{Reason: lease.Fenced, Message: "the lease is over; there is nothing to borrow", Final: true}
+	}
+	cfg := BorrowConfig{For: term, Folder: folder, Principal: s.cfg.Principal, InstanceID: s.cfg.InstanceID,
+		Item: Item{Feature: l.h.feature, Version: l.h.version, Count: l.h.count},
+		Held: &HeldSession{ID: s.id.String(), Secret: s.secret, Incarnation: s.incarnation}}
+	s.mu.Unlock()
+	seat, err := s.c.Borrow(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.held[seat.Claims.LeaseID]; h != nil {
+		h.end(lease.Borrowed.String())
+		delete(s.held, seat.Claims.LeaseID)
+	}
+	return seat, nil
 }
 
 // Borrowing is the generated client with this client's retries and redirects.
@@ -54,10 +92,14 @@ func (c *Client) Borrow(ctx context.Context, cfg BorrowConfig) (*BorrowedSeat, e
 	}
 	p := cfg.Principal
 	sent := s.wall()
+	seq, incarnation := uint64(1), uint64(0)
+	if cfg.Held != nil { // not numbered: to borrow again what is borrowed changes nothing
+		seq, incarnation = 0, cfg.Held.Incarnation
+	}
 	r, err := c.Borrowing().Borrow(ctx, &pb.BorrowRequest{
 		Feature: cfg.Item.Feature, Version: cfg.Item.Version, Count: int32(min(cfg.Item.Count, math.MaxInt32)), TermMs: millisOf(cfg.For),
 		User: p.User, Host: p.Host, Display: p.Display, VendorDefined: p.VendorDefined, Project: p.Project, InstanceId: cfg.InstanceID,
-		SessionId: s.saved.SessionID, SessionSecret: s.saved.Secret, Seq: 1, Tenant: c.cfg.Tenant,
+		SessionId: s.saved.SessionID, SessionSecret: s.saved.Secret, Seq: seq, Incarnation: incarnation, Tenant: c.cfg.Tenant,
 	})
 	if err != nil {
 		if reason := ReasonOf(err); reason != UnknownOutcome && reason != Unreachable && reason != NotLeader {
@@ -78,7 +120,7 @@ func (cfg *BorrowConfig) begin(tenant string) (*BorrowedSeat, error) {
 		return nil, err
 	}
 	for _, s := range seats {
-		if s.saved.Token == "" && s.saved.Asked == want {
+		if s.saved.Token == "" && s.saved.Asked == want && s.saved.Held == (cfg.Held != nil) && (cfg.Held == nil || s.saved.SessionID == cfg.Held.ID) {
 			return s, nil
 		}
 	}
@@ -88,6 +130,9 @@ func (cfg *BorrowConfig) begin(tenant string) (*BorrowedSeat, error) {
 	_, _ = rand.Read(secret[:])
 	s := newSeat(filepath.Join(cfg.Folder, id.String()+seatSuffix), offline.Keys{})
 	s.saved = savedSeat{SessionID: id.String(), Secret: hex.EncodeToString(secret[:]), Asked: want}
+	if cfg.Held != nil {
+		s.saved.SessionID, s.saved.Secret, s.saved.Held = cfg.Held.ID, cfg.Held.Secret, true
+	}
 	if err := s.save(); err != nil {
 		return nil, fmt.Errorf("the seat could not be kept, so it was not borrowed: %w", err)
 	}

@@ -49,6 +49,8 @@ type savedSeat struct {
 	SessionID string `json:"session_id"`
 	Secret    string `json:"session_secret"`
 	Asked     asked  `json:"asked"`
+	// Held: the session is one that held the seat before.
+	Held bool `json:"held,omitempty"`
 	// Token is empty until the answer is here.
 	Token string `json:"token,omitempty"`
 	// NotAfter bounds the use by this machine's own clock: its time when the request was

@@ -123,9 +123,10 @@ func (s *Session) upkeep() {
 
 // beat sends one heartbeat and takes in its answer.
 func (s *Session) beat(ctx context.Context) error {
+	idle := s.idle()
 	s.mu.Lock()
 	gen, numbered := s.gen, s.numbered
-	req := &pb.RenewRequest{SessionId: s.id.String(), SessionSecret: s.secret, Incarnation: s.incarnation, Tenant: s.c.cfg.Tenant}
+	req := &pb.RenewRequest{SessionId: s.id.String(), SessionSecret: s.secret, Incarnation: s.incarnation, Tenant: s.c.cfg.Tenant, IdleMs: idle}
 	for ref := range s.heldRefs() {
 		req.Held = append(req.Held, &pb.LeaseRef{Id: uint64(ref.ID), FencingToken: uint64(ref.Token)})
 	}
@@ -151,6 +152,15 @@ func (s *Session) beat(ctx context.Context) error {
 	quiet := numbered == s.numbered && numbered%2 == 0 && s.waiting == 0
 	s.takeIn(a.sent, req.Held, resp, adopting, quiet)
 	return nil
+}
+
+// idle asks the application how long nobody has worked with it; nil: it does not say.
+func (s *Session) idle() *uint64 {
+	if s.cfg.Idle == nil {
+		return nil
+	}
+	ms := millisOf(s.cfg.Idle())
+	return &ms
 }
 
 // beatFailed decides what a heartbeat without success means. The caller holds mu.
@@ -197,6 +207,8 @@ func (s *Session) takeIn(sent Instant, asked []*pb.LeaseRef, resp *pb.RenewRespo
 		h := s.held[ref.ID]
 		switch {
 		case h != nil && h.ref == ref:
+		case l.State == lease.Borrowed.String():
+			continue // whoever has its token has the seat
 		case h == nil && adopting:
 			h = s.hold(ref)
 		case h == nil && quiet:

@@ -47,7 +47,7 @@ func (h *holding) confirm(sent Instant, l *pb.Lease) {
 	for _, n := range l.Seats {
 		h.seats = append(h.seats, int(n))
 	}
-	if l.State == lease.Active.String() || l.State == "" {
+	if l.State == lease.Active.String() || l.State == lease.Borrowed.String() || l.State == "" {
 		h.belief.Confirm(sent, time.Duration(l.RemainingMs)*time.Millisecond, time.Duration(l.GraceMs)*time.Millisecond)
 	}
 }

@@ -39,6 +39,12 @@ type SessionConfig struct {
 	// has asked: some times a minute.
 	OnQueued func(position int)
 
+	// Idle, if set, is asked before each heartbeat how long nobody has worked with the
+	// program. Where a policy has an idle timeout, and the time is not below the vendor's
+	// floor (15 minutes where the licence names none), the seats are taken back: they are
+	// lost with the reason "timeout". It must answer at once.
+	Idle func() time.Duration
+
 	// OnStateChange, if set, is told of each change of a lease's state, in order, one
 	// call at a time. Heartbeats do not wait for it.
 	OnStateChange func(Change)

@@ -364,7 +364,8 @@ type UsageSumsRequest struct {
 	// RFC 3339; empty means open.
 	From string `protobuf:"bytes,6,opt,name=from,proto3" json:"from,omitempty"`
 	To   string `protobuf:"bytes,7,opt,name=to,proto3" json:"to,omitempty"`
-	// feature (the default), user, host or project.
+	// feature (the default), user, host, project, group or host_group: the groups of the policy
+	// in place now; who is in several counts in each, who is in none under an empty key.
 	By            string `protobuf:"bytes,8,opt,name=by,proto3" json:"by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -459,7 +460,7 @@ func (x *UsageSumsRequest) GetBy() string {
 type UsageSum struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Feature string                 `protobuf:"bytes,1,opt,name=feature,proto3" json:"feature,omitempty"`
-	// The user, host or project; empty by feature.
+	// The user, host, project or group; empty by feature.
 	Key       string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	Checkouts uint32 `protobuf:"varint,3,opt,name=checkouts,proto3" json:"checkouts,omitempty"`
 	// Seats × seconds, within the span.
