@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -13,28 +14,33 @@ import (
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	wal "github.com/hashicorp/raft-wal"
 )
 
 // sumLen is the CRC-32C that ends the extensions of each stored entry and the value of
 // each stored key.
 const sumLen = 4
 
-// checkedLog is the log and stable store of one node: bolt, with a checksum in every
-// record, because bolt hands back flipped bits as good data, and a high-water mark
-// beside it, because bolt goes back one transaction without a word when its newest meta
-// page is damaged.
+// checkedLog is the log and stable store of one node: bolt, or bolt for values and
+// segment files for entries (LogWAL), with a checksum in every record, because neither
+// looks at one when it reads, and a high-water mark beside it, because bolt goes back one
+// transaction, and raft-wal one append, without a word when their newest write is damaged.
 //
 // It never lets raft go on after an error: see broken.
 type checkedLog struct {
-	bolt *raftboltdb.BoltStore
-	path string
-	id   string // server id, for messages
+	bolt    *raftboltdb.BoltStore
+	entries raft.LogStore // bolt, or segments
+	wal     *wal.WAL      // the segments; nil for LogBolt
+	path    string
+	id      string // server id, for messages
 
 	// fail reports why the node must stop; nil until the node runs. From then on an
 	// error that raft would turn into a panic ends the goroutine that met it instead:
 	// the process ends a moment later, with one line.
 	fail    atomic.Pointer[func(reason string)]
 	applied func() uint64 // last entry the state machine applied; may be nil
+
+	txid atomic.Uint64 // bolt's newest transaction known; a new segment is one beside the writes
 
 	mu     sync.Mutex // one write at a time: a mark names what is on the disk
 	mark   mark
@@ -43,10 +49,14 @@ type checkedLog struct {
 }
 
 // FirstIndex returns the first index of the log, 0 if it is empty.
-func (c *checkedLog) FirstIndex() (uint64, error) { return c.bolt.FirstIndex() }
+func (c *checkedLog) FirstIndex() (uint64, error) { return c.entries.FirstIndex() }
 
 // LastIndex returns the last index of the log, 0 if it is empty.
-func (c *checkedLog) LastIndex() (uint64, error) { return c.bolt.LastIndex() }
+func (c *checkedLog) LastIndex() (uint64, error) { return c.entries.LastIndex() }
+
+// IsMonotonic says that entries must follow each other without a gap, which segments need:
+// raft then drops the whole log when it takes over a snapshot.
+func (c *checkedLog) IsMonotonic() bool { return c.wal != nil }
 
 // GetLog reads one entry. It returns raft.ErrLogNotFound where there is none; a damaged
 // entry ends the node.
@@ -63,19 +73,19 @@ func (c *checkedLog) get(index uint64, l *raft.Log) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = c.damaged(fmt.Sprintf("entry %d cannot be read (%v)", index, p))
+			err = c.entriesDamaged(fmt.Sprintf("entry %d cannot be read (%v)", index, p))
 		}
 	}()
 	*l = raft.Log{} // the decoder leaves what it does not find
-	switch err := c.bolt.GetLog(index, l); {
+	switch err := c.entries.GetLog(index, l); {
 	case errors.Is(err, raft.ErrLogNotFound):
 		return err
 	case err != nil:
-		return c.damaged(fmt.Sprintf("entry %d cannot be read (%v)", index, err))
+		return c.entriesDamaged(fmt.Sprintf("entry %d cannot be read (%v)", index, err))
 	}
 	n := len(l.Extensions) - sumLen
 	if n < 0 || l.Index != index {
-		return c.damaged(fmt.Sprintf("entry %d is not what was written", index))
+		return c.entriesDamaged(fmt.Sprintf("entry %d is not what was written", index))
 	}
 	sum := little.Uint32(l.Extensions[n:])
 	if l.Extensions = l.Extensions[:n:n]; n == 0 {
@@ -85,7 +95,7 @@ func (c *checkedLog) get(index uint64, l *raft.Log) (err error) {
 		l.Data = nil
 	}
 	if sum != sumOf(l) {
-		return c.damaged(fmt.Sprintf("entry %d does not match its checksum", index))
+		return c.entriesDamaged(fmt.Sprintf("entry %d does not match its checksum", index))
 	}
 	return nil
 }
@@ -117,21 +127,21 @@ func (c *checkedLog) StoreLogs(logs []*raft.Log) error {
 		sealed[i].Extensions = little.AppendUint32(l.Extensions[:len(l.Extensions):len(l.Extensions)], sumOf(l))
 		list[i] = &sealed[i]
 	}
-	return c.write(func(m *mark) error {
+	return c.write(c.entriesPath(), func(m *mark) error {
 		if len(logs) > 0 {
 			m.last = logs[len(logs)-1].Index
 		}
-		return c.bolt.StoreLogs(list)
+		return c.counted(c.wal == nil, c.entries.StoreLogs(list))
 	})
 }
 
 // DeleteRange deletes entries from lo to hi, both included.
 func (c *checkedLog) DeleteRange(lo, hi uint64) error {
-	return c.write(func(m *mark) error {
-		if err := c.bolt.DeleteRange(lo, hi); err != nil {
+	return c.write(c.entriesPath(), func(m *mark) error {
+		if err := c.counted(c.wal == nil, c.entries.DeleteRange(lo, hi)); err != nil {
 			return err
 		}
-		last, err := c.bolt.LastIndex()
+		last, err := c.entries.LastIndex()
 		m.last = last
 		return err
 	})
@@ -140,9 +150,22 @@ func (c *checkedLog) DeleteRange(lo, hi uint64) error {
 // Set writes a value under a key and returns when it is on the disk. On a node that
 // runs it does not return after an error, but ends the goroutine: raft would panic.
 func (c *checkedLog) Set(key, value []byte) error {
-	err := c.write(func(*mark) error { return c.bolt.Set(key, sealValue(key, value)) })
+	err := c.write(c.path, func(*mark) error { return c.set(key, value) })
 	if err != nil && c.fail.Load() != nil {
 		runtime.Goexit()
+	}
+	return err
+}
+
+// set is one transaction of bolt.
+func (c *checkedLog) set(key, value []byte) error {
+	return c.counted(true, c.bolt.Set(key, sealValue(key, value)))
+}
+
+// counted notes that bolt has committed one transaction more, if it has.
+func (c *checkedLog) counted(transaction bool, err error) error {
+	if transaction && err == nil {
+		c.txid.Add(1)
 	}
 	return err
 }
@@ -194,9 +217,9 @@ func valueSum(key, value []byte) uint32 {
 	return crc32.Update(crc32.Checksum(append(key[:len(key):len(key)], 0), castagnoli), castagnoli, value)
 }
 
-// write runs one transaction and moves the mark. After the first error there is no
+// write runs one write of path and moves the mark. After the first error there is no
 // other: bolt may already show what it failed to sync.
-func (c *checkedLog) write(do func(*mark) error) error {
+func (c *checkedLog) write(path string, do func(*mark) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.broken != nil {
@@ -204,13 +227,13 @@ func (c *checkedLog) write(do func(*mark) error) error {
 	}
 	next := c.mark
 	if err := do(&next); err != nil {
-		c.broken = writeFailed(c.path, err)
+		c.broken = writeFailed(path, err)
 		if fail := c.fail.Load(); fail != nil {
 			(*fail)(c.broken.Error())
 		}
 		return c.broken
 	}
-	next.txid++ // each write is one transaction of bolt
+	next.txid = c.txid.Load()
 	c.note(next)
 	return nil
 }
@@ -243,6 +266,18 @@ func (c *checkedLog) damaged(what string) error {
 	return &DamageError{File: c.path, What: what, ID: c.id}
 }
 
+// entriesDamaged is damaged where entries are kept.
+func (c *checkedLog) entriesDamaged(what string) error {
+	return &DamageError{File: c.entriesPath(), What: what, ID: c.id}
+}
+
+func (c *checkedLog) entriesPath() string {
+	if c.wal != nil {
+		return filepath.Join(filepath.Dir(c.path), segmentsDir)
+	}
+	return c.path
+}
+
 // Close leaves a last mark and closes the files.
 func (c *checkedLog) Close() error {
 	c.mu.Lock()
@@ -254,7 +289,11 @@ func (c *checkedLog) Close() error {
 		c.marks.Close()
 		c.marks = nil
 	}
-	return c.bolt.Close()
+	var err error
+	if c.wal != nil {
+		err = c.wal.Close()
+	}
+	return errors.Join(err, c.bolt.Close())
 }
 
 // keyIncarnation holds the incarnation of the node in the log's file, so that a
@@ -265,12 +304,13 @@ var keyIncarnation = []byte("SeatkeeperIncarnation")
 type logState struct {
 	incarnation string
 	txid, last  uint64
+	store       LogStore
 	unused      bool // nothing was ever written by raft
 }
 
-// inspectLog reads the whole file, without bolt, and says what it holds or what is
+// inspectLog reads the whole of raft.db, without bolt, and says what it holds or what is
 // damaged. snapshotIndex is where the newest snapshot ends: only entries up to there
-// may be missing.
+// may be missing. Of segments it knows nothing: see checkSegments.
 func inspectLog(dir, id string, snapshotIndex uint64) (logState, error) {
 	path := filepath.Join(dir, logFile)
 	damaged := func(format string, args ...any) (logState, error) {
@@ -285,15 +325,24 @@ func inspectLog(dir, id string, snapshotIndex uint64) (logState, error) {
 	if !hasLogs || !hasConf || len(buckets) != 2 {
 		return damaged("its buckets are not those of a log")
 	}
-	st := logState{txid: txid, unused: len(logs) == 0 && len(conf) <= 1}
+	st := logState{txid: txid, store: LogBolt, unused: true}
 	for _, p := range conf {
 		value, ok := openValue(p.key, p.value)
 		if !ok {
 			return damaged("the value of %q does not match its checksum", p.key)
 		}
-		if string(p.key) == string(keyIncarnation) {
+		switch {
+		case bytes.Equal(p.key, keyIncarnation):
 			st.incarnation = string(value)
+		case bytes.Equal(p.key, keyLogStore):
+			st.store = LogStore(value)
+		default:
+			st.unused = false
 		}
+	}
+	st.unused = st.unused && len(logs) == 0
+	if !st.store.known() {
+		return damaged("it names a log store %q", st.store)
 	}
 	for i, p := range logs {
 		if len(p.key) != 8 {
@@ -313,7 +362,7 @@ func inspectLog(dir, id string, snapshotIndex uint64) (logState, error) {
 	switch {
 	case err != nil:
 		return logState{}, &DamageError{File: markPath, What: err.Error(), ID: id}
-	case txid < m.txid, txid == m.txid && st.last != m.last:
+	case txid < m.txid, st.store == LogBolt && txid == m.txid && st.last != m.last:
 		return damaged("its newest writes are gone (transaction %d of %d, entry %d of %d)", txid, m.txid, st.last, m.last)
 	}
 	return st, nil
@@ -339,7 +388,12 @@ func (c *checkedLog) checkEntries() error {
 	}
 	for i := first; i <= last && first > 0; i++ {
 		var l raft.Log
-		if err := c.get(i, &l); err != nil && !errors.Is(err, raft.ErrLogNotFound) { // gaps were judged by inspectLog
+		switch err := c.get(i, &l); {
+		case errors.Is(err, raft.ErrLogNotFound):
+			if c.wal != nil { // of bolt's, inspectLog has judged
+				return c.entriesDamaged(fmt.Sprintf("entry %d is missing", i))
+			}
+		case err != nil:
 			return err
 		}
 	}

@@ -77,6 +77,9 @@ type Config struct {
 	// DataDir holds everything that must survive a restart. It is created if its
 	// parent exists.
 	DataDir string
+	// LogStore says how a new data directory keeps its log, and what an old one must be;
+	// empty means LogBolt.
+	LogStore LogStore
 	// RaftAddr and GossipAddr are host:port to listen on; port 0 picks a free one.
 	RaftAddr, GossipAddr string
 	// RaftAdvertise and GossipAdvertise are host:port by which others reach this node;
@@ -134,6 +137,9 @@ func (c Config) withDefaults() Config {
 			*d = v
 		}
 	}
+	if c.LogStore == "" {
+		c.LogStore = LogBolt
+	}
 	set(&c.HeartbeatTimeout, DefaultRaftTimeout)
 	set(&c.ElectionTimeout, c.HeartbeatTimeout)
 	set(&c.LeaderLeaseTimeout, c.HeartbeatTimeout)
@@ -188,6 +194,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("bootstrap_expect %d: want 0 to 9 (three or five is usual)", c.BootstrapExpect)
 	case c.BootstrapExpect == 1 && len(c.Join) > 0:
 		return errors.New("bootstrap_expect 1 founds a cluster of this node alone: leave it out to join others")
+	case !c.LogStore.known():
+		return fmt.Errorf("log_store %q: want %s or %s", c.LogStore, LogBolt, LogWAL)
 	case c.EntriesInFlight < 1 || c.EntriesInFlight > MaxEntriesInFlight:
 		return fmt.Errorf("entries in flight %d: want 1 to %d", c.EntriesInFlight, MaxEntriesInFlight)
 	case c.TrailingLogs <= uint64(c.EntriesInFlight) || c.TrailingLogs <= MaxEntriesInFlight:

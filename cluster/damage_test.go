@@ -90,8 +90,13 @@ func must(t *testing.T, err error) {
 // to, cut at both ends, and has a snapshot.
 func usedDir(t *testing.T) (dir string, want content) {
 	t.Helper()
+	return usedDirOf(t, LogBolt)
+}
+
+func usedDirOf(t *testing.T, store LogStore) (dir string, want content) {
+	t.Helper()
 	dir = filepath.Join(t.TempDir(), "data")
-	s, err := openStorage(dir, "n", testLogger("n"))
+	s, err := openStorage(dir, "n", store, testLogger("n"))
 	must(t, err)
 	for i := uint64(1); i <= 200; i += 50 {
 		var batch []*raft.Log
@@ -140,7 +145,7 @@ func reopen(t *testing.T, dir, file string, bytes []byte, want content, what str
 		checkLine(t, err, "rebuild this node")
 		return true
 	}
-	defer s.log.bolt.Close()
+	defer s.log.Close()
 	if have := contentOf(t, s); !have.equal(want) {
 		t.Errorf("%s: other content, and no error", what)
 	}
@@ -150,15 +155,24 @@ func reopen(t *testing.T, dir, file string, bytes []byte, want content, what str
 // openReadOnly checks all that openStorage checks, and writes nothing, which makes it
 // fast enough for hundreds of tries.
 func openReadOnly(dir string) (*storage, error) {
-	incarnation, err := settleIdentity(dir)
+	incarnation, err := settleIdentity(dir, "")
 	if err != nil {
 		return nil, err
 	}
 	s := &storage{id: "n-" + incarnation}
 	if s.snapshots, err = openSnapshots(dir, s.id, hclog.NewNullLogger()); err == nil {
-		s.log, err = openLog(dir, s.id, s.snapshots, true)
+		s.log, err = openLog(dir, s.id, s.snapshots, true, hclog.NewNullLogger())
 	}
 	return s, err
+}
+
+// killed lets go of the files of a node that did not close them in order.
+func killed(s *storage) error {
+	var err error
+	if s.log.wal != nil {
+		err = s.log.wal.Close() // it writes nothing
+	}
+	return errors.Join(err, s.log.bolt.Close(), s.lock.Close())
 }
 
 func TestFlippedBitsInTheLogAreNeverServed(t *testing.T) {
@@ -178,12 +192,12 @@ func TestFlippedBitsInTheLogAreNeverServed(t *testing.T) {
 		if reopen(t, dir, logFile, file, want, fmt.Sprintf("bit %d of byte %d", bit, at)) {
 			found++
 		} else if i%20 == 0 { // also as a node would, which writes
-			s, err := openStorage(dir, "n", testLogger("n"))
+			s, err := openStorage(dir, "n", "", testLogger("n"))
 			must(t, err)
 			if have := contentOf(t, s); !have.equal(want) {
 				t.Errorf("bit %d of byte %d: other content for a node that writes", bit, at)
 			}
-			must(t, errors.Join(s.log.bolt.Close(), s.lock.Close()))
+			must(t, killed(s))
 		}
 		file[at] ^= 1 << bit
 	}
@@ -312,7 +326,7 @@ func TestLogThatIsNotWholeIsRefused(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data")
 			must(t, os.CopyFS(dir, os.DirFS(used)))
 			tc.damage(t, dir)
-			s, err := openStorage(dir, "n", testLogger("n"))
+			s, err := openStorage(dir, "n", "", testLogger("n"))
 			if tc.want != "" {
 				checkLine(t, err, tc.want)
 				return
@@ -334,7 +348,7 @@ func TestALostTailIsNoticed(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			dir, _ := usedDir(t)
-			s, err := openStorage(dir, "n", testLogger("n"))
+			s, err := openStorage(dir, "n", "", testLogger("n"))
 			must(t, err)
 			before, err := os.ReadFile(s.log.path)
 			must(t, err)
@@ -343,9 +357,9 @@ func TestALostTailIsNoticed(t *testing.T) {
 				t.Errorf("the mark says transaction %d, bolt %d, error %v", s.log.mark.txid, txid, err)
 			}
 			// Killed: nothing is closed in order.
-			must(t, errors.Join(s.log.bolt.Close(), s.lock.Close()))
+			must(t, killed(s))
 			must(t, os.WriteFile(s.log.path, before, 0o600))
-			_, err = openStorage(dir, "n", testLogger("n"))
+			_, err = openStorage(dir, "n", "", testLogger("n"))
 			checkLine(t, err, "its newest writes are gone")
 		})
 	}
@@ -353,12 +367,12 @@ func TestALostTailIsNoticed(t *testing.T) {
 
 func TestFoundingThatWasNeverFinishedGoesOn(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
-	s, err := openStorage(dir, "n", testLogger("n"))
+	s, err := openStorage(dir, "n", "", testLogger("n"))
 	must(t, err)
 	id := s.id
 	must(t, s.Close())
 	must(t, os.Remove(filepath.Join(dir, idFile))) // as if power had failed before it was written
-	s, err = openStorage(dir, "n", testLogger("n"))
+	s, err = openStorage(dir, "n", "", testLogger("n"))
 	must(t, err)
 	defer s.Close()
 	if s.id != id {
@@ -433,7 +447,7 @@ func TestNodeThatCannotWriteItsLogStopsAndServiceGoesOn(t *testing.T) {
 }
 
 func TestNothingIsWrittenAfterAFailedWrite(t *testing.T) {
-	s, err := openStorage(filepath.Join(t.TempDir(), "n"), "n", testLogger("n"))
+	s, err := openStorage(filepath.Join(t.TempDir(), "n"), "n", "", testLogger("n"))
 	must(t, err)
 	defer s.Close()
 	said := make(chan string, 9)
@@ -453,7 +467,7 @@ func TestNothingIsWrittenAfterAFailedWrite(t *testing.T) {
 }
 
 func TestFailedVoteOrTermEndsRaftWithoutAPanic(t *testing.T) {
-	s, err := openStorage(filepath.Join(t.TempDir(), "n"), "n", testLogger("n"))
+	s, err := openStorage(filepath.Join(t.TempDir(), "n"), "n", "", testLogger("n"))
 	must(t, err)
 	defer s.Close()
 	must(t, s.log.bolt.Close())
@@ -488,7 +502,7 @@ func TestFullDiskIsNamed(t *testing.T) {
 }
 
 func TestFailedSnapshotLeavesNothingBehind(t *testing.T) {
-	s, err := openStorage(filepath.Join(t.TempDir(), "n"), "n", testLogger("n"))
+	s, err := openStorage(filepath.Join(t.TempDir(), "n"), "n", "", testLogger("n"))
 	must(t, err)
 	defer s.Close()
 	_, trans := raft.NewInmemTransport("")

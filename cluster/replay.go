@@ -47,11 +47,11 @@ func ReplayLog(dir string, r Replay, w io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	log, err := openLog(dir, id, snaps, true)
+	log, err := openLog(dir, id, snaps, true, hclog.NewNullLogger())
 	if err != nil {
 		return err
 	}
-	defer log.bolt.Close()
+	defer log.Close()
 	m, err := readMark(filepath.Join(dir, markFile))
 	if err != nil {
 		return err

@@ -135,7 +135,7 @@ func TestReplayStopsWhereNothingShowsThatEntriesWereApplied(t *testing.T) {
 	last := propose(t, n).Index
 	stop(t, n)
 	// An entry that reached the log and no state machine.
-	s, err := openStorage(cfg.DataDir, "n", testLogger("n"))
+	s, err := openStorage(cfg.DataDir, "n", "", testLogger("n"))
 	must(t, err)
 	at, err := s.log.LastIndex()
 	must(t, err)

@@ -34,7 +34,7 @@ func Start(cfg Config) (*Node, error) {
 // assemble opens what a node stands on, in order. What it has opened is in opened, also
 // when it fails.
 func assemble(cfg Config, opened *closers) (*Node, error) {
-	store, err := openStorage(cfg.DataDir, cfg.Name, cfg.Logger)
+	store, err := openStorage(cfg.DataDir, cfg.Name, cfg.LogStore, cfg.Logger)
 	if err != nil {
 		return nil, err
 	}

@@ -52,7 +52,10 @@ type storage struct {
 // for good: the incarnation in it is part of the server id, so an emptied directory
 // is a new server and never votes as the old one, whose promises it has lost. All that
 // is in it is checked first; damage is a *DamageError.
-func openStorage(dir, name string, log hclog.Logger) (_ *storage, err error) {
+//
+// store says how a new directory keeps its log; "" is bolt then, and whatever is there
+// otherwise.
+func openStorage(dir, name string, store LogStore, log hclog.Logger) (_ *storage, err error) {
 	if err := makeDataDir(dir); err != nil {
 		return nil, err
 	}
@@ -65,7 +68,7 @@ func openStorage(dir, name string, log hclog.Logger) (_ *storage, err error) {
 	if s.lock, err = lockDir(dir); err != nil {
 		return nil, err
 	}
-	incarnation, err := settleIdentity(dir)
+	incarnation, err := settleIdentity(dir, store)
 	if err != nil {
 		return nil, err
 	}
@@ -74,8 +77,12 @@ func openStorage(dir, name string, log hclog.Logger) (_ *storage, err error) {
 		return nil, err
 	}
 	s.snapshots.sweep("")
-	if s.log, err = openLog(dir, s.id, s.snapshots, false); err != nil {
+	if s.log, err = openLog(dir, s.id, s.snapshots, false, log); err != nil {
 		return nil, err
+	}
+	if have := s.log.store(); store.known() && have != store {
+		return nil, fmt.Errorf("data directory %s keeps its log as %q, not as log_store says (%q): set log_store: %s, or rebuild this node with an empty directory",
+			dir, have, store, have)
 	}
 	// Neither bolt nor the snapshot store syncs the directory it makes files in.
 	if err := syncDir(dir); err != nil {
@@ -93,7 +100,7 @@ func openSnapshots(dir, id string, log hclog.Logger) (*checkedSnapshots, error) 
 }
 
 // openLog checks the log against the snapshots and opens it.
-func openLog(dir, id string, snaps *checkedSnapshots, readOnly bool) (*checkedLog, error) {
+func openLog(dir, id string, snaps *checkedSnapshots, readOnly bool, log hclog.Logger) (*checkedLog, error) {
 	upTo, err := snaps.check()
 	if err != nil {
 		return nil, err
@@ -105,23 +112,52 @@ func openLog(dir, id string, snaps *checkedSnapshots, readOnly bool) (*checkedLo
 	if _, incarnation, _ := cutIncarnation(id); st.incarnation != incarnation {
 		return nil, &DamageError{File: filepath.Join(dir, idFile), What: "it is not the " + idFile + " that " + logFile + " belongs to", ID: id}
 	}
+	if st.store == LogWAL && !readOnly {
+		// Opening writes; what is damaged stays as it is found, to be refused again.
+		looked, err := openLog(dir, id, snaps, true, hclog.NewNullLogger())
+		if err != nil {
+			return nil, err
+		}
+		if err := looked.Close(); err != nil {
+			return nil, err
+		}
+	}
 	path := filepath.Join(dir, logFile)
 	c := &checkedLog{path: path, id: id}
 	if c.bolt, err = openBolt(path, readOnly); err != nil {
 		return nil, err
 	}
-	if err = c.checkEntries(); err == nil && !readOnly {
-		err = c.openMarks(dir, st)
+	c.entries = c.bolt
+	txid, err := boltTransaction(path) // opening it may have made one
+	c.txid.Store(txid)
+	if err == nil && st.store == LogWAL {
+		if c.wal, err = c.openSegments(dir, readOnly, log); err == nil {
+			c.entries = c.wal
+			err = c.checkSegments(dir, st, upTo)
+		}
+	}
+	if err == nil && (st.store == LogBolt || readOnly) {
+		err = c.checkEntries()
+	}
+	if err == nil && !readOnly {
+		err = c.openMarks(dir)
 	}
 	if err != nil {
-		c.bolt.Close()
-		return nil, err
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
 }
 
+// store says how the log is kept.
+func (c *checkedLog) store() LogStore {
+	if c.wal != nil {
+		return LogWAL
+	}
+	return LogBolt
+}
+
 // openMarks begins to keep the high-water mark.
-func (c *checkedLog) openMarks(dir string, st logState) error {
+func (c *checkedLog) openMarks(dir string) error {
 	path := filepath.Join(dir, markFile)
 	m, err := readMark(path)
 	if err != nil {
@@ -130,8 +166,10 @@ func (c *checkedLog) openMarks(dir string, st logState) error {
 	if c.marks, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return fmt.Errorf("%s cannot be written: %w", path, plain(err))
 	}
-	txid, err := boltTransaction(c.path) // opening it made one
-	c.mark = mark{seq: m.seq, txid: txid, last: st.last, applied: m.applied}
+	last, err := c.LastIndex()
+	if err == nil {
+		c.note(mark{seq: m.seq, txid: c.txid.Load(), last: last, applied: m.applied})
+	}
 	return err
 }
 
@@ -218,7 +256,7 @@ var incarnationForm = regexp.MustCompile(`^[0-9a-f]{8}$`)
 // log first, with the incarnation in it, then the file that says so to people. A
 // directory that has one without the other has lost something, and is refused, unless
 // it was only never finished.
-func settleIdentity(dir string) (string, error) {
+func settleIdentity(dir string, store LogStore) (string, error) {
 	logPath, idPath := filepath.Join(dir, logFile), filepath.Join(dir, idFile)
 	incarnation, err := readIncarnation(idPath)
 	if err != nil {
@@ -238,7 +276,7 @@ func settleIdentity(dir string) (string, error) {
 	case incarnation != "":
 		return "", &DamageError{File: logPath, What: "it is missing beside " + idFile}
 	default:
-		for _, left := range []string{snapshotsDir, markFile} {
+		for _, left := range []string{snapshotsDir, markFile, segmentsDir} {
 			if entries, err := os.ReadDir(filepath.Join(dir, left)); len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return "", &DamageError{File: logPath, What: "it is missing beside " + left}
 			}
@@ -248,7 +286,12 @@ func settleIdentity(dir string) (string, error) {
 			rand.Read(random[:]) // never fails
 		}
 		incarnation = hex.EncodeToString(random[:])
-		if err := createLog(logPath, incarnation); err != nil {
+		if store == LogWAL {
+			if err := os.MkdirAll(filepath.Join(dir, segmentsDir), 0o700); err != nil {
+				return "", fmt.Errorf("data directory %s: %w", dir, plain(err))
+			}
+		}
+		if err := createLog(logPath, incarnation, store); err != nil {
 			return "", err
 		}
 	}
@@ -275,7 +318,7 @@ func readIncarnation(path string) (string, error) {
 }
 
 // createLog makes an empty log that is there whole, or not at all.
-func createLog(path, incarnation string) error {
+func createLog(path, incarnation string, store LogStore) error {
 	tmp := path + ".tmp"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s cannot be removed: %w", tmp, plain(err))
@@ -285,6 +328,9 @@ func createLog(path, incarnation string) error {
 		return err
 	}
 	err = b.Set(keyIncarnation, sealValue(keyIncarnation, []byte(incarnation)))
+	if err == nil && store == LogWAL {
+		err = b.Set(keyLogStore, sealValue(keyLogStore, []byte(store)))
+	}
 	if err = errors.Join(err, b.Close()); err == nil {
 		if err = os.Rename(tmp, path); err == nil {
 			err = syncDir(filepath.Dir(path))
@@ -370,6 +416,12 @@ func checkLog(logs raft.LogStore, snaps raft.SnapshotStore) error {
 type gate struct {
 	raft.LogStore
 	closed atomic.Bool
+}
+
+// IsMonotonic passes on what the log says.
+func (g *gate) IsMonotonic() bool {
+	m, ok := g.LogStore.(raft.MonotonicLogStore)
+	return ok && m.IsMonotonic()
 }
 
 func (g *gate) StoreLog(l *raft.Log) error { return g.StoreLogs([]*raft.Log{l}) }

@@ -42,7 +42,7 @@ func TestDataDirectoryTrouble(t *testing.T) {
 			if tc.prepare != nil {
 				tc.prepare(t, dir)
 			}
-			s, err := openStorage(dir, "n", testLogger("n"))
+			s, err := openStorage(dir, "n", "", testLogger("n"))
 			if err == nil {
 				s.Close()
 			}
@@ -70,13 +70,13 @@ func TestUnreadableDataDirectory(t *testing.T) {
 	if err := os.Chmod(dir, 0); err != nil {
 		t.Fatal(err)
 	}
-	_, err := openStorage(dir, "n", testLogger("n"))
+	_, err := openStorage(dir, "n", "", testLogger("n"))
 	checkLine(t, err, "cannot be used: permission denied")
 }
 
 func TestDataDirectoryIsPrivateAndNamedOnce(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
-	s, err := openStorage(dir, "a-b", testLogger("n"))
+	s, err := openStorage(dir, "a-b", "", testLogger("n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestDataDirectoryIsPrivateAndNamedOnce(t *testing.T) {
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("mode %v, error %v", info.Mode(), err)
 	}
-	if _, err := openStorage(dir, "a-b", testLogger("n")); err == nil {
+	if _, err := openStorage(dir, "a-b", "", testLogger("n")); err == nil {
 		t.Error("opened twice")
 	} else {
 		checkLine(t, err, "is in use by another seatkeeper process")
@@ -95,7 +95,7 @@ func TestDataDirectoryIsPrivateAndNamedOnce(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = openStorage(dir, "a-b", testLogger("n")); err != nil || s.id != id {
+	if s, err = openStorage(dir, "a-b", "", testLogger("n")); err != nil || s.id != id {
 		t.Fatalf("opened again: %v", err)
 	}
 	s.Close()
