@@ -12,6 +12,8 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 SEEDS ?= 25
 # Of the chaos harness.
 NODES ?= 3
+# How the servers of the harness keep their log: bolt or wal.
+LOG_STORE ?= bolt
 HOURS ?= 1
 # Two packages at a time: the cluster's tests start real servers and time real elections.
 TEST_FLAGS := -timeout 8m -p 2
@@ -73,7 +75,7 @@ jepsen-build: build
 
 .PHONY: jepsen
 jepsen: jepsen-build ## break a real cluster with one fault of each family (root), FAULTS=a,b chooses
-	@bin/jepsen-harness run -nodes $(NODES) $(if $(SEED),-seed $(SEED)) $(if $(FAULTS),-faults $(FAULTS))
+	@bin/jepsen-harness run -nodes $(NODES) -log-store $(LOG_STORE) $(if $(SEED),-seed $(SEED)) $(if $(FAULTS),-faults $(FAULTS))
 
 # About two minutes: a fault of each kind of trouble, long enough for each pool to be judged.
 SHORT := kill,partition-leader,pause,power-one-torn,power-all,full-disk,clock-jump,membership,delay,loss,client-cut,half-open
@@ -86,7 +88,7 @@ jepsen-short: jepsen-build ## the harness with a few faults, where it can run (r
 
 .PHONY: jepsen-long
 jepsen-long: jepsen-build ## mix faults for HOURS=n on NODES=n with SEED=s (root)
-	@bin/jepsen-harness long -nodes $(NODES) -hours $(HOURS) $(if $(SEED),-seed $(SEED)) $(if $(FAULTS),-faults $(FAULTS))
+	@bin/jepsen-harness long -nodes $(NODES) -log-store $(LOG_STORE) -hours $(HOURS) $(if $(SEED),-seed $(SEED)) $(if $(FAULTS),-faults $(FAULTS))
 
 .PHONY: jepsen-mutants
 jepsen-mutants: jepsen-build ## each sown bug must turn its checker red (root), MUTANTS=a,b chooses

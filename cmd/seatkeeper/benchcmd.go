@@ -24,7 +24,7 @@ type benchFlags struct {
 	feature            string
 	tenants            []string
 	nodes, port        int
-	dir                string
+	dir, logStore      string
 	serverCPUs, myCPUs []int
 }
 
@@ -36,6 +36,7 @@ func (f *benchFlags) addOwn(cmd *cobra.Command) {
 	p.IntVar(&f.nodes, "nodes", 3, "servers to start, without --addr")
 	p.IntVar(&f.port, "port", 0, "API port of the first server (default: any free ones)")
 	p.StringVar(&f.dir, "data-dir", "", "where the servers keep their data (default: a temporary folder on a real disk, removed at the end)")
+	p.StringVar(&f.logStore, "log-store", "bolt", "log_store of the servers: bolt or wal")
 	p.IntSliceVar(&f.serverCPUs, "server-cpus", nil, "CPUs of the servers (Linux), for example 0")
 	p.IntSliceVar(&f.myCPUs, "client-cpus", nil, "CPUs of the clients (Linux), for example 1")
 }
@@ -280,7 +281,7 @@ func (a *app) bench(cmd *cobra.Command, f benchFlags, needs benchNeeds, b bench.
 func benchSettings(cmd *cobra.Command, t *bench.Target) map[string]string {
 	s := map[string]string{"nodes": strconv.Itoa(len(t.Addresses)), "tenants": strconv.Itoa(len(t.Tenants))}
 	for _, name := range []string{"clients", "duration", "warmup", "rate", "via", "fresh", "form", "sessions", "per-message", "window", "kills", "quiet", "quiet-rate",
-		"aggressive", "leases", "few", "per-session", "expiring", "lifespan", "server-cpus", "client-cpus"} {
+		"aggressive", "leases", "few", "per-session", "expiring", "lifespan", "log-store", "server-cpus", "client-cpus"} {
 		if flag := cmd.Flags().Lookup(name); flag != nil && flag.Value.String() != "[]" {
 			s[name] = strings.Trim(flag.Value.String(), "[]")
 		}

@@ -21,9 +21,11 @@ import (
 // commands on this host use. Every scalar can be overridden by a variable: the env
 // tag, or SEATKEEPER_ and its key in capitals (SEATKEEPER_DATA_DIR).
 type Config struct {
-	Name            string   `yaml:"name"`
-	ClusterName     string   `yaml:"cluster_name"`
-	DataDir         string   `yaml:"data_dir"`
+	Name        string `yaml:"name"`
+	ClusterName string `yaml:"cluster_name"`
+	DataDir     string `yaml:"data_dir"`
+	// LogStore is how a new data directory keeps its log: bolt or wal.
+	LogStore        string   `yaml:"log_store"`
 	API             Endpoint `yaml:"api"`
 	Raft            Endpoint `yaml:"raft"`
 	Gossip          Gossip   `yaml:"gossip"`
@@ -159,6 +161,7 @@ func defaultConfig() Config {
 		Name:            defaultNodeName(),
 		ClusterName:     "seatkeeper",
 		DataDir:         "/var/lib/seatkeeper",
+		LogStore:        string(cluster.LogBolt),
 		API:             Endpoint{Bind: loopback(apiPort)},
 		Raft:            Endpoint{Bind: loopback(raftPort)},
 		Gossip:          Gossip{Bind: loopback(gossipPort)},
@@ -192,6 +195,7 @@ var nodeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 var (
 	logLevels  = []string{"trace", "debug", "info", "warn", "error"}
 	logFormats = []string{"text", "json"}
+	logStores  = []string{string(cluster.LogBolt), string(cluster.LogWAL)}
 )
 
 // problem is one thing wrong with a config, at a key, and in a file at a place.
@@ -225,6 +229,9 @@ func (c *Config) Validate() []problem {
 	}
 	if c.DataDir == "" {
 		bad("data_dir", "must name a directory for this node's log and state")
+	}
+	if !slices.Contains(logStores, c.LogStore) {
+		bad("log_store", "%q: use one of %s", c.LogStore, strings.Join(logStores, ", "))
 	}
 	c.validateEndpoints(bad)
 	c.validateMembership(bad)

@@ -161,6 +161,10 @@ cluster_name: {{.ClusterName}}
 # empty directory joins as a new one.
 data_dir: {{.DataDir}}
 
+# How a new directory keeps its log, for good: bolt, or wal, which is faster (one sync an
+# append instead of two) and whose library calls itself experimental.
+# log_store: bolt
+
 # Where clients connect: JSON and gRPC. advertise is what redirects name; it is bind
 # unless given.
 api:

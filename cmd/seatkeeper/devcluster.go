@@ -53,7 +53,8 @@ type devNode struct {
 	Config string
 
 	binary string
-	cpus   []int // that the process may use; empty: all
+	cpus   []int    // that the process may use; empty: all
+	env    []string // settings beside those of the config file
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process has ended
 }
@@ -339,7 +340,7 @@ func (n *devNode) start() error {
 	defer logFile.Close()
 	cmd := exec.Command(n.binary, "server", "--config", n.Config)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
-	cmd.Env = withoutSettings(os.Environ())
+	cmd.Env = append(withoutSettings(os.Environ()), n.env...)
 	cmd.SysProcAttr = dieWithParent()
 	started, exited := make(chan error, 1), make(chan struct{})
 	go func() {

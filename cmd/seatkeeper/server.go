@@ -55,6 +55,7 @@ change at once, all else at the next start.`,
 
 // serve is the life of a node, from a checked config to its end.
 func (a *app) serve(ctx context.Context, l *loadedConfig) error {
+	keepHeapFloor()
 	stopped := make(chan os.Signal, 1)
 	signal.Notify(stopped, stopSignals...)
 	defer signal.Stop(stopped)
@@ -144,7 +145,7 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 func clusterConfig(l *loadedConfig, log hclog.Logger, reg prometheus.Registerer, fatal func(string)) cluster.Config {
 	keys, _ := l.Gossip.gossipKeys() // Validate has read them
 	return cluster.Config{
-		Name: l.Name, ClusterName: l.ClusterName, DataDir: l.DataDir,
+		Name: l.Name, ClusterName: l.ClusterName, DataDir: l.DataDir, LogStore: cluster.LogStore(l.LogStore),
 		RaftAddr: l.Raft.Bind, RaftAdvertise: l.Raft.Advertise,
 		GossipAddr: l.Gossip.Bind, GossipAdvertise: l.Gossip.Advertise, GossipKeys: keys,
 		APIAddress: advertised(l.API.Bind, l.API.Advertise),

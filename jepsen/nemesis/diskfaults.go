@@ -3,6 +3,7 @@
 package nemesis
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -26,13 +27,13 @@ func diskFamilies() []Family {
 		knob("full-disk", long, true, disk.Faults{Full: true}),
 		{Name: "lying-fsync", For: processFor, begin: lyingFsync},
 		{Name: "bit-flip-log", For: 5 * time.Second, begin: func(_ context.Context, a *attempt) (*active, error) {
-			return a.damage("raft.db", flipBits)
+			return a.damage(a.logFiles(), flipBits)
 		}},
 		{Name: "bit-flip-snapshot", For: 5 * time.Second, Needs: hasSnapshot, begin: func(_ context.Context, a *attempt) (*active, error) {
 			return a.damage("snapshots/*/state.bin", flipBits)
 		}},
 		{Name: "truncate-log", For: 5 * time.Second, begin: func(_ context.Context, a *attempt) (*active, error) {
-			return a.damage("raft.db", truncate)
+			return a.damage(a.logFiles(), truncate)
 		}},
 	}
 }
@@ -156,6 +157,17 @@ func (a *attempt) damage(pattern string, do func(*attempt, string) (change, erro
 	return f.on(one, one), nil
 }
 
+// logFiles are the files that hold the entries of the log; the last one is written to.
+func (a *attempt) logFiles() string {
+	if a.Cluster.LogStore == "wal" {
+		return "wal/*.wal"
+	}
+	return "raft.db"
+}
+
+// used is what has been written of a file that got its size at once.
+func used(data []byte) []byte { return bytes.TrimRight(data, "\x00") }
+
 // flipBits flips one bit in each of several bytes that are in use.
 func flipBits(a *attempt, path string) (change, error) {
 	data, err := os.ReadFile(path)
@@ -168,7 +180,7 @@ func flipBits(a *attempt, path string) (change, error) {
 	bad := append([]byte(nil), data...)
 	n := 0
 	for i := 0; i < tries && n < flips; i++ {
-		if at := a.rng.IntN(len(bad)); bad[at] != 0 && bad[at] == data[at] {
+		if at := a.rng.IntN(max(len(used(data)), 1)); bad[at] != 0 && bad[at] == data[at] {
 			bad[at] ^= 1 << a.rng.IntN(8)
 			n++
 		}
@@ -184,7 +196,7 @@ func truncate(_ *attempt, path string) (change, error) {
 	if err != nil {
 		return change{}, err
 	}
-	half := int64(len(data) / 2)
+	half := int64(len(used(data)) / 2)
 	return change{path: path, was: data, length: int64(len(data)), words: fmt.Sprintf("%s cut from %d to %d bytes", filepath.Base(path), len(data), half)},
 		os.Truncate(path, half)
 }

@@ -28,7 +28,9 @@ type Options struct {
 	Nodes  int
 	// Groups are the names of the groups of clients; each gets a namespace.
 	Groups []string
-	Seed   uint64
+	// LogStore is the servers' log_store: bolt or wal.
+	LogStore string
+	Seed     uint64
 	// Surprise is told of every process that ended though nobody wanted it.
 	Surprise func(*Node, Exit)
 	// RestartAfter is when such a process is started again; default 1 s.
@@ -69,6 +71,9 @@ const firstGroup = 101
 // New makes namespaces, switch, disks and configs. Close takes them away, also after
 // an error of a later step. Needs root.
 func New(o Options) (_ *Cluster, err error) {
+	if o.LogStore == "" {
+		o.LogStore = "bolt"
+	}
 	if o.RestartAfter == 0 {
 		o.RestartAfter = time.Second
 	}
@@ -215,6 +220,7 @@ func (c *Cluster) writeConfig(n *Node, expect int) error {
 	text := fmt.Sprintf(`name: %s
 cluster_name: %s
 data_dir: %s
+log_store: %s
 api: {bind: %s}
 raft: {bind: %s}
 gossip: {bind: %s, key: %q}
@@ -223,7 +229,7 @@ join: [%s]
 trusted_keys: [%q]
 snapshots: {entries: 1000}
 insecure: true
-`, n.Name, c.Run, n.DataDir(), bind(APIPort), bind(RaftPort), bind(GossipPort), c.gossipKey, expect, strings.Join(join, ", "), c.verifier)
+`, n.Name, c.Run, n.DataDir(), c.LogStore, bind(APIPort), bind(RaftPort), bind(GossipPort), c.gossipKey, expect, strings.Join(join, ", "), c.verifier)
 	if c.Audited {
 		text += fmt.Sprintf("audit: {file: %s}\n", n.Audit)
 	}

@@ -30,7 +30,9 @@ type Config struct {
 	// Env is added to the servers' environment.
 	Env   []string
 	Nodes int
-	Seed  uint64
+	// LogStore is the servers' log_store; empty means bolt.
+	LogStore string
+	Seed     uint64
 	// Families are the faults: each once if Mixed is 0, else mixed at random for so long.
 	Families []nemesis.Family
 	Mixed    time.Duration
@@ -103,7 +105,7 @@ func Execute(ctx context.Context, cfg Config) (err error) {
 	}
 	w := &world{cfg: cfg}
 	var nem *nemesis.Nemesis
-	w.cluster, err = node.New(node.Options{Run: cfg.Name, Dir: cfg.Dir, Binary: cfg.Binary, Env: cfg.Env, Nodes: cfg.Nodes,
+	w.cluster, err = node.New(node.Options{Run: cfg.Name, Dir: cfg.Dir, Binary: cfg.Binary, Env: cfg.Env, Nodes: cfg.Nodes, LogStore: cfg.LogStore,
 		Groups: []string{"c1", "c2", "c3", "spare"}, Seed: cfg.Seed, Surprise: func(n *node.Node, e node.Exit) {
 			cfg.Log("%s ended by itself: %v: %s", n.Name, e, e.LastLine)
 		}})

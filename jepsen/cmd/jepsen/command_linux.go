@@ -21,7 +21,7 @@ import (
 // settings are the flags of all commands that make a run.
 type settings struct {
 	binary, store, families string
-	only                    string
+	only, logStore          string
 	nodes, atOnce           int
 	seed                    uint64
 	rate, hours             float64
@@ -39,6 +39,7 @@ func command(args []string, stdout, stderr io.Writer) int {
 	f.StringVar(&s.binary, "binary", "bin/seatkeeper", "the server, built without cgo")
 	f.StringVar(&s.store, "store", "bin/jepsen", "folder in which runs are stored")
 	f.StringVar(&s.families, "faults", "", "fault families, comma separated (default: all)")
+	f.StringVar(&s.logStore, "log-store", "bolt", "how the servers keep their log: bolt or wal")
 	f.IntVar(&s.nodes, "nodes", 3, "nodes of the cluster")
 	f.IntVar(&s.atOnce, "at-once", 2, "faults that may overlap when mixed")
 	f.Uint64Var(&s.seed, "seed", uint64(time.Now().UnixNano()), "seed of the schedule")
@@ -107,7 +108,7 @@ func (c *cli) config(name string, families []nemesis.Family) (run.Config, error)
 	}
 	began := time.Now()
 	return run.Config{Name: fmt.Sprintf("sk%d", os.Getpid()), Dir: filepath.Join(store, began.UTC().Format("20060102T150405")+"-"+name),
-		Binary: binary, Nodes: c.nodes, Seed: c.seed, Families: families, AtOnce: c.atOnce, Rate: c.rate, Idle: c.idle,
+		Binary: binary, Nodes: c.nodes, LogStore: c.logStore, Seed: c.seed, Families: families, AtOnce: c.atOnce, Rate: c.rate, Idle: c.idle,
 		Log: func(format string, args ...any) {
 			fmt.Fprintf(c.out, "%8.3f  "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
 		}}, nil
