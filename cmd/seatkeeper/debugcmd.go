@@ -20,7 +20,7 @@ func (a *app) debugCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.debugLogCommand())
+	cmd.AddCommand(a.debugLogCommand(), a.debugBundleCommand())
 	return cmd
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 
 	"github.com/spf13/cobra"
@@ -99,13 +98,4 @@ func drawReport(t *table, r *doctorReport) {
 		}
 	}
 	t.text("%d failed, %d warnings, %d ok; %d nodes answered", r.Failed, r.Warnings, r.OK, r.Reached)
-}
-
-// examineFor makes a report for others than doctor itself.
-func (a *app) examineFor(ctx context.Context) (*doctorReport, error) {
-	d, err := a.newDoctor(nil)
-	if err != nil {
-		return nil, err
-	}
-	return d.examine(ctx), nil
 }
