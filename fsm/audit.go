@@ -71,6 +71,8 @@ type AuditCommand struct {
 	Result      *AuditResult    `json:"result,omitempty"`
 	// Access is the id of a token that was made or revoked, and its role.
 	Access string `json:"access,omitempty"`
+	// LogVersion is what the log may hold from a raise_version on.
+	LogVersion uint32 `json:"log_version,omitempty"`
 }
 
 // AuditRestore is the backup that a restore goes back to (kind restore), or the place of
@@ -322,6 +324,9 @@ func auditCommand(cmd lease.Command) AuditCommand {
 	}
 	if a, ok := auditAccess(cmd); ok {
 		return a
+	}
+	if c, ok := cmd.(RaiseVersion); ok {
+		return AuditCommand{Kind: "raise_version", LogVersion: c.Version}
 	}
 	return AuditCommand{Kind: "unknown"}
 }

@@ -45,6 +45,8 @@ type BackupHeader struct {
 	Sessions   int       `json:"sessions"`
 	Leases     int       `json:"leases"`
 	SeatsInUse int       `json:"seats_in_use"`
+	// LogVersion is what a build must understand to restore it; left out where it is the first.
+	LogVersion uint32 `json:"log_version,omitempty"`
 }
 
 // Backup is a backup: one of this node's state about to be written, or one that was read.
@@ -52,6 +54,8 @@ type Backup struct {
 	Header BackupHeader
 	// Sum is the SHA-256 at the end of a backup that was read.
 	Sum [32]byte
+	// LogVersion is what a build must understand to restore it.
+	LogVersion uint32
 
 	snap   *snapshot
 	book   *lease.Book
@@ -68,11 +72,14 @@ func (f *FSM) Backup(madeBy, version string, now time.Time) *Backup {
 		StateHash: hex.EncodeToString(st.StateHash[:]), ClusterTime: st.Now,
 		MadeAt: now.UTC().Truncate(time.Second), MadeBy: madeBy, Version: version, Licences: len(f.book.Licences("")),
 	}
+	if st.LogVersion > FirstVersion {
+		h.LogVersion = st.LogVersion
+	}
 	h.Sessions, h.Leases = f.book.Counts()
 	for _, p := range f.book.Pools("") {
 		h.SeatsInUse += p.InUse
 	}
-	return &Backup{Header: h, snap: &snapshot{status: st, frozen: f.book.Freeze(), tokens: f.tokens.Load()}}
+	return &Backup{Header: h, LogVersion: st.LogVersion, snap: &snapshot{status: st, frozen: f.book.Freeze(), tokens: f.tokens.Load()}}
 }
 
 // WriteTo writes the backup of a frozen state in pieces of some 64 KiB.
@@ -97,9 +104,12 @@ func (b *Backup) WriteTo(w io.Writer) (int64, error) {
 // ReadBackup reads a whole backup and checks all of it: checksum, form, and that the
 // state is one that the rules could have made. Its errors are one line; ErrDamaged is
 // among them.
-func ReadBackup(r io.Reader) (*Backup, error) {
-	b, err := readBackup(r, func(in io.Reader, b *Backup) (err error) {
-		_, b.book, _, b.tokens, err = readSnapshot(in)
+func ReadBackup(r io.Reader) (*Backup, error) { return readWholeBackup(r, LatestVersion) }
+
+func readWholeBackup(r io.Reader, understands uint32) (*Backup, error) {
+	b, err := readBackup(r, understands, func(in io.Reader, b *Backup) error {
+		st, book, _, tokens, err := readSnapshot(in, understands)
+		b.book, b.tokens, b.LogVersion = book, tokens, st.LogVersion
 		return err
 	})
 	if err != nil {
@@ -113,13 +123,16 @@ func ReadBackup(r io.Reader) (*Backup, error) {
 
 // CheckBackup reads the header of a backup and checks the checksum over all of it.
 func CheckBackup(r io.Reader) (*Backup, error) {
-	return readBackup(r, func(io.Reader, *Backup) error { return nil })
+	return readBackup(r, LatestVersion, func(_ io.Reader, b *Backup) error {
+		b.LogVersion = max(b.Header.LogVersion, FirstVersion)
+		return nil
+	})
 }
 
-func readBackup(r io.Reader, state func(io.Reader, *Backup) error) (*Backup, error) {
+func readBackup(r io.Reader, understands uint32, state func(io.Reader, *Backup) error) (*Backup, error) {
 	in := &summed{r: bufio.NewReaderSize(r, 64<<10), h: sha256.New()}
 	b := &Backup{}
-	foreign, err := readBackupHeader(in, b)
+	foreign, err := readBackupHeader(in, b, understands)
 	if foreign {
 		return nil, err
 	}
@@ -137,7 +150,7 @@ func readBackup(r io.Reader, state func(io.Reader, *Backup) error) (*Backup, err
 }
 
 // readBackupHeader also says whether the file is no backup at all.
-func readBackupHeader(in io.Reader, b *Backup) (foreign bool, err error) {
+func readBackupHeader(in io.Reader, b *Backup, understands uint32) (foreign bool, err error) {
 	head := make([]byte, len(backupMagic)+4)
 	if _, err := io.ReadFull(in, head); err != nil || string(head[:len(backupMagic)]) != backupMagic {
 		return true, errors.New("this is not a Seatkeeper backup")
@@ -155,6 +168,9 @@ func readBackupHeader(in io.Reader, b *Backup) (foreign bool, err error) {
 	}
 	if b.Header.Format != backupFormat {
 		return false, fmt.Errorf("the backup has format %d, this build knows %d: use the version that made it, or a later one", b.Header.Format, backupFormat)
+	}
+	if b.Header.LogVersion > understands {
+		return false, &NewerError{"the backup", b.Header.LogVersion, understands}
 	}
 	return false, nil
 }

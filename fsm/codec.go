@@ -183,6 +183,9 @@ func toCommand(cmd lease.Command) (*logv1.Command, error) {
 	if x := toAccess(cmd); x != nil {
 		return x, nil
 	}
+	if x := toVersionCommand(cmd); x != nil {
+		return x, nil
+	}
 	return nil, fmt.Errorf("command %T has no encoding", cmd)
 }
 
@@ -238,6 +241,9 @@ func fromCommand(pb *logv1.Command) lease.Command {
 		return cmd
 	}
 	if cmd := fromAccess(pb); cmd != nil {
+		return cmd
+	}
+	if cmd := fromVersionCommand(pb); cmd != nil {
 		return cmd
 	}
 	return fromQueueCommand(pb)

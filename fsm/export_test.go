@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"reflect"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	logv1 "github.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1"
 	"github.com/seatkeeper/seatkeeper/lease"
 )
@@ -37,10 +39,13 @@ func EveryCommand() []lease.Command {
 		&lease.InstallLicence{}, &lease.RemoveLicence{}, &lease.Fence{}, &lease.Tick{}, &RestorePart{}, &Restore{}, &lease.RenewMany{}, &lease.ApplyPolicy{},
 		&lease.Borrow{}, &lease.RenewBorrow{}, &lease.ReturnEarly{}, &lease.RevokeBorrow{}, &lease.RotateBorrowKey{},
 		&lease.Leave{}, &lease.Dequeue{}, &lease.MakeBooking{}, &lease.CancelBooking{}, &lease.ExpireBooking{},
-		&CreateToken{}, &RevokeToken{},
+		&CreateToken{}, &RevokeToken{}, &RaiseVersion{},
 	} {
 		v := reflect.ValueOf(c).Elem()
 		Fill(v, &n)
+		if raise, ok := c.(*RaiseVersion); ok {
+			raise.Version = FirstVersion // a higher one would stop whoever applies it
+		}
 		out = append(out, v.Interface().(lease.Command))
 	}
 	return out
@@ -143,3 +148,6 @@ func CloseSnapshot(recs []*logv1.SnapshotRecord) []byte {
 	}
 	return buf.Bytes()
 }
+
+// Since is the table of what each kind of command needs.
+func Since() map[protowire.Number]uint32 { return since }

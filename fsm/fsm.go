@@ -3,6 +3,7 @@ package fsm
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -44,6 +45,8 @@ type Status struct {
 	StateHash [32]byte
 	Now       lease.Time
 	Calendar  lease.Calendar
+	// LogVersion is what the log may hold; every member has said that it understands it.
+	LogVersion uint32
 }
 
 // Options of an FSM; the zero value serves.
@@ -60,6 +63,9 @@ type Options struct {
 	// Persisting, if set, is called before a snapshot is written out, without the lock: once
 	// it counts, the entries up to it are not applied again after a restart.
 	Persisting func(s Status)
+	// Understands is the highest log version that this state machine takes; 0 means
+	// LatestVersion. Tests make older nodes with it.
+	Understands uint32
 }
 
 // FSM is the replicated state machine. It is safe for concurrent use.
@@ -81,7 +87,10 @@ func New(opts Options) *FSM {
 	if opts.Fatal == nil {
 		opts.Fatal = func(err error) { panic(err) }
 	}
-	return &FSM{opts: opts, book: lease.NewBook(), events: newRing()}
+	if opts.Understands == 0 {
+		opts.Understands = LatestVersion
+	}
+	return &FSM{opts: opts, status: Status{LogVersion: FirstVersion}, book: lease.NewBook(), events: newRing()}
 }
 
 // Apply carries out one log entry; raft calls it in log order.
@@ -239,10 +248,14 @@ func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
 	return &snapshot{status: f.statusLocked(), frozen: f.book.Freeze(), stage: f.stage, tokens: f.tokens.Load(), persisting: f.opts.Persisting}, nil
 }
 
-// Restore replaces the state by a snapshot. The old state stays whole if that fails.
+// Restore replaces the state by a snapshot. The old state stays whole if that fails. One
+// of a later version ends the process: raft would send it for ever.
 func (f *FSM) Restore(r io.ReadCloser) error {
 	defer r.Close()
-	status, book, staged, tokens, err := readSnapshot(r)
+	status, book, staged, tokens, err := readSnapshot(r, f.opts.Understands)
+	if newer := (*NewerError)(nil); errors.As(err, &newer) {
+		f.opts.Fatal(err)
+	}
 	if err != nil {
 		return fmt.Errorf("snapshot not restored: %w", err)
 	}

@@ -12,7 +12,7 @@ import (
 
 func headerRecord(st Status, h lease.Header) *logv1.SnapshotRecord {
 	return &logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Header{Header: &logv1.SnapshotHeader{
-		Version: snapshotVersion, ClusterId: st.ClusterID,
+		Version: st.LogVersion, ClusterId: st.ClusterID,
 		EpochIndex: st.Epoch.Index, EpochTerm: st.Epoch.Term, EpochNode: st.Epoch.Node, EpochApiAddress: st.Epoch.APIAddress,
 		AppliedIndex: st.AppliedIndex, AppliedTerm: st.AppliedTerm, StateHash: st.StateHash[:],
 		Now: int64(h.Now), Calendar: int64(h.Calendar), Anchor: int64(h.Anchor), AnchorTime: int64(h.AnchorTime),
@@ -26,6 +26,7 @@ func fromHeader(x *logv1.SnapshotHeader) (Status, lease.Header) {
 		ClusterID:    x.ClusterId,
 		Epoch:        Epoch{Index: x.EpochIndex, Term: x.EpochTerm, Node: x.EpochNode, APIAddress: x.EpochApiAddress},
 		AppliedIndex: x.AppliedIndex, AppliedTerm: x.AppliedTerm,
+		LogVersion: x.Version,
 	}
 	copy(st.StateHash[:], x.StateHash)
 	return st, lease.Header{

@@ -105,6 +105,12 @@ func (f *FSM) carryOut(l *raft.Log, cmd lease.Command) lease.Reply {
 		return lease.Reply{Refusal: f.stage.add(c)}
 	case Restore:
 		return lease.Reply{Refusal: f.restore(l, c)}
+	case RaiseVersion:
+		f.raise(l, c)
+		return lease.Reply{}
+	}
+	if isNext(cmd) {
+		return lease.Reply{}
 	}
 	if reply, ok := f.carryOutAccess(cmd); ok {
 		return reply
@@ -119,7 +125,7 @@ func (f *FSM) restore(l *raft.Log, c Restore) *lease.Refusal {
 	if f.stage.sum != c.Sum || f.stage.size != c.Size {
 		return notStaged("%d of %d bytes are staged", f.stage.size, c.Size)
 	}
-	backup, err := ReadBackup(f.stage.reader())
+	backup, err := readWholeBackup(f.stage.reader(), f.opts.Understands)
 	if err == nil && backup.Sum != c.Sum {
 		return notStaged("%v", ErrDamaged)
 	}
@@ -133,6 +139,7 @@ func (f *FSM) restore(l *raft.Log, c Restore) *lease.Refusal {
 	f.tokens.Store(f.tokens.Load().After(backup.tokens, known))
 	f.replaced = old.TakeEvents()
 	f.status.ClusterID = c.ClusterID
+	f.status.LogVersion = max(f.status.LogVersion, backup.LogVersion) // it never falls: what is in the log stays there
 	f.status.Epoch.Index, f.status.Epoch.Term = l.Index, l.Term
 	f.events.gap()
 	return nil

@@ -18,8 +18,7 @@ import (
 )
 
 const (
-	snapshotMagic   = "SKSNAP01"
-	snapshotVersion = 1
+	snapshotMagic = "SKSNAP01"
 	// maxRecord bounds one record on reading: a licence of 256 KiB is the largest.
 	maxRecord = 4 << 20
 	// seatsPerRecord splits the seats of a large pool.
@@ -166,8 +165,9 @@ func writePool(w *recordWriter, slot uint32, p *lease.PoolRecord) bool {
 	return flush()
 }
 
-// readSnapshot decodes a whole snapshot before anything is done with it.
-func readSnapshot(in io.Reader) (st Status, book *lease.Book, staged stage, tokens *access.Table, err error) {
+// readSnapshot decodes a whole snapshot before anything is done with it. One of a version
+// beyond what is understood is a *NewerError.
+func readSnapshot(in io.Reader, understands uint32) (st Status, book *lease.Book, staged stage, tokens *access.Table, err error) {
 	crc := crc32.New(castagnoli)
 	r := &recordReader{r: bufio.NewReaderSize(in, 64<<10), crc: crc}
 	magic := make([]byte, len(snapshotMagic))
@@ -183,8 +183,11 @@ func readSnapshot(in io.Reader) (st Status, book *lease.Book, staged stage, toke
 		}
 		switch k := rec.Kind.(type) {
 		case *logv1.SnapshotRecord_Header:
-			if k.Header.Version != snapshotVersion {
-				return Status{}, nil, stage{}, nil, fmt.Errorf("snapshot version %d is unknown to this build", k.Header.Version)
+			if k.Header.Version > understands {
+				return Status{}, nil, stage{}, nil, &NewerError{"the snapshot", k.Header.Version, understands}
+			}
+			if k.Header.Version < FirstVersion {
+				return Status{}, nil, stage{}, nil, errors.New("snapshot of log version 0: the file is damaged")
 			}
 			var h lease.Header
 			st, h = fromHeader(k.Header)

@@ -64,7 +64,7 @@ func TestInconsistentSnapshotNeverPanics(t *testing.T) {
 					t.Fatalf("seed %d: %s: panic: %v", seed, what, r)
 				}
 			}()
-			f := fsm.New(fsm.Options{})
+			f := fsm.New(fsm.Options{Fatal: func(error) {}})
 			if err := f.Restore(io.NopCloser(bytes.NewReader(fsm.CloseSnapshot(recs)))); err != nil {
 				refused++
 				return
@@ -171,13 +171,13 @@ func value(rnd *rand.Rand, fd protoreflect.FieldDescriptor, old protoreflect.Val
 func TestRestoreSaysWhatIsWrong(t *testing.T) {
 	snap := busy(t)
 	newer, _ := fsm.OpenSnapshot(snap)
-	newer[0].GetHeader().Version = 2
+	newer[0].GetHeader().Version = fsm.LatestVersion + 1
 	for name, bad := range map[string][]byte{
 		"nothing": nil, "another file": []byte("PK\x03\x04 and so on"), "cut short": snap[:len(snap)-1], "magic alone": snap[:8],
 		"a newer version": fsm.CloseSnapshot(newer), "no header": fsm.CloseSnapshot(newer[1:]), "empty": fsm.CloseSnapshot(nil),
 		"a record too long": append([]byte("SKSNAP01"), 0xff, 0xff, 0xff, 0xff, 0x0f),
 	} {
-		if err := fsm.New(fsm.Options{}).Restore(io.NopCloser(bytes.NewReader(bad))); err == nil {
+		if err := fsm.New(fsm.Options{Fatal: func(error) {}}).Restore(io.NopCloser(bytes.NewReader(bad))); err == nil {
 			t.Errorf("%s was restored", name)
 		}
 	}

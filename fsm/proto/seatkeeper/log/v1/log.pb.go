@@ -204,6 +204,7 @@ type Command struct {
 	//	*Command_ExpireBooking
 	//	*Command_CreateToken
 	//	*Command_RevokeToken
+	//	*Command_RaiseVersion
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -480,6 +481,15 @@ func (x *Command) GetRevokeToken() *RevokeToken {
 	return nil
 }
 
+func (x *Command) GetRaiseVersion() *RaiseVersion {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_RaiseVersion); ok {
+			return x.RaiseVersion
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -588,6 +598,10 @@ type Command_RevokeToken struct {
 	RevokeToken *RevokeToken `protobuf:"bytes,101,opt,name=revoke_token,json=revokeToken,proto3,oneof"`
 }
 
+type Command_RaiseVersion struct {
+	RaiseVersion *RaiseVersion `protobuf:"bytes,130,opt,name=raise_version,json=raiseVersion,proto3,oneof"`
+}
+
 func (*Command_Checkout) isCommand_Kind() {}
 
 func (*Command_Renew) isCommand_Kind() {}
@@ -639,6 +653,8 @@ func (*Command_ExpireBooking) isCommand_Kind() {}
 func (*Command_CreateToken) isCommand_Kind() {}
 
 func (*Command_RevokeToken) isCommand_Kind() {}
+
+func (*Command_RaiseVersion) isCommand_Kind() {}
 
 type SessionRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3335,6 +3351,121 @@ func (x *Token) GetExpires() int64 {
 	return 0
 }
 
+// RaiseVersion says that from here on the log may hold what this version of it knows. It
+// is proposed when every member has said that it understands that version.
+type RaiseVersion struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// What was said, for the audit trail.
+	Told          []*ToldVersion `protobuf:"bytes,2,rep,name=told,proto3" json:"told,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RaiseVersion) Reset() {
+	*x = RaiseVersion{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaiseVersion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaiseVersion) ProtoMessage() {}
+
+func (x *RaiseVersion) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaiseVersion.ProtoReflect.Descriptor instead.
+func (*RaiseVersion) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *RaiseVersion) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *RaiseVersion) GetTold() []*ToldVersion {
+	if x != nil {
+		return x.Told
+	}
+	return nil
+}
+
+type ToldVersion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Version       uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	Build         string                 `protobuf:"bytes,3,opt,name=build,proto3" json:"build,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToldVersion) Reset() {
+	*x = ToldVersion{}
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToldVersion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToldVersion) ProtoMessage() {}
+
+func (x *ToldVersion) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_log_v1_log_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToldVersion.ProtoReflect.Descriptor instead.
+func (*ToldVersion) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_log_v1_log_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ToldVersion) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ToldVersion) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ToldVersion) GetBuild() string {
+	if x != nil {
+		return x.Build
+	}
+	return ""
+}
+
 var File_seatkeeper_log_v1_log_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
@@ -3352,7 +3483,7 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"apiAddress\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\tR\aversion\"\x89\r\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\"\xda\r\n" +
 	"\aCommand\x129\n" +
 	"\bcheckout\x18\x01 \x01(\v2\x1b.seatkeeper.log.v1.CheckoutH\x00R\bcheckout\x120\n" +
 	"\x05renew\x18\x02 \x01(\v2\x18.seatkeeper.log.v1.RenewH\x00R\x05renew\x127\n" +
@@ -3381,8 +3512,9 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\x0ecancel_booking\x18? \x01(\v2 .seatkeeper.log.v1.CancelBookingH\x00R\rcancelBooking\x12I\n" +
 	"\x0eexpire_booking\x18@ \x01(\v2 .seatkeeper.log.v1.ExpireBookingH\x00R\rexpireBooking\x12C\n" +
 	"\fcreate_token\x18d \x01(\v2\x1e.seatkeeper.log.v1.CreateTokenH\x00R\vcreateToken\x12C\n" +
-	"\frevoke_token\x18e \x01(\v2\x1e.seatkeeper.log.v1.RevokeTokenH\x00R\vrevokeTokenB\x06\n" +
-	"\x04kind\"h\n" +
+	"\frevoke_token\x18e \x01(\v2\x1e.seatkeeper.log.v1.RevokeTokenH\x00R\vrevokeToken\x12G\n" +
+	"\rraise_version\x18\x82\x01 \x01(\v2\x1f.seatkeeper.log.v1.RaiseVersionH\x00R\fraiseVersionB\x06\n" +
+	"\x04kindJ\x06\b\x8b\x01\x10\x8c\x01\"h\n" +
 	"\n" +
 	"SessionRef\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x16\n" +
@@ -3595,7 +3727,14 @@ const file_seatkeeper_log_v1_log_proto_rawDesc = "" +
 	"\x04user\x18\x05 \x01(\tR\x04user\x12 \n" +
 	"\vdescription\x18\x06 \x01(\tR\vdescription\x12\x18\n" +
 	"\acreated\x18\a \x01(\x03R\acreated\x12\x18\n" +
-	"\aexpires\x18\b \x01(\x03R\aexpiresBDZBgithub.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1;logv1b\x06proto3"
+	"\aexpires\x18\b \x01(\x03R\aexpires\"\\\n" +
+	"\fRaiseVersion\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x122\n" +
+	"\x04told\x18\x02 \x03(\v2\x1e.seatkeeper.log.v1.ToldVersionR\x04told\"M\n" +
+	"\vToldVersion\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\rR\aversion\x12\x14\n" +
+	"\x05build\x18\x03 \x01(\tR\x05buildBDZBgithub.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1;logv1b\x06proto3"
 
 var (
 	file_seatkeeper_log_v1_log_proto_rawDescOnce sync.Once
@@ -3609,7 +3748,7 @@ func file_seatkeeper_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_seatkeeper_log_v1_log_proto_rawDescData
 }
 
-var file_seatkeeper_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_seatkeeper_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_seatkeeper_log_v1_log_proto_goTypes = []any{
 	(*Entry)(nil),           // 0: seatkeeper.log.v1.Entry
 	(*Lead)(nil),            // 1: seatkeeper.log.v1.Lead
@@ -3653,6 +3792,8 @@ var file_seatkeeper_log_v1_log_proto_goTypes = []any{
 	(*CreateToken)(nil),     // 39: seatkeeper.log.v1.CreateToken
 	(*RevokeToken)(nil),     // 40: seatkeeper.log.v1.RevokeToken
 	(*Token)(nil),           // 41: seatkeeper.log.v1.Token
+	(*RaiseVersion)(nil),    // 42: seatkeeper.log.v1.RaiseVersion
+	(*ToldVersion)(nil),     // 43: seatkeeper.log.v1.ToldVersion
 }
 var file_seatkeeper_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: seatkeeper.log.v1.Entry.lead:type_name -> seatkeeper.log.v1.Lead
@@ -3683,37 +3824,39 @@ var file_seatkeeper_log_v1_log_proto_depIdxs = []int32{
 	38, // 25: seatkeeper.log.v1.Command.expire_booking:type_name -> seatkeeper.log.v1.ExpireBooking
 	39, // 26: seatkeeper.log.v1.Command.create_token:type_name -> seatkeeper.log.v1.CreateToken
 	40, // 27: seatkeeper.log.v1.Command.revoke_token:type_name -> seatkeeper.log.v1.RevokeToken
-	3,  // 28: seatkeeper.log.v1.Checkout.session:type_name -> seatkeeper.log.v1.SessionRef
-	4,  // 29: seatkeeper.log.v1.Checkout.principal:type_name -> seatkeeper.log.v1.Principal
-	5,  // 30: seatkeeper.log.v1.Checkout.items:type_name -> seatkeeper.log.v1.Item
-	3,  // 31: seatkeeper.log.v1.Renew.session:type_name -> seatkeeper.log.v1.SessionRef
-	6,  // 32: seatkeeper.log.v1.Renew.held:type_name -> seatkeeper.log.v1.Ref
-	3,  // 33: seatkeeper.log.v1.CheckIn.session:type_name -> seatkeeper.log.v1.SessionRef
-	6,  // 34: seatkeeper.log.v1.CheckIn.refs:type_name -> seatkeeper.log.v1.Ref
-	6,  // 35: seatkeeper.log.v1.Expire.ref:type_name -> seatkeeper.log.v1.Ref
-	6,  // 36: seatkeeper.log.v1.Kill.refs:type_name -> seatkeeper.log.v1.Ref
-	25, // 37: seatkeeper.log.v1.InstallLicence.licence:type_name -> seatkeeper.log.v1.Licence
-	3,  // 38: seatkeeper.log.v1.Borrow.session:type_name -> seatkeeper.log.v1.SessionRef
-	4,  // 39: seatkeeper.log.v1.Borrow.principal:type_name -> seatkeeper.log.v1.Principal
-	5,  // 40: seatkeeper.log.v1.Borrow.item:type_name -> seatkeeper.log.v1.Item
-	6,  // 41: seatkeeper.log.v1.RenewBorrow.ref:type_name -> seatkeeper.log.v1.Ref
-	6,  // 42: seatkeeper.log.v1.ReturnEarly.ref:type_name -> seatkeeper.log.v1.Ref
-	26, // 43: seatkeeper.log.v1.Licence.entitlements:type_name -> seatkeeper.log.v1.Entitlement
-	27, // 44: seatkeeper.log.v1.Entitlement.terms:type_name -> seatkeeper.log.v1.Terms
-	29, // 45: seatkeeper.log.v1.Entitlement.components:type_name -> seatkeeper.log.v1.Component
-	28, // 46: seatkeeper.log.v1.Terms.draw:type_name -> seatkeeper.log.v1.Draw
-	31, // 47: seatkeeper.log.v1.ApplyPolicy.policy:type_name -> seatkeeper.log.v1.Policy
-	32, // 48: seatkeeper.log.v1.Policy.groups:type_name -> seatkeeper.log.v1.PolicyGroup
-	33, // 49: seatkeeper.log.v1.Policy.rules:type_name -> seatkeeper.log.v1.PolicyRule
-	3,  // 50: seatkeeper.log.v1.Leave.session:type_name -> seatkeeper.log.v1.SessionRef
-	5,  // 51: seatkeeper.log.v1.MakeBooking.items:type_name -> seatkeeper.log.v1.Item
-	4,  // 52: seatkeeper.log.v1.MakeBooking.only:type_name -> seatkeeper.log.v1.Principal
-	41, // 53: seatkeeper.log.v1.CreateToken.token:type_name -> seatkeeper.log.v1.Token
-	54, // [54:54] is the sub-list for method output_type
-	54, // [54:54] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	42, // 28: seatkeeper.log.v1.Command.raise_version:type_name -> seatkeeper.log.v1.RaiseVersion
+	3,  // 29: seatkeeper.log.v1.Checkout.session:type_name -> seatkeeper.log.v1.SessionRef
+	4,  // 30: seatkeeper.log.v1.Checkout.principal:type_name -> seatkeeper.log.v1.Principal
+	5,  // 31: seatkeeper.log.v1.Checkout.items:type_name -> seatkeeper.log.v1.Item
+	3,  // 32: seatkeeper.log.v1.Renew.session:type_name -> seatkeeper.log.v1.SessionRef
+	6,  // 33: seatkeeper.log.v1.Renew.held:type_name -> seatkeeper.log.v1.Ref
+	3,  // 34: seatkeeper.log.v1.CheckIn.session:type_name -> seatkeeper.log.v1.SessionRef
+	6,  // 35: seatkeeper.log.v1.CheckIn.refs:type_name -> seatkeeper.log.v1.Ref
+	6,  // 36: seatkeeper.log.v1.Expire.ref:type_name -> seatkeeper.log.v1.Ref
+	6,  // 37: seatkeeper.log.v1.Kill.refs:type_name -> seatkeeper.log.v1.Ref
+	25, // 38: seatkeeper.log.v1.InstallLicence.licence:type_name -> seatkeeper.log.v1.Licence
+	3,  // 39: seatkeeper.log.v1.Borrow.session:type_name -> seatkeeper.log.v1.SessionRef
+	4,  // 40: seatkeeper.log.v1.Borrow.principal:type_name -> seatkeeper.log.v1.Principal
+	5,  // 41: seatkeeper.log.v1.Borrow.item:type_name -> seatkeeper.log.v1.Item
+	6,  // 42: seatkeeper.log.v1.RenewBorrow.ref:type_name -> seatkeeper.log.v1.Ref
+	6,  // 43: seatkeeper.log.v1.ReturnEarly.ref:type_name -> seatkeeper.log.v1.Ref
+	26, // 44: seatkeeper.log.v1.Licence.entitlements:type_name -> seatkeeper.log.v1.Entitlement
+	27, // 45: seatkeeper.log.v1.Entitlement.terms:type_name -> seatkeeper.log.v1.Terms
+	29, // 46: seatkeeper.log.v1.Entitlement.components:type_name -> seatkeeper.log.v1.Component
+	28, // 47: seatkeeper.log.v1.Terms.draw:type_name -> seatkeeper.log.v1.Draw
+	31, // 48: seatkeeper.log.v1.ApplyPolicy.policy:type_name -> seatkeeper.log.v1.Policy
+	32, // 49: seatkeeper.log.v1.Policy.groups:type_name -> seatkeeper.log.v1.PolicyGroup
+	33, // 50: seatkeeper.log.v1.Policy.rules:type_name -> seatkeeper.log.v1.PolicyRule
+	3,  // 51: seatkeeper.log.v1.Leave.session:type_name -> seatkeeper.log.v1.SessionRef
+	5,  // 52: seatkeeper.log.v1.MakeBooking.items:type_name -> seatkeeper.log.v1.Item
+	4,  // 53: seatkeeper.log.v1.MakeBooking.only:type_name -> seatkeeper.log.v1.Principal
+	41, // 54: seatkeeper.log.v1.CreateToken.token:type_name -> seatkeeper.log.v1.Token
+	43, // 55: seatkeeper.log.v1.RaiseVersion.told:type_name -> seatkeeper.log.v1.ToldVersion
+	56, // [56:56] is the sub-list for method output_type
+	56, // [56:56] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_log_v1_log_proto_init() }
@@ -3748,6 +3891,7 @@ func file_seatkeeper_log_v1_log_proto_init() {
 		(*Command_ExpireBooking)(nil),
 		(*Command_CreateToken)(nil),
 		(*Command_RevokeToken)(nil),
+		(*Command_RaiseVersion)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3755,7 +3899,7 @@ func file_seatkeeper_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_seatkeeper_log_v1_log_proto_rawDesc), len(file_seatkeeper_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
