@@ -161,6 +161,9 @@ func (n *Node) checkBackup(file *os.File, o RestoreOptions) (*fsm.Backup, error)
 	if own := n.fsm.Status().ClusterID; b.Header.ClusterID != own && !o.TakeClusterID {
 		return nil, fmt.Errorf("%w: the backup is of cluster %s, this is cluster %s", ErrBadBackup, b.Header.ClusterID, own)
 	}
+	if b.LogVersion > n.fsm.LogVersion() {
+		return nil, fmt.Errorf("%w: %w", ErrBadBackup, n.versionError("the backup", b.LogVersion))
+	}
 	return b, nil
 }
 

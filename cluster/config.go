@@ -112,6 +112,9 @@ type Config struct {
 	SyncProbe func(dir string) ([]time.Duration, error)
 	// Version is this build's version, for the log and for other nodes.
 	Version string
+	// Understands is the highest log version that this node takes; 0 means all that its
+	// build knows. Tests make older nodes with it.
+	Understands uint32
 	// Logger may be nil.
 	Logger hclog.Logger
 	// Metrics may be nil.
@@ -158,6 +161,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxQueue == 0 {
 		c.MaxQueue = DefaultMaxQueue
+	}
+	if c.Understands == 0 {
+		c.Understands = fsm.LatestVersion
 	}
 	if c.ClusterName == "" {
 		c.ClusterName = "seatkeeper"

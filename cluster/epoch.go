@@ -146,7 +146,8 @@ func (n *Node) serve(ctx context.Context, e *epoch, c clock) {
 		queue:   newQueue(n.cfg.MaxQueue),
 		slots:   make(chan struct{}, n.cfg.EntriesInFlight),
 		waiters: &n.waiters, progress: &e.progress, metrics: n.metrics, warn: n.log.Warn, handOver: n.handOver,
-		over: func() { n.superseded(e) },
+		version: n.fsm.LogVersion,
+		over:    func() { n.superseded(e) },
 	}
 	e.verifier = &verifier{
 		term: e.Term, ctx: ctx, raft: n.raft, waiters: &n.waiters, count: n.metrics.verifies.Inc,

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -24,8 +25,8 @@ const (
 	raftIOTimeout = 2 * time.Second
 	// greeting begins each connection; the server id that is meant follows, and a newline.
 	greeting = "seatkeeper-raft 1 "
-	// maxGreeting bounds that line: an id has at most 72 bytes.
-	maxGreeting = 128
+	// maxGreeting bounds that line: an id has at most 72 bytes, a cluster's id 16.
+	maxGreeting = 256
 	// acceptPause is the rest after a failed accept (no file descriptor left), so that it
 	// burns no core until one is free.
 	acceptPause = 50 * time.Millisecond
@@ -35,7 +36,10 @@ const (
 // Raft's own messages do not say whom they are for, so a node with an emptied directory
 // would answer at its old address for the server it was before: acknowledge entries in
 // its place, and vote again.
-type addressed struct{ *raft.NetworkTransport }
+type addressed struct {
+	*raft.NetworkTransport
+	stream *stream
+}
 
 // to is the address that stream.Dial takes apart again.
 func to(id raft.ServerID, target raft.ServerAddress) raft.ServerAddress {
@@ -74,6 +78,7 @@ type stream struct {
 	id        string
 	log       hclog.Logger
 	tls       func() (dial, accept *tls.Config) // nil: plain
+	node      atomic.Pointer[Node]              // answers questions; nil: not yet
 	metrics   *doorMetrics
 	rate      counts
 	peers     chan net.Conn // that have greeted, for Accept
@@ -98,6 +103,11 @@ func (s *stream) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn,
 	if !ok {
 		return nil, fmt.Errorf("raft address %s does not say which server is meant", addr)
 	}
+	return s.open(host, greeting+id+"\n", timeout)
+}
+
+// open connects and says the first line.
+func (s *stream) open(host, line string, timeout time.Duration) (net.Conn, error) {
 	conn, err := net.DialTimeout("tcp", host, timeout)
 	if err != nil {
 		return nil, err
@@ -107,7 +117,7 @@ func (s *stream) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn,
 		conn = tls.Client(conn, dial) // the greeting is the first write, which shakes hands
 	}
 	if err = conn.SetDeadline(time.Now().Add(timeout)); err == nil {
-		_, err = io.WriteString(conn, greeting+id+"\n")
+		_, err = io.WriteString(conn, line)
 	}
 	if err == nil {
 		err = conn.SetDeadline(time.Time{})
@@ -156,7 +166,9 @@ func (s *stream) meet(conn net.Conn) {
 	s.count()
 	go func() {
 		peer, err := s.greet(conn)
-		if s.known(conn, err == nil) {
+		if errors.Is(err, errAsked) {
+			s.forget(conn)
+		} else if s.known(conn, err == nil) {
 			select {
 			case s.peers <- peer:
 				return
@@ -186,6 +198,17 @@ func (s *stream) known(conn net.Conn, greeted bool) bool {
 	}
 	s.count()
 	return stay
+}
+
+// errAsked ends a connection that came with a question and has its answer.
+var errAsked = errors.New("answered")
+
+// forget ends the time as a stranger of a connection that goes.
+func (s *stream) forget(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.strangers = slices.DeleteFunc(s.strangers, func(c net.Conn) bool { return c == conn })
+	s.count()
 }
 
 func (s *stream) count() {
@@ -243,6 +266,10 @@ func (s *stream) greet(raw net.Conn) (*greeted, error) {
 		s.log.Debug("connection closed: silent, or not one of us", "from", raw.RemoteAddr(), "error", err)
 		return nil, io.EOF
 	}
+	if question, ok := strings.CutPrefix(strings.TrimSuffix(string(line), "\n"), versionGreeting); ok {
+		s.answerVersion(conn, question)
+		return nil, errAsked
+	}
 	id, ok := strings.CutPrefix(strings.TrimSuffix(string(line), "\n"), greeting)
 	if !ok {
 		return nil, io.EOF
@@ -283,7 +310,7 @@ func listenRaft(cfg Config, id string, m *doorMetrics) (addressed, error) {
 		s.advertise = hostAddr(cfg.RaftAdvertise)
 	}
 	go s.take()
-	return addressed{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	return addressed{stream: s, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: s, MaxPool: raftPool, Timeout: raftIOTimeout,
 		Logger: s.log, MsgpackUseNewTimeFormat: true,
 	})}, nil

@@ -182,7 +182,7 @@ func (n *Node) tendMembers(ctx context.Context, e *epoch) {
 	var goal uint64 // commit index at the last look: who has reached it keeps up
 	for {
 		members := n.gossiped()
-		for _, c := range n.membershipChanges(e.Term, members, goal) {
+		for _, c := range n.fit(ctx, n.membershipChanges(e.Term, members, goal)) {
 			if !n.changeMember(ctx, c) {
 				break
 			}

@@ -26,9 +26,12 @@ type metrics struct {
 	diskAlarm prometheus.Gauge
 	healthy   prometheus.Gauge
 	tolerance prometheus.Gauge
-	expired   prometheus.Counter
-	verifies  prometheus.Counter
-	reads     prometheus.Counter
+	// logVersion and understands tell how far an upgrade is.
+	logVersion  prometheus.Gauge
+	understands prometheus.Gauge
+	expired     prometheus.Counter
+	verifies    prometheus.Counter
+	reads       prometheus.Counter
 }
 
 // newMetrics makes the collectors and registers them, if there is where.
@@ -49,20 +52,22 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		commit: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: sub,
 			Name: "commit_seconds", Help: "Time from handing an entry to raft until it was applied.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16)}),
-		queue:     gauge("queue_commands", "Commands waiting for a batch."),
-		inFlight:  gauge("entries_in_flight", "Entries handed to raft and not yet answered."),
-		epoch:     gauge("epoch", "Index of the Lead entry of the epoch this node leads, 0 if it does not."),
-		leading:   gauge("is_leader", "1 while this node leads and its Lead entry is committed."),
-		lost:      gauge("lost_seconds", "Cluster time this leader has forgotten in its epoch because it could not commit."),
-		diskFree:  gauge("disk_free_ratio", "Free part of the data directory's disk, 0 to 1."),
-		diskAlarm: gauge("disk_alarm", "1 while the data directory's disk is nearly full and new checkouts are refused here."),
-		healthy:   gauge("healthy", "1 on the leader while all members are healthy, 0 elsewhere."),
-		tolerance: gauge("failure_tolerance", "How many voters may be lost now before nobody can lead, as the leader sees it; 0 elsewhere."),
-		expired:   counter("expirations_total", "Expirations proposed by this node."),
-		verifies:  counter("verifies_total", "Leader checks made for reads; many reads share one."),
-		reads:     counter("reads_total", "Consistent reads served or tried."),
+		queue:       gauge("queue_commands", "Commands waiting for a batch."),
+		inFlight:    gauge("entries_in_flight", "Entries handed to raft and not yet answered."),
+		epoch:       gauge("epoch", "Index of the Lead entry of the epoch this node leads, 0 if it does not."),
+		leading:     gauge("is_leader", "1 while this node leads and its Lead entry is committed."),
+		lost:        gauge("lost_seconds", "Cluster time this leader has forgotten in its epoch because it could not commit."),
+		diskFree:    gauge("disk_free_ratio", "Free part of the data directory's disk, 0 to 1."),
+		diskAlarm:   gauge("disk_alarm", "1 while the data directory's disk is nearly full and new checkouts are refused here."),
+		healthy:     gauge("healthy", "1 on the leader while all members are healthy, 0 elsewhere."),
+		tolerance:   gauge("failure_tolerance", "How many voters may be lost now before nobody can lead, as the leader sees it; 0 elsewhere."),
+		logVersion:  gauge("log_version", "Version of the log that the cluster is at, as this node knows; every member understands it."),
+		understands: gauge("log_version_understood", "Highest version of the log that this node's build understands."),
+		expired:     counter("expirations_total", "Expirations proposed by this node."),
+		verifies:    counter("verifies_total", "Leader checks made for reads; many reads share one."),
+		reads:       counter("reads_total", "Consistent reads served or tried."),
 	}
-	m.all = []prometheus.Collector{m.proposals, m.batch, m.commit, m.queue, m.inFlight, m.epoch, m.leading, m.lost, m.diskFree, m.diskAlarm, m.healthy, m.tolerance, m.expired, m.verifies, m.reads}
+	m.all = []prometheus.Collector{m.proposals, m.batch, m.commit, m.queue, m.inFlight, m.epoch, m.leading, m.lost, m.diskFree, m.diskAlarm, m.healthy, m.tolerance, m.logVersion, m.understands, m.expired, m.verifies, m.reads}
 	if reg == nil {
 		return m, nil
 	}

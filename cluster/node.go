@@ -68,6 +68,8 @@ type Parts struct {
 	FSM       *fsm.FSM
 	// history is what the FSM's Observe feeds; it may be nil.
 	history *history
+	// marked is the log version that the data directory is marked with.
+	marked uint32
 	// HandOver, if not nil, is called between encoding an entry and handing it to raft.
 	// The simulator delays there, as a badly scheduled process would, and may have a
 	// stray entry of an earlier epoch handed over first.
@@ -106,7 +108,11 @@ type Node struct {
 	epochOver      chan *epoch               // ended by a restore; holds one
 	membersChanged chan struct{}
 	raftAddress    string
-	founders       string // owned by attend, as is the next
+	asker          versionAsker             // nil: members cannot be asked what they understand
+	heard          atomic.Pointer[[]heard]  // what they said; nil: no upgrade is under way
+	tooOld         atomic.Pointer[[]string] // alarms of those that may not join
+	marked         uint32                   // the log version that the data directory is marked with; owned by tendVersion
+	founders       string                   // owned by attend, as is the next
 	foundersWarned bool
 	newClusterID   string
 
@@ -137,6 +143,9 @@ func New(cfg Config, parts Parts) (*Node, error) {
 		history: parts.history, closeAll: parts.Close, handOver: parts.HandOver, membersChanged: make(chan struct{}, 1), epochOver: make(chan *epoch, 1), newClusterID: randomID(),
 		raftAddress: string(parts.Transport.LocalAddr()),
 	}
+	n.asker, _ = parts.Transport.(versionAsker)
+	n.marked = max(parts.marked, fsm.FirstVersion)
+	m.understands.Set(float64(n.fsm.Understands()))
 	if err := n.startRaft(parts); err != nil {
 		m.close()
 		return nil, err
@@ -146,6 +155,7 @@ func New(cfg Config, parts Parts) (*Node, error) {
 	n.tasks.Go(func() { n.followLeadership(ctx) })
 	if n.cfg.DataDir != "" {
 		n.tasks.Go(func() { n.watchSpace(ctx) })
+		n.tasks.Go(func() { n.tendVersion(ctx) })
 	}
 	if n.discovery != nil {
 		n.tasks.Go(func() { n.attend(ctx) })
@@ -282,6 +292,11 @@ func (n *Node) Propose(ctx context.Context, cmd lease.Command) (Applied, error) 
 
 func (n *Node) propose(ctx context.Context, cmd lease.Command) (Applied, error) {
 	e := n.current.Load()
+	if e == nil && !n.stopping.Load() {
+		if err := n.leaderBehind(cmd); err != nil {
+			return Applied{}, err
+		}
+	}
 	if e == nil || n.stopping.Load() {
 		return Applied{}, n.notLeader()
 	}
@@ -291,7 +306,7 @@ func (n *Node) propose(ctx context.Context, cmd lease.Command) (Applied, error) 
 	ctx, cancel := withTimeout(ctx, ProposeTimeout)
 	defer cancel()
 	applied, err := e.proposer.propose(ctx, cmd)
-	if errors.Is(err, errEpochOver) {
+	if err = n.explain(err); errors.Is(err, errEpochOver) {
 		err = n.notLeader()
 	}
 	return applied, err

@@ -16,6 +16,7 @@ import (
 //	ErrUnknown          may or may not happen: retry with the same seq
 //	ErrOverloaded       not in the log: this node has all the work it takes
 //	ErrTooLarge         not in the log, and never will be: do not retry
+//	*VersionError       not in the log, and never will be: a member must be upgraded first
 //	ErrStopped          not in the log: this node is going away, ask another
 var (
 	// ErrNotApplied is returned when the command is certainly not in the log.

@@ -47,6 +47,8 @@ type party struct {
 	done  chan struct{} // closed when every call is answered
 	// told is called with what is known instead, for callers that do not wait.
 	told func(first int, answers []Proposed)
+	// allowed is the log version; what needs a higher one is not proposed.
+	allowed uint32
 
 	mu      sync.Mutex
 	answers []Proposed
@@ -56,8 +58,8 @@ type party struct {
 }
 
 // newParty encodes the commands. Either all can be proposed or none is.
-func newParty(cmds []lease.Command) (*party, error) {
-	w := &party{calls: make([]call, len(cmds)), done: make(chan struct{}),
+func newParty(cmds []lease.Command, allowed uint32) (*party, error) {
+	w := &party{allowed: allowed, calls: make([]call, len(cmds)), done: make(chan struct{}),
 		answers: make([]Proposed, len(cmds)), known: make([]bool, len(cmds)), left: len(cmds)}
 	for i, cmd := range cmds {
 		if err := w.encode(i, cmd); err != nil {
@@ -78,9 +80,9 @@ type lone struct {
 	known   [1]bool
 }
 
-func newLone(cmd lease.Command) (*party, error) {
+func newLone(cmd lease.Command, allowed uint32) (*party, error) {
 	l := &lone{}
-	l.party = party{calls: l.call[:], done: make(chan struct{}), answers: l.answers[:], known: l.known[:], left: 1}
+	l.party = party{allowed: allowed, calls: l.call[:], done: make(chan struct{}), answers: l.answers[:], known: l.known[:], left: 1}
 	return &l.party, l.encode(0, cmd)
 }
 
@@ -97,6 +99,11 @@ func (w *party) encoded(i int, cmd lease.Command) (call, error) {
 	}
 	if len(encoded) > fsm.MaxEntryBytes-entryOverhead {
 		return call{}, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(encoded), fsm.MaxEntryBytes-entryOverhead)
+	}
+	if w.allowed < fsm.LatestVersion { // else nothing that this build knows needs more
+		if needs := encoded.Needs(); needs > w.allowed {
+			return call{}, &VersionError{What: "this", Needs: needs, Cluster: w.allowed}
+		}
 	}
 	return call{encoded: encoded, to: w, at: i}, nil
 }
@@ -277,6 +284,7 @@ type proposer struct {
 	metrics  *metrics
 	warn     func(msg string, args ...any)
 	handOver func([]byte) []byte // may be nil
+	version  func() uint32       // the log version now
 	over     func()              // called when an entry of the same term has begun another epoch; may be nil
 
 	mu    sync.Mutex // guards clock
@@ -414,7 +422,7 @@ func (p *proposer) submit(ctx context.Context, exempt bool, w *party) ([]Propose
 
 // propose queues one command and waits for its outcome.
 func (p *proposer) propose(ctx context.Context, cmd lease.Command) (Applied, error) {
-	w, err := newLone(cmd)
+	w, err := newLone(cmd, p.version())
 	if err != nil {
 		return Applied{}, err
 	}
@@ -427,7 +435,7 @@ func (p *proposer) propose(ctx context.Context, cmd lease.Command) (Applied, err
 
 // proposeOwn queues the node's own commands and waits for them all, or for ctx.
 func (p *proposer) proposeOwn(ctx context.Context, cmds []lease.Command) error {
-	w, err := newParty(cmds)
+	w, err := newParty(cmds, p.version())
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func proposing(t *testing.T, maxQueue int, test func(t *testing.T, p *proposer, 
 		p := &proposer{
 			epoch: fsm.Epoch{Index: 7, Term: 3}, raft: r, queue: newQueue(maxQueue),
 			clocks: Clocks{Mono: func() time.Duration { return time.Since(began) }, Wall: time.Now},
-			slots:  make(chan struct{}, DefaultEntriesInFlight), waiters: &waiting,
+			slots:  make(chan struct{}, DefaultEntriesInFlight), waiters: &waiting, version: func() uint32 { return fsm.LatestVersion },
 			progress: &progress{}, metrics: m, warn: func(msg string, args ...any) { t.Log(append([]any{msg}, args...)...) },
 		}
 		ctx, cancel := context.WithCancel(t.Context())

@@ -40,7 +40,7 @@ func (n *Node) telling(answered func(int, []Proposed)) func(int, []Proposed) {
 				fine++
 				continue
 			}
-			if errors.Is(a.Err, errEpochOver) {
+			if a.Err = n.explain(a.Err); errors.Is(a.Err, errEpochOver) {
 				a.Err = n.notLeader()
 			}
 			n.metrics.outcome(a.Err)
@@ -55,7 +55,7 @@ func (n *Node) telling(answered func(int, []Proposed)) func(int, []Proposed) {
 // proposeAsync queues those commands that refuse has nothing against and that fit into an
 // entry; the others are answered at once.
 func (p *proposer) proposeAsync(cmds []lease.Command, refuse func(lease.Command) error, told func(int, []Proposed)) (func(error), error) {
-	w := &party{calls: make([]call, 0, len(cmds)), known: make([]bool, len(cmds)), told: told}
+	w := &party{allowed: p.version(), calls: make([]call, 0, len(cmds)), known: make([]bool, len(cmds)), told: told}
 	var errs []Proposed // nil as long as there are none
 	for i, cmd := range cmds {
 		err := refuse(cmd)

@@ -169,5 +169,6 @@ func (n *Node) Alarms() []string {
 	if waiting := n.replaced.Load(); waiting != nil {
 		out = append(out, *waiting...)
 	}
+	out = append(out, n.versionAlarms()...)
 	return out
 }

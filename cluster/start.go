@@ -43,6 +43,10 @@ func assemble(cfg Config, opened *closers) (*Node, error) {
 	if err := checkSpaceToStart(cfg.DataDir, cfg.DiskSpace); err != nil {
 		return nil, err
 	}
+	marked, err := checkVersion(cfg.DataDir, store.snapshots, cfg.Understands)
+	if err != nil {
+		return nil, err
+	}
 	machine, kept, err := startMachine(cfg, store, opened)
 	if err != nil {
 		return nil, err
@@ -65,13 +69,14 @@ func assemble(cfg Config, opened *closers) (*Node, error) {
 	n, err := New(cfg, Parts{
 		ID:       store.id,
 		LogStore: store.log, StableStore: store.log, Snapshots: store.snapshots,
-		Transport: trans, Discovery: g, Clocks: systemClocks(), FSM: machine, history: kept,
+		Transport: trans, Discovery: g, Clocks: systemClocks(), FSM: machine, history: kept, marked: marked,
 		Close: opened.Close,
 	})
 	if err != nil {
 		trans.Close()
 		return nil, err
 	}
+	trans.stream.answer(n)
 	store.log.run(n.fail)
 	return n, nil
 }
@@ -106,6 +111,7 @@ func startMachine(cfg Config, store *storage, opened *closers) (*fsm.FSM, *histo
 		return nil, nil, err
 	}
 	return fsm.New(fsm.Options{
+		Understands: cfg.Understands,
 		Fatal: func(err error) {
 			cfg.Logger.Error("giving up", "reason", err)
 			go cfg.Fatal(err.Error())

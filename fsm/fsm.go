@@ -75,6 +75,7 @@ type FSM struct {
 	mu       sync.RWMutex
 	status   Status // Now and Calendar are the book's
 	book     *lease.Book
+	version  atomic.Uint32 // status.LogVersion, to be asked without the lock
 	events   ring
 	stage    stage // of a backup that is being restored
 	tokens   atomic.Pointer[access.Table]
@@ -90,7 +91,9 @@ func New(opts Options) *FSM {
 	if opts.Understands == 0 {
 		opts.Understands = LatestVersion
 	}
-	return &FSM{opts: opts, status: Status{LogVersion: FirstVersion}, book: lease.NewBook(), events: newRing()}
+	f := &FSM{opts: opts, book: lease.NewBook(), events: newRing()}
+	f.setVersion(FirstVersion)
+	return f
 }
 
 // Apply carries out one log entry; raft calls it in log order.
@@ -262,6 +265,7 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.status, f.book, f.stage = status, book, staged
+	f.setVersion(status.LogVersion)
 	f.tokens.Store(tokens)
 	f.today.Store(int64(book.Calendar()))
 	f.events.gap()

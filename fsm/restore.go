@@ -139,7 +139,7 @@ func (f *FSM) restore(l *raft.Log, c Restore) *lease.Refusal {
 	f.tokens.Store(f.tokens.Load().After(backup.tokens, known))
 	f.replaced = old.TakeEvents()
 	f.status.ClusterID = c.ClusterID
-	f.status.LogVersion = max(f.status.LogVersion, backup.LogVersion) // it never falls: what is in the log stays there
+	f.setVersion(max(f.status.LogVersion, backup.LogVersion)) // it never falls: what is in the log stays there
 	f.status.Epoch.Index, f.status.Epoch.Term = l.Index, l.Term
 	f.events.gap()
 	return nil

@@ -25,6 +25,8 @@ const (
 	seatsPerRecord = 4096
 )
 
+var errNoSnapshot = errors.New("this is not a Seatkeeper snapshot of a version this build knows")
+
 // snapshot is a frozen state on its way to the disk.
 type snapshot struct {
 	status Status
@@ -172,7 +174,7 @@ func readSnapshot(in io.Reader, understands uint32) (st Status, book *lease.Book
 	r := &recordReader{r: bufio.NewReaderSize(in, 64<<10), crc: crc}
 	magic := make([]byte, len(snapshotMagic))
 	if err := r.full(magic); err != nil || string(magic) != snapshotMagic {
-		return Status{}, nil, stage{}, nil, errors.New("this is not a Seatkeeper snapshot of a version this build knows")
+		return Status{}, nil, stage{}, nil, errNoSnapshot
 	}
 	var load *lease.Loader
 	var list []access.Token

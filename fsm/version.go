@@ -1,7 +1,10 @@
 package fsm
 
 import (
+	"bufio"
 	"fmt"
+	"hash/crc32"
+	"io"
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -101,7 +104,32 @@ func (f *FSM) raise(l *raft.Log, c RaiseVersion) {
 		f.opts.Fatal(fmt.Errorf("log index %d: %w", l.Index, &NewerError{"the cluster", c.Version, f.opts.Understands}))
 		return
 	}
-	f.status.LogVersion = max(f.status.LogVersion, c.Version)
+	f.setVersion(max(f.status.LogVersion, c.Version))
+}
+
+func (f *FSM) setVersion(v uint32) {
+	f.status.LogVersion = v
+	f.version.Store(v)
+}
+
+// LogVersion is what the log may hold now. It takes no lock: every proposal asks.
+func (f *FSM) LogVersion() uint32 { return f.version.Load() }
+
+// Understands is the highest log version that this state machine takes.
+func (f *FSM) Understands() uint32 { return f.opts.Understands }
+
+// SnapshotVersion reads from the beginning of a snapshot which log version it needs.
+func SnapshotVersion(in io.Reader) (uint32, error) {
+	r := &recordReader{r: bufio.NewReader(in), crc: crc32.New(castagnoli)}
+	magic := make([]byte, len(snapshotMagic))
+	if err := r.full(magic); err != nil || string(magic) != snapshotMagic {
+		return 0, errNoSnapshot
+	}
+	rec, err := r.next()
+	if err != nil {
+		return 0, err
+	}
+	return rec.GetHeader().GetVersion(), nil
 }
 
 // toVersionCommand encodes a command of this file or of the build tagged nextversion, nil
