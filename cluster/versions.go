@@ -181,6 +181,9 @@ func (n *Node) versionError(what string, needs uint32) *VersionError {
 	return &VersionError{What: what, Needs: needs, Cluster: n.fsm.LogVersion(), Behind: n.behind(needs)}
 }
 
+// Understands is the highest log version that this node's build knows.
+func (n *Node) Understands() uint32 { return n.fsm.Understands() }
+
 // leaderBehind refuses a command that this node knows and the leader does not: its answer
 // would be that it has never heard of it.
 func (n *Node) leaderBehind(cmd lease.Command) error {

@@ -23,6 +23,7 @@ const (
 	NotLeader       lease.Reason = "not_leader"      // not applied here: ask the leader, or again
 	UnknownOutcome  lease.Reason = "unknown_outcome" // may have happened: same seq again
 	Unauthenticated lease.Reason = "unauthenticated" // no valid token
+	NotUpgraded     lease.Reason = "not_upgraded"    // a member must be upgraded first
 )
 
 // face is how a reason looks from outside.
@@ -58,6 +59,7 @@ var faces = map[lease.Reason]face{
 	lease.Overloaded:        {429, codes.ResourceExhausted, "too many requests: slow down"},
 	NotLeader:               {503, codes.Unavailable, "no leader is known: try again"},
 	UnknownOutcome:          {503, codes.Unknown, "the outcome is unknown: send it again with the same seq"},
+	NotUpgraded:             {409, codes.FailedPrecondition, "a node of the cluster must be upgraded first"},
 	Unauthenticated:         {401, codes.Unauthenticated, "a valid token is needed"},
 	lease.Forbidden:         {403, codes.PermissionDenied, "not allowed"},
 	lease.Invalid:           {400, codes.InvalidArgument, "the request is not valid"},
@@ -82,6 +84,15 @@ func overloadedFor(message string) *lease.Refusal {
 	return &lease.Refusal{Reason: lease.Overloaded, Message: message, RetryAfter: retryOverload()}
 }
 
+// notUpgraded is final while somebody is to be upgraded: nothing that a client does helps.
+func notUpgraded(e *cluster.VersionError) *lease.Refusal {
+	r := &lease.Refusal{Reason: NotUpgraded, Message: e.Error(), Final: len(e.Behind) > 0}
+	if !r.Final {
+		r.RetryAfter = retryNoLeader
+	}
+	return r
+}
+
 // overloadedBy says which limit was reached.
 func overloadedBy(limit, tenant string) *lease.Refusal {
 	switch limit {
@@ -104,6 +115,7 @@ func statusOf(err error, self string, leader func() (fsm.Epoch, bool)) *status.S
 	var refusal *lease.Refusal
 	var notLeader *cluster.NotLeaderError
 	var queued *queuedError
+	var behind *cluster.VersionError
 	switch {
 	case errors.As(err, &queued):
 		return refusedAt(queued.Refusal, queued)
@@ -111,6 +123,8 @@ func statusOf(err error, self string, leader func() (fsm.Epoch, bool)) *status.S
 		return refused(refusal)
 	case errors.As(err, &notLeader):
 		return redirect(self, leader)
+	case errors.As(err, &behind):
+		return refused(notUpgraded(behind))
 	case errors.Is(err, cluster.ErrNotApplied), errors.Is(err, cluster.ErrStopped):
 		return refused(&lease.Refusal{Reason: NotLeader, Message: err.Error(), RetryAfter: retryNoLeader})
 	case errors.Is(err, cluster.ErrOverloaded):

@@ -54,6 +54,7 @@ func (h *clusterService) Status(ctx context.Context, r *pb.StatusRequest) (*pb.S
 		Term:          st.AppliedTerm,
 		Sessions:      uint32(sessions),
 		Leases:        uint32(leases),
+		LogVersion:    st.LogVersion,
 	}
 	if epoch, ok := h.s.cfg.Node.Leader(); ok {
 		answer.Leader = epoch.Node
@@ -71,6 +72,7 @@ func (h *clusterService) self(st fsm.Status) *pb.NodeStatus {
 		AppliedIndex: st.AppliedIndex,
 		StateHash:    hex.EncodeToString(st.StateHash[:]),
 		Version:      h.s.cfg.Version,
+		LogVersion:   understood(h.s.cfg.Node),
 	}
 	for _, p := range h.s.cfg.Node.Peers() {
 		if p.ID == id {
@@ -82,6 +84,14 @@ func (h *clusterService) self(st fsm.Status) *pb.NodeStatus {
 		n.Role = "leader"
 	}
 	return n
+}
+
+// understood is the highest log version that a node's build knows.
+func understood(n Node) uint32 {
+	if u, ok := n.(interface{ Understands() uint32 }); ok {
+		return u.Understands()
+	}
+	return fsm.LatestVersion
 }
 
 func roleOf(p cluster.Peer) string {
@@ -125,10 +135,10 @@ func (h *clusterService) StatusLeader(context.Context, *pb.StatusLeaderRequest) 
 
 // StatusPeers answers on any node, as Consul's does.
 func (h *clusterService) StatusPeers(ctx context.Context, _ *pb.StatusPeersRequest) (*pb.StatusPeersResponse, error) {
-	applied := make(map[string]uint64)
+	said := make(map[string]*pb.NodeStatus)
 	st := h.s.cfg.Node.ReadStale(func(*lease.Book) {})
 	for _, n := range h.nodes(ctx, st) {
-		applied[n.GetId()] = n.GetAppliedIndex()
+		said[n.GetId()] = n
 	}
 	answer := &pb.StatusPeersResponse{}
 	for _, p := range h.s.cfg.Node.Peers() {
@@ -137,7 +147,8 @@ func (h *clusterService) StatusPeers(ctx context.Context, _ *pb.StatusPeersReque
 			state = "leader"
 		}
 		answer.Peers = append(answer.Peers, &pb.Peer{Id: p.ID, Name: p.Name, Address: p.Address, ApiAddress: p.APIAddress,
-			State: state, Voter: p.Voter, AppliedIndex: applied[p.ID], Health: p.Health})
+			State: state, Voter: p.Voter, AppliedIndex: said[p.ID].GetAppliedIndex(), Health: p.Health,
+			Version: said[p.ID].GetVersion(), LogVersion: said[p.ID].GetLogVersion()})
 	}
 	return answer, nil
 }

@@ -109,7 +109,11 @@ func (a *app) saveSnapshot(ctx context.Context, name string, force bool) (info s
 	if err := errors.Join(f.Chmod(0o600), out.Flush(), f.Sync()); err != nil {
 		return info, exitf(exitError1, "%s: %s", tmp, fileMessage(err))
 	}
-	if info, err = readSnapshotFile(tmp, false); err != nil {
+	info, err = readSnapshotFile(tmp, false)
+	if newer := (*fsm.NewerError)(nil); errors.As(err, &newer) {
+		return info, exitf(exitError1, "not saved: %w: use the build that the cluster runs", newer)
+	}
+	if err != nil {
 		return info, fmt.Errorf("what the cluster sent is not whole: %w", err)
 	}
 	if err := os.Rename(tmp, name); err != nil {
@@ -141,7 +145,7 @@ func (a *app) snapshotInspectCommand() *cobra.Command {
 			return a.print(info, func(t *table) {
 				for _, row := range [][2]any{
 					{"file", info.File}, {"size", byteCount(info.Size)}, {"sha256", info.SHA256}, {"format", info.Format},
-					{"cluster", info.ClusterID}, {"raft index", info.Index}, {"term", info.Term},
+					{"log version", max(info.LogVersion, fsm.FirstVersion)}, {"cluster", info.ClusterID}, {"raft index", info.Index}, {"term", info.Term},
 					{"cluster time", time.Duration(info.ClusterTime).Round(time.Millisecond)},
 					{"made", info.MadeAt.Format(time.RFC3339) + " by " + info.MadeBy + ", version " + info.Version},
 					{"licences", info.Licences}, {"sessions", info.Sessions}, {"leases", info.Leases}, {"seats in use", info.SeatsInUse},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -119,15 +120,15 @@ func drawStatus(t *table, s *pb.StatusResponse) {
 	if leader == "" {
 		leader = "none"
 	}
-	t.text("cluster %s  leader %s  epoch %d  term %d  sessions %d  leases %d", s.ClusterId, leader, s.Epoch, s.Term, s.Sessions, s.Leases)
+	t.text("cluster %s  leader %s  epoch %d  term %d  log version %d  sessions %d  leases %d", s.ClusterId, leader, s.Epoch, s.Term, s.LogVersion, s.Sessions, s.Leases)
 	t.text("")
-	t.row("NODE", "ADDRESS", "ROLE", "APPLIED", "STATE", "VERSION")
+	t.row("NODE", "ADDRESS", "ROLE", "APPLIED", "STATE", "VERSION", "LOG")
 	for _, n := range s.Nodes {
 		hash := n.StateHash
 		if len(hash) > 12 {
 			hash = hash[:12]
 		}
-		t.row(n.Id, n.Address, n.Role, n.AppliedIndex, hash, n.Version)
+		t.row(n.Id, n.Address, n.Role, n.AppliedIndex, hash, n.Version, logVersion(n.LogVersion))
 	}
 	t.text("")
 	drawPools(t, s.Pools)
@@ -148,9 +149,9 @@ func (a *app) membersCommand() *cobra.Command {
 				return err
 			}
 			return a.print(answer, func(t *table) {
-				t.row("NODE", "ADDRESS", "STATUS", "ROLE", "VOTER", "ID")
+				t.row("NODE", "ADDRESS", "STATUS", "ROLE", "VOTER", "ID", "VERSION", "LOG")
 				for _, p := range answer.Peers {
-					t.row(p.Name, p.ApiAddress, p.Health, p.State, yesNo(p.Voter), p.Id)
+					t.row(p.Name, p.ApiAddress, p.Health, p.State, yesNo(p.Voter), p.Id, cmp.Or(p.Version, "-"), logVersion(p.LogVersion))
 				}
 			})
 		},
@@ -182,7 +183,7 @@ func (a *app) operatorCommand() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	raft.AddCommand(a.listPeersCommand(), a.addPeerCommand(), a.replacePeerCommand(), a.removePeerCommand(), a.transferLeaderCommand())
-	cmd.AddCommand(raft, a.autopilotCommand())
+	cmd.AddCommand(raft, a.autopilotCommand(), a.upgradeStateCommand())
 	return cmd
 }
 

@@ -170,23 +170,13 @@ func TestFiftyClientsSurviveALeaderKill(t *testing.T) {
 			}
 		})
 	}
-	waitActs := func(more int64) {
-		t.Helper()
-		goal := c.acts.Load() + more
-		eventually(t, fmt.Sprintf("%d more acts", more), func() error {
-			if n := c.acts.Load(); n < goal {
-				return fmt.Errorf("%d to go", goal-n)
-			}
-			return nil
-		})
-	}
-	waitActs(500)
+	c.waitActs(t, 500)
 	old := s.leader(t)
 	old.kill()
 	killed := time.Now()
-	waitActs(1)
+	c.waitActs(t, 1)
 	t.Logf("the first act after the kill was answered within %s", since(killed))
-	waitActs(1000)
+	c.waitActs(t, 1000)
 	elapse(t, crowdProfile.Lifespan/lease.HeartbeatFraction+time.Second-time.Since(killed)) // past a heartbeat of everyone
 	close(c.stop)
 	wg.Wait()

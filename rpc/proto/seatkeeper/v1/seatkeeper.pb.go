@@ -2271,12 +2271,14 @@ type StatusResponse struct {
 	// Cluster time in milliseconds since the first entry.
 	ClusterTimeMs uint64 `protobuf:"varint,6,opt,name=cluster_time_ms,json=clusterTimeMs,proto3" json:"cluster_time_ms,omitempty"`
 	// The calendar the licence dates are judged by, RFC 3339.
-	Calendar      string   `protobuf:"bytes,7,opt,name=calendar,proto3" json:"calendar,omitempty"`
-	Alarms        []string `protobuf:"bytes,8,rep,name=alarms,proto3" json:"alarms,omitempty"`
-	RaftIndex     uint64   `protobuf:"varint,9,opt,name=raft_index,json=raftIndex,proto3" json:"raft_index,omitempty"`
-	Term          uint64   `protobuf:"varint,10,opt,name=term,proto3" json:"term,omitempty"`
-	Sessions      uint32   `protobuf:"varint,11,opt,name=sessions,proto3" json:"sessions,omitempty"`
-	Leases        uint32   `protobuf:"varint,12,opt,name=leases,proto3" json:"leases,omitempty"`
+	Calendar  string   `protobuf:"bytes,7,opt,name=calendar,proto3" json:"calendar,omitempty"`
+	Alarms    []string `protobuf:"bytes,8,rep,name=alarms,proto3" json:"alarms,omitempty"`
+	RaftIndex uint64   `protobuf:"varint,9,opt,name=raft_index,json=raftIndex,proto3" json:"raft_index,omitempty"`
+	Term      uint64   `protobuf:"varint,10,opt,name=term,proto3" json:"term,omitempty"`
+	Sessions  uint32   `protobuf:"varint,11,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	Leases    uint32   `protobuf:"varint,12,opt,name=leases,proto3" json:"leases,omitempty"`
+	// Version of the log that the cluster is at: every member understands it.
+	LogVersion    uint32 `protobuf:"varint,130,opt,name=log_version,json=logVersion,proto3" json:"log_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2395,6 +2397,13 @@ func (x *StatusResponse) GetLeases() uint32 {
 	return 0
 }
 
+func (x *StatusResponse) GetLogVersion() uint32 {
+	if x != nil {
+		return x.LogVersion
+	}
+	return 0
+}
+
 type NodeStatus struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Id      string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2403,8 +2412,10 @@ type NodeStatus struct {
 	Role         string `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
 	AppliedIndex uint64 `protobuf:"varint,4,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	// Hash chain over all entries applied so far; equal on all nodes at one index.
-	StateHash     string `protobuf:"bytes,5,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
-	Version       string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	StateHash string `protobuf:"bytes,5,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
+	Version   string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	// Highest version of the log that its build understands.
+	LogVersion    uint32 `protobuf:"varint,130,opt,name=log_version,json=logVersion,proto3" json:"log_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2479,6 +2490,13 @@ func (x *NodeStatus) GetVersion() string {
 		return x.Version
 	}
 	return ""
+}
+
+func (x *NodeStatus) GetLogVersion() uint32 {
+	if x != nil {
+		return x.LogVersion
+	}
+	return 0
 }
 
 type PoolStatus struct {
@@ -2899,8 +2917,12 @@ type Peer struct {
 	Voter        bool   `protobuf:"varint,5,opt,name=voter,proto3" json:"voter,omitempty"`
 	AppliedIndex uint64 `protobuf:"varint,6,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	// alive, left, failed or unknown, by gossip: a hint.
-	Health        string `protobuf:"bytes,7,opt,name=health,proto3" json:"health,omitempty"`
-	Name          string `protobuf:"bytes,8,opt,name=name,proto3" json:"name,omitempty"`
+	Health string `protobuf:"bytes,7,opt,name=health,proto3" json:"health,omitempty"`
+	Name   string `protobuf:"bytes,8,opt,name=name,proto3" json:"name,omitempty"`
+	// Its build, and the highest version of the log that this understands; empty and 0 where
+	// it does not answer.
+	Version       string `protobuf:"bytes,130,opt,name=version,proto3" json:"version,omitempty"`
+	LogVersion    uint32 `protobuf:"varint,131,opt,name=log_version,json=logVersion,proto3" json:"log_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2989,6 +3011,20 @@ func (x *Peer) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *Peer) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Peer) GetLogVersion() uint32 {
+	if x != nil {
+		return x.LogVersion
+	}
+	return 0
 }
 
 type LeasesRequest struct {
@@ -5032,7 +5068,7 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x04term\x18\x04 \x01(\x04R\x04term\"=\n" +
 	"\rStatusRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x14\n" +
-	"\x05stale\x18\x02 \x01(\bR\x05stale\"\x82\x03\n" +
+	"\x05stale\x18\x02 \x01(\bR\x05stale\"\xa4\x03\n" +
 	"\x0eStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x16\n" +
@@ -5048,7 +5084,9 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x04term\x18\n" +
 	" \x01(\x04R\x04term\x12\x1a\n" +
 	"\bsessions\x18\v \x01(\rR\bsessions\x12\x16\n" +
-	"\x06leases\x18\f \x01(\rR\x06leases\"\xa8\x01\n" +
+	"\x06leases\x18\f \x01(\rR\x06leases\x12 \n" +
+	"\vlog_version\x18\x82\x01 \x01(\rR\n" +
+	"logVersion\"\xca\x01\n" +
 	"\n" +
 	"NodeStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
@@ -5057,7 +5095,9 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\rapplied_index\x18\x04 \x01(\x04R\fappliedIndex\x12\x1d\n" +
 	"\n" +
 	"state_hash\x18\x05 \x01(\tR\tstateHash\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversion\"\xc7\x05\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12 \n" +
+	"\vlog_version\x18\x82\x01 \x01(\rR\n" +
+	"logVersion\"\xc7\x05\n" +
 	"\n" +
 	"PoolStatus\x12\x18\n" +
 	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
@@ -5091,7 +5131,7 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x04term\x18\x04 \x01(\x04R\x04term\"\x14\n" +
 	"\x12StatusPeersRequest\"@\n" +
 	"\x13StatusPeersResponse\x12)\n" +
-	"\x05peers\x18\x01 \x03(\v2\x13.seatkeeper.v1.PeerR\x05peers\"\xce\x01\n" +
+	"\x05peers\x18\x01 \x03(\v2\x13.seatkeeper.v1.PeerR\x05peers\"\x8b\x02\n" +
 	"\x04Peer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1f\n" +
@@ -5101,7 +5141,10 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x05voter\x18\x05 \x01(\bR\x05voter\x12#\n" +
 	"\rapplied_index\x18\x06 \x01(\x04R\fappliedIndex\x12\x16\n" +
 	"\x06health\x18\a \x01(\tR\x06health\x12\x12\n" +
-	"\x04name\x18\b \x01(\tR\x04name\"\xb0\x02\n" +
+	"\x04name\x18\b \x01(\tR\x04name\x12\x19\n" +
+	"\aversion\x18\x82\x01 \x01(\tR\aversion\x12 \n" +
+	"\vlog_version\x18\x83\x01 \x01(\rR\n" +
+	"logVersion\"\xb0\x02\n" +
 	"\rLeasesRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n" +
 	"\afeature\x18\x02 \x01(\tR\afeature\x12\x12\n" +
