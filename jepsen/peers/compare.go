@@ -33,6 +33,7 @@ type results struct {
 const (
 	runCycle     = "cycle"
 	runPipelined = "cycle, pipelined"
+	runSegments  = "cycle, pipelined, log_store wal"
 	runHeartbeat = "heartbeat"
 	runEtcd      = "etcd"
 	runRedis     = "redis"
@@ -139,6 +140,7 @@ func (c *comparison) run(ctx context.Context, keep string) error {
 		{runCycle, ours("cycle", "--clients", p.clients, "--duration", p.duration, "--warmup", p.warmup, "--probe", p.probe)},
 		{runEtcd, peer("etcd", p.clients, p.duration)},
 		{runPipelined, ours("cycle", "--via", "pipeline", "--clients", p.clients, "--duration", p.duration, "--warmup", p.warmup, "--limits=false")},
+		{runSegments, ours("cycle", "--via", "pipeline", "--log-store", "wal", "--clients", p.clients, "--duration", p.duration, "--warmup", p.warmup, "--limits=false")},
 		{runHeartbeat, ours("heartbeat", "--clients", p.beatCount, "--duration", p.beatTime, "--warmup", "1s", "--sessions", p.sessions)},
 		{runRedis, peer("redis", p.clients, p.duration)},
 		{runEcho, peer("echo", p.clients, p.beatTime)},

@@ -207,7 +207,7 @@ func notes(say sayer, r *results) {
 			}
 		}
 	}
-	for _, name := range []string{runCycle, runPipelined, runHeartbeat, runEtcd, runRedis, runEcho} {
+	for _, name := range []string{runCycle, runPipelined, runSegments, runHeartbeat, runEtcd, runRedis, runEcho} {
 		add(r.Rounds[0][name])
 	}
 	for _, name := range []string{"failover", "surge", "million"} {

@@ -105,6 +105,7 @@ func (r *results) elections() float64 {
 	for _, round := range r.Rounds {
 		count(round[runCycle])
 		count(round[runPipelined])
+		count(round[runSegments])
 		count(round[runHeartbeat])
 	}
 	count(r.Single["steady"])
@@ -135,12 +136,13 @@ func better(a, b spread) spread {
 var (
 	ours       = series{"Seatkeeper, 3 nodes, durable: cycle, unary", runCycle, "cycle"}
 	pipelined  = series{"Seatkeeper, 3 nodes, durable: cycle, pipelined (calls share streams)", runPipelined, "cycle"}
+	segments   = series{"Seatkeeper, 3 nodes, durable: cycle, pipelined, log in segment files (log_store: wal)", runSegments, "cycle"}
 	etcdEach   = series{"etcd, 3 members, lease per checkout (unary)", runEtcd, "cycle, lease per checkout"}
 	etcdOnce   = series{"etcd, 3 members, lease per session (unary)", runEtcd, "cycle, lease per session"}
 	redisOne   = series{"Redis, 1 node, appendfsync always", runRedis, "cycle"}
 	plainEcho  = series{"plain gRPC echo (two are one cycle)", runEcho, "plain grpc echo"}
 	ourEcho    = series{"health check of the leader", runCycle, "grpc echo"}
-	cycles     = []series{ours, pipelined, etcdEach, etcdOnce, redisOne}
+	cycles     = []series{ours, pipelined, segments, etcdEach, etcdOnce, redisOne}
 	beatsOurs  = []series{{"Seatkeeper, unary", runHeartbeat, "heartbeat unary"}, {"Seatkeeper, streams", runHeartbeat, "heartbeat stream"}, {"Seatkeeper, 100 sessions a message", runHeartbeat, "heartbeat batch"}, {"Seatkeeper, streams of 100 sessions a message", runHeartbeat, "heartbeat stream-batch"}}
 	beatsEtcd  = []series{{"etcd KeepAlive, unary, NOT replicated", runEtcd, "heartbeat unary"}, {"etcd KeepAlive, streams, NOT replicated", runEtcd, "heartbeat stream"}}
 	heartbeats = slices.Concat(beatsOurs, beatsEtcd)
@@ -186,6 +188,7 @@ func (r *results) ratios() []ratio {
 		etcd := better(rate(etcdEach), rate(etcdOnce))
 		add(fmt.Sprintf("cycles/s, Seatkeeper unary / etcd's better variant, %s", count(n)), goal, over(rate(ours), etcd))
 		add(fmt.Sprintf("cycles/s, Seatkeeper pipelined / etcd's better variant (unary), %s", count(n)), goal, over(rate(pipelined), etcd))
+		add(fmt.Sprintf("cycles/s, Seatkeeper pipelined, log_store wal / etcd's better variant (unary), %s", count(n)), goal, over(rate(segments), etcd))
 		add(fmt.Sprintf("cycles/s, Seatkeeper pipelined / unary, %s", count(n)), "", over(rate(pipelined), rate(ours)))
 		add(fmt.Sprintf("cycles/s, Seatkeeper / etcd with a lease per checkout, %s", count(n)), "", over(rate(ours), rate(etcdEach)))
 		add(fmt.Sprintf("cycles/s, Seatkeeper / Redis (one node), %s", count(n)), "", over(rate(ours), rate(redisOne)))
@@ -198,6 +201,7 @@ func (r *results) ratios() []ratio {
 		}
 		add(fmt.Sprintf("p99 of a cycle, Seatkeeper unary / etcd with a lease per session, %s", count(n)), goal, over(lat(ours), lat(etcdOnce)))
 		add(fmt.Sprintf("p99 of a cycle, Seatkeeper pipelined / etcd with a lease per session, %s", count(n)), goal, over(lat(pipelined), lat(etcdOnce)))
+		add(fmt.Sprintf("p99 of a cycle, Seatkeeper pipelined, log_store wal / etcd with a lease per session, %s", count(n)), goal, over(lat(segments), lat(etcdOnce)))
 	}
 	for _, n := range r.clients(ours) {
 		twice := over(r.of(ours, n, perSecond), r.of(ourEcho, n, perSecond))
@@ -214,6 +218,8 @@ func (r *results) ratios() []ratio {
 		}
 		add(fmt.Sprintf("heartbeats/s, replicated unary / etcd's unreplicated unary, %s", count(n)), goal,
 			over(r.of(beatsOurs[0], n, perSecond), r.of(beatsEtcd[0], n, perSecond)))
+		add(fmt.Sprintf("heartbeats/s, replicated on streams / etcd's unreplicated unary, %s", count(n)), "",
+			over(r.of(beatsOurs[1], n, perSecond), r.of(beatsEtcd[0], n, perSecond)))
 	}
 	return list
 }
