@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,7 +62,7 @@ var plantedFaults = []plantedFault{
 	{name: "closed port", plant: func(w *doctorWorld) { w.nodes[2].closed = true },
 		level: levelFail, check: "api", what: "connection refused", do: "seatkeeper doctor --config FILE", code: 1},
 	{name: "name that does not resolve", plant: func(w *doctorWorld) { w.env["SEATKEEPER_ADDR"] = "no-such-host.invalid," + w.nodes[0].address },
-		level: levelFail, check: "name", what: "no-such-host.invalid does not resolve", do: "DNS or /etc/hosts", code: 1},
+		level: levelFail, check: "name", what: "the name no-such-host.invalid does not resolve here", do: "DNS or /etc/hosts", code: 1},
 	{name: "a node that takes connections and never answers", plant: func(w *doctorWorld) { w.nodes[1].silent = true },
 		level: levelFail, check: "api", what: "does not answer", do: "restart", code: 1},
 	{name: "somebody else's port", plant: func(w *doctorWorld) { w.nodes[1].foreign = true },
@@ -372,4 +374,28 @@ func TestDoctorJudgesARateNoSharperThanItMeasured(t *testing.T) {
 			t.Errorf("an answer that took so long proves nothing: %s", x.What)
 		}
 	}
+}
+
+// What the runbook quotes of doctor, doctor says: each line is that of a planted fault.
+func TestRunbookQuotesWhatDoctorSays(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/RUNBOOK.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := regexp.MustCompile(`(?m)^ *(FAIL|WARN)  ([a-z/]+): (.*)$`).FindAllStringSubmatch(string(text), -1)
+	if len(lines) < 15 {
+		t.Errorf("%d lines are quoted: the pattern misses them", len(lines))
+	}
+	for _, l := range lines {
+		if !slices.ContainsFunc(plantedFaults, func(f plantedFault) bool {
+			return strings.EqualFold(f.level, l[1]) && f.check == l[2] && strings.Contains(unnumbered(l[3]), unnumbered(f.what))
+		}) {
+			t.Errorf("no planted fault makes doctor say %s", l[0])
+		}
+	}
+}
+
+// unnumbered leaves numbers, addresses and names of an example out.
+func unnumbered(s string) string {
+	return regexp.MustCompile(`[0-9.:-]+`).ReplaceAllString(regexp.MustCompile(`the name \S+`).ReplaceAllString(s, "the name"), "#")
 }
