@@ -151,6 +151,9 @@ func (c *Client) pause(ctx context.Context, hint time.Duration, n int, limit tim
 	return sleep(ctx, d)
 }
 
+// forwardKey asks a node that does not lead to ask the leader.
+const forwardKey = "x-seatkeeper-forward"
+
 // attempt is one try on one node, bounded in time.
 func (c *Client) attempt(ctx context.Context, addr string, timeout time.Duration, send try) (Instant, verdict) {
 	if timeout == 0 {
@@ -165,6 +168,9 @@ func (c *Client) attempt(ctx context.Context, addr string, timeout time.Duration
 	defer cancel()
 	if c.cfg.Token != "" {
 		one = metadata.AppendToOutgoingContext(one, "authorization", "Bearer "+c.cfg.Token)
+	}
+	if c.cfg.Forward {
+		one = metadata.AppendToOutgoingContext(one, forwardKey, "1")
 	}
 	var via peer.Peer // filled when the request was given to a connection
 	sent := c.now()
@@ -183,7 +189,7 @@ func (c *Client) attempt(ctx context.Context, addr string, timeout time.Duration
 // follow says where to go next when a node named leader: there, if it is a known
 // member, perhaps after asking for the member list once; else nowhere in particular.
 func (c *Client) follow(ctx context.Context, leader string, asked *bool) string {
-	if leader == "" {
+	if leader == "" || c.cfg.Forward { // who is forwarded could not go there
 		return ""
 	}
 	e, err := parseAddress(leader)
@@ -231,6 +237,9 @@ func (c *Client) refreshMembers(ctx context.Context) {
 // membersDue says whether the member list is due again. It is asked for beside a
 // heartbeat, so that a client given one address survives the loss of that node.
 func (c *Client) membersDue() bool {
+	if c.cfg.Forward {
+		return false // their addresses are not for us
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.membersAsked || c.now() >= c.membersNext

@@ -23,6 +23,7 @@ const (
 	EnvCACert     = "SEATKEEPER_CACERT"
 	EnvClientCert = "SEATKEEPER_CLIENT_CERT"
 	EnvClientKey  = "SEATKEEPER_CLIENT_KEY"
+	EnvForward    = "SEATKEEPER_FORWARD" // 1 or true
 	// FlexNet's names, in seconds (the count in tries).
 	EnvCheckInterval = "LM_A_CHECK_INTERVAL"
 	EnvRetryCount    = "LM_A_RETRY_COUNT"
@@ -73,6 +74,11 @@ type Config struct {
 	CACert, ClientCert, ClientKey string
 	// TLS is used instead of the three files if it is not nil.
 	TLS *tls.Config
+
+	// Forward is for clients that reach the cluster by an address that is no node's own: a
+	// load balancer, a forwarded port. The node that answers asks the leader in their place,
+	// instead of naming an address that may lead nowhere; that costs a hop.
+	Forward bool
 
 	// CheckInterval makes the heartbeat more frequent than the server asks; it never
 	// makes it less frequent. 0 means as the server says; at least MinCheckInterval.
@@ -130,6 +136,13 @@ func (c Config) withEnv(lookup func(string) (string, bool)) (Config, error) {
 	}
 	text(&c.Token, EnvToken)
 	text(&c.Tenant, EnvTenant)
+	if v, _ := lookup(EnvForward); v != "" && !c.Forward {
+		on, err := strconv.ParseBool(strings.TrimSpace(v))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s=%.40q: want 1 or 0", EnvForward, v))
+		}
+		c.Forward = on
+	}
 	if c.TLS == nil {
 		text(&c.CACert, EnvCACert)
 		text(&c.ClientCert, EnvClientCert)

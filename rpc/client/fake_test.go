@@ -40,6 +40,7 @@ type fakeCluster struct {
 	before, after func(method string, req any) error
 	peers         []string
 	streams       streams
+	forwards      int    // calls that ask to be forwarded
 	hint          string // what followers say instead of the leader's address
 }
 
@@ -164,6 +165,9 @@ func serve[T any](n *fakeNode, ctx context.Context, method string, req any, do f
 	f := n.f
 	f.mu.Lock()
 	f.calls = append(f.calls, method)
+	if len(metadata.ValueFromIncomingContext(ctx, forwardKey)) > 0 {
+		f.forwards++
+	}
 	leading, hint := f.leader == n.addr, f.leader
 	if f.hint != "" {
 		hint = f.hint

@@ -28,7 +28,7 @@ const (
 // there is one, unary calls elsewhere.
 func (c *Client) seatsOver(cc grpc.ClientConnInterface) seatsCalls {
 	k, ok := cc.(*link)
-	if !ok {
+	if !ok || c.cfg.Forward { // a stream is served by the leader alone
 		return pb.NewSeatsClient(cc)
 	}
 	return &sharedSeats{c: c, k: k}
