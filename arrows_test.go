@@ -162,6 +162,9 @@ var keepers = []struct {
 	{"net/http", []string{"rpc", "cmd", "bench", "jepsen"}, "nothing below the API serves or calls HTTP"},
 	{"github.com/spf13/cobra", []string{"cmd"}, "only commands have flags"},
 	{"charm.land", []string{"cmd"}, "only commands draw on a terminal"},
+	{"go.opentelemetry.io/otel/sdk", []string{"cmd"}, "where traces go is decided at the top"},
+	{"go.opentelemetry.io/otel/exporters", []string{"cmd"}, "where traces go is decided at the top"},
+	{"go.opentelemetry.io/otel", []string{"cluster", "rpc", "cmd"}, "the rules and the state machine are timed by who calls them"},
 	{"github.com/goccy/go-yaml", []string{"cmd"}, "configuration is read at the top and handed down as values"},
 }
 
@@ -304,6 +307,9 @@ func TestClientBringsNoHashiCorpModule(t *testing.T) {
 	for dep := range strings.FieldsSeq(string(out)) {
 		if within(dep, "github.com/hashicorp") || within(dep, "github.com/armon") {
 			t.Errorf("rpc/client depends on %s: find the way with go mod why -m and cut it", dep)
+		}
+		if within(dep, "go.opentelemetry.io") {
+			t.Errorf("rpc/client depends on %s: who wants traces takes rpc/client/oteltrace", dep)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/seatkeeper/seatkeeper/fsm"
 )
@@ -117,6 +118,8 @@ type Config struct {
 	Understands uint32
 	// Logger may be nil.
 	Logger hclog.Logger
+	// Tracer makes spans of what becomes of commands whose calls are traced; nil: none.
+	Tracer trace.Tracer
 	// Metrics may be nil.
 	Metrics prometheus.Registerer
 	// Fatal is called at most once, from its own goroutine, when this node must stop

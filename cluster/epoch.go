@@ -147,7 +147,8 @@ func (n *Node) serve(ctx context.Context, e *epoch, c clock) {
 		slots:   make(chan struct{}, n.cfg.EntriesInFlight),
 		waiters: &n.waiters, progress: &e.progress, metrics: n.metrics, warn: n.log.Warn, handOver: n.handOver,
 		version: n.fsm.LogVersion,
-		over:    func() { n.superseded(e) },
+		tracer:  n.cfg.Tracer, applies: &n.applies,
+		over: func() { n.superseded(e) },
 	}
 	e.verifier = &verifier{
 		term: e.Term, ctx: ctx, raft: n.raft, waiters: &n.waiters, count: n.metrics.verifies.Inc,

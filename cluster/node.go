@@ -94,6 +94,7 @@ type Node struct {
 	closeAll  func() error
 	handOver  func([]byte) []byte
 	history   *history // nil: none is kept
+	applies   applies  // noted where there is a tracer
 
 	// current is the epoch that serves, nil while there is none.
 	current        atomic.Pointer[epoch]
@@ -190,7 +191,7 @@ func (n *Node) startRaft(parts Parts) (err error) {
 			return fmt.Errorf("raft: %w", err)
 		}
 	}
-	if n.raft, err = raft.NewRaft(rc, n.fsm, cache, parts.StableStore, parts.Snapshots, trans); err != nil {
+	if n.raft, err = raft.NewRaft(rc, n.machine(), cache, parts.StableStore, parts.Snapshots, trans); err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/seatkeeper/seatkeeper/fsm"
 	"github.com/seatkeeper/seatkeeper/lease"
@@ -43,8 +44,9 @@ const (
 
 // party is what one caller waits for: one command or many, one wake-up for all.
 type party struct {
-	calls []call
-	done  chan struct{} // closed when every call is answered
+	calls  []call
+	done   chan struct{} // closed when every call is answered
+	traced *traced       // nil: the call is not traced
 	// told is called with what is known instead, for callers that do not wait.
 	told func(first int, answers []Proposed)
 	// allowed is the log version; what needs a higher one is not proposed.
@@ -285,6 +287,8 @@ type proposer struct {
 	warn     func(msg string, args ...any)
 	handOver func([]byte) []byte // may be nil
 	version  func() uint32       // the log version now
+	tracer   trace.Tracer        // nil: nothing is traced
+	applies  *applies            // when entries were applied, where there is a tracer
 	over     func()              // called when an entry of the same term has begun another epoch; may be nil
 
 	mu    sync.Mutex // guards clock
@@ -347,6 +351,7 @@ func (p *proposer) send(batch []*call) {
 			err = ErrUnknown
 		}
 		p.settle(out, err, start)
+		p.tell(batch, start, len(entry), out, err)
 		if out.Epoch.Term == p.epoch.Term && out.Epoch.Index > p.epoch.Index && p.over != nil {
 			p.over()
 		}
@@ -426,6 +431,7 @@ func (p *proposer) propose(ctx context.Context, cmd lease.Command) (Applied, err
 	if err != nil {
 		return Applied{}, err
 	}
+	w.traced = p.follow(ctx)
 	answers, err := p.submit(ctx, false, w)
 	if err != nil {
 		return Applied{}, err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/seatkeeper/seatkeeper/lease/license"
 )
@@ -113,6 +114,9 @@ type Config struct {
 
 	// Diagnosis is what those who look for trouble are told beside what the node knows.
 	Diagnosis Diagnosis
+
+	// Tracer makes spans of calls; nil: none.
+	Tracer trace.Tracer
 
 	// Registerer takes the metrics of the API, Gatherer feeds /metrics. Both nil: a
 	// registry of its own.

@@ -136,7 +136,9 @@ func (s *Server) forward(ctx context.Context, method string, req any) (any, erro
 	if token := metadata.ValueFromIncomingContext(ctx, "authorization"); len(token) > 0 {
 		out.Set("authorization", token...)
 	}
+	ctx, span := s.forwarding(ctx, epoch.APIAddress, out)
 	err = conn.Invoke(metadata.NewOutgoingContext(ctx, out), method, req, reply)
+	endSpan(span, status.Convert(err))
 	if err == nil {
 		return reply, nil
 	}

@@ -94,8 +94,10 @@ func ownPages(next http.Handler) http.Handler {
 // passedHeader names the HTTP headers that mean something to a call. Addresses in
 // X-Forwarded-For are not among them.
 func passedHeader(name string) (string, bool) {
-	if strings.EqualFold(name, forwardKey) {
-		return forwardKey, true
+	for _, known := range []string{forwardKey, "traceparent", "tracestate"} {
+		if strings.EqualFold(name, known) {
+			return known, true
+		}
 	}
 	return "", false
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -31,6 +32,11 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 	start := time.Now()
 	s.metrics.inFlight.Inc()
 	defer s.metrics.inFlight.Dec()
+	if s.tracing(info.FullMethod) {
+		var span trace.Span
+		ctx, span = s.beginSpan(ctx, info.FullMethod)
+		defer func() { endSpan(span, status.Convert(err)) }()
+	}
 	defer func() {
 		// A bug in answering one request must not cost all others their leader. What is
 		// replicated is judged elsewhere, and a panic there does end the process.
@@ -106,7 +112,7 @@ func (s *Server) serve(ctx context.Context, req any, method string, next grpc.Un
 		}
 		defer conn.inFlight.Add(-1)
 	}
-	if err := t.enter(ctx); err != nil {
+	if err := s.enter(ctx, t); err != nil {
 		return nil, err
 	}
 	defer t.leave()

@@ -44,6 +44,7 @@ type Config struct {
 	Limits       Limits    `yaml:"limits"`
 	Snapshots    Snapshots `yaml:"snapshots"`
 	Backups      Backups   `yaml:"backups"`
+	Tracing      Tracing   `yaml:"tracing"`
 	Client       Client    `yaml:"client"`
 }
 
@@ -174,6 +175,7 @@ func defaultConfig() Config {
 			Waiting: rpc.DefaultWaiters, Pipelines: rpc.DefaultPipelines,
 		},
 		Snapshots: Snapshots{Entries: cluster.DefaultSnapshotThreshold},
+		Tracing:   Tracing{SampleRatio: defaultSampleRatio},
 		Backups:   Backups{Every: "1h", Keep: 48},
 		Client:    Client{Addr: loopback(apiPort), Tenant: lease.DefaultTenant, Format: "table"},
 	}
@@ -258,6 +260,7 @@ func (c *Config) Validate() []problem {
 			bad(f.key, "%d: must be at least 1", n)
 		}
 	}
+	c.Tracing.validate(bad)
 	if n := c.Snapshots.Entries; n < minSnapshotEntries || n > maxSnapshotEntries {
 		bad("snapshots.entries", "%d: use %d to %d", n, minSnapshotEntries, maxSnapshotEntries)
 	}

@@ -260,6 +260,15 @@ backups:
   every: {{.Backups.Every}}
   keep: {{.Backups.Keep}}
 
+# Spans of calls for a collector that speaks OTLP over gRPC (host:port or a URL); empty:
+# none, unless OTEL_EXPORTER_OTLP_ENDPOINT names one. sample_ratio is the part of the calls
+# that begin a trace here; callers that bring one decide for themselves.
+tracing:
+  otlp_endpoint: "{{.Tracing.OTLPEndpoint}}"
+  sample_ratio: {{.Tracing.SampleRatio}}
+  # Without TLS to the collector.
+  insecure: {{.Tracing.Insecure}}
+
 # What seatkeeper's commands on this host use, when --config or SEATKEEPER_CONFIG
 # names this file.
 client:

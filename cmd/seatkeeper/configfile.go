@@ -168,6 +168,8 @@ func kindText(k reflect.Kind) string {
 	switch k {
 	case reflect.Int:
 		return "a whole number"
+	case reflect.Float64:
+		return "a number"
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Slice:
@@ -245,6 +247,12 @@ func (f field) set(s string) error {
 			return fmt.Errorf("%q is no whole number", s)
 		}
 		f.value.SetInt(int64(n))
+	case reflect.Float64:
+		x, err := strconv.ParseFloat(s, 64)
+		if err != nil {
+			return fmt.Errorf("%q is no number", s)
+		}
+		f.value.SetFloat(x)
 	case reflect.Bool:
 		b, err := strconv.ParseBool(s)
 		if err != nil {

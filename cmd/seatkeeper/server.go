@@ -83,11 +83,17 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 		return err
 	}
 	defer listener.Close()
+	tracer, flushTraces, err := startTracing(ctx, &l.Tracing, l.Name, log.Named("tracing"))
+	if err != nil {
+		return err
+	}
+	defer flushTraces()
 	fatal := make(chan string, 1)
 	settings := clusterConfig(l, log, registry, func(reason string) { fatal <- reason })
 	if certs != nil {
 		settings.RaftTLS = certs.raft
 	}
+	settings.Tracer = tracer
 	node, err := cluster.Start(tune(settings))
 	if err != nil {
 		return startError(err)
@@ -99,8 +105,8 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 		ConnInFlight: limits.InFlightPerConnection, MaxInFlight: limits.InFlight, Connections: limits.Connections,
 		Waiters: limits.Waiting, Pipelines: limits.Pipelines,
 		TokensRequired: l.ACL.Required, BindUser: l.TLS.BindUser, ConfirmReset: confirmReset(l.DataDir),
-		Diagnosis:  rpc.Diagnosis{APIBind: l.API.Bind, Settings: l.settings, Log: book},
-		Registerer: registry, Gatherer: registry, Logger: log.Named("api"),
+		Diagnosis: rpc.Diagnosis{APIBind: l.API.Bind, Settings: l.settings, Log: book},
+		Tracer:    tracer, Registerer: registry, Gatherer: registry, Logger: log.Named("api"),
 	}
 	if certs != nil {
 		served.TLS, served.PeerTLS, served.PeerName = certs.api(), certs.dialNode, l.TLS.peerName()

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -66,6 +67,9 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{cfg: cfg, now: cfg.Clock, jitter: cfg.Jitter, links: newLinks(creds, cfg.Dial),
 		routes: &routes{}, sessions: map[*Session]bool{}}
+	if cfg.Tracer != nil {
+		c.links.options = append(c.links.options, grpc.WithChainUnaryInterceptor(traced(cfg.Tracer)))
+	}
 	for _, e := range endpoints {
 		c.routes.configured = append(c.routes.configured, e.hostPort)
 	}

@@ -94,6 +94,9 @@ type Config struct {
 	// AttemptTimeout bounds one try on one node, beside a wait for seats.
 	AttemptTimeout time.Duration
 
+	// Tracer makes the SDK's calls part of the application's traces; nil: none.
+	Tracer Tracer
+
 	// Clock reads a clock that counts suspend; nil means SystemClock.
 	Clock func() Instant
 	// Jitter returns random numbers in [0,1); nil means math/rand/v2.

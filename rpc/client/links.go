@@ -98,7 +98,7 @@ func (l *links) take(addr string) (*link, error) {
 	}
 	k := l.byAddr[addr]
 	if k == nil {
-		cc, err := grpc.NewClient("passthrough:///"+addr, l.options...)
+		cc, err := grpc.NewClient(passthrough+addr, l.options...)
 		if err != nil {
 			return nil, err
 		}

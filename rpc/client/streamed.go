@@ -72,6 +72,9 @@ func (s *sharedSeats) Renew(ctx context.Context, r *pb.RenewRequest, opts ...grp
 // do sends a call over the stream. streamed is false when there is none: nothing was sent,
 // and a unary call is to be made.
 func (s *sharedSeats) do(ctx context.Context, call *pb.PipelineCall, opts []grpc.CallOption) (a *pb.PipelineAnswer, err error, streamed bool) {
+	if t := s.c.cfg.Tracer; t != nil && t.Recording(ctx) {
+		return nil, nil, false
+	}
 	p := s.c.links.pipeline(s.k, s.c)
 	if p == nil {
 		return nil, nil, false
