@@ -8,6 +8,8 @@ SHELL := bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 # Packages want a number first: v1.2.3 is 1.2.3, anything else is before 0.0.1.
 PACKAGE_VERSION = $(patsubst v%,%,$(if $(filter v0% v1% v2% v3% v4% v5% v6% v7% v8% v9%,$(VERSION)),$(VERSION),v0.0.0-git.$(VERSION)))
+# The date of everything in packages and images: that of the source.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 SEEDS ?= 25
 # Of the chaos harness.
@@ -119,13 +121,29 @@ packages: build $(TOOLS)/nfpm ## Debian and RPM packages for amd64 and arm64 in 
 	@bin/seatkeeper completion bash > bin/packages/completion/seatkeeper.bash
 	@bin/seatkeeper completion zsh > bin/packages/completion/_seatkeeper
 	@bin/seatkeeper completion fish > bin/packages/completion/seatkeeper.fish
+	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) bin/seatkeeper man bin/packages/man && gzip -n9 bin/packages/man/*.1
 	@for arch in amd64 arm64; do \
 	  mkdir -p bin/packages/$$arch && \
 	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o bin/packages/$$arch/seatkeeper ./cmd/seatkeeper && \
 	  for kind in deb rpm; do \
-	    ARCH=$$arch VERSION=$(PACKAGE_VERSION) $(TOOLS)/nfpm package --config deploy/nfpm.yaml --packager $$kind --target bin/packages || exit 1; \
+	    SOURCE_DATE=$$(date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ) SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) \
+	      ARCH=$$arch VERSION=$(PACKAGE_VERSION) $(TOOLS)/nfpm package --config deploy/nfpm.yaml --packager $$kind --target bin/packages || exit 1; \
 	  done || exit 1; \
 	done
+
+.PHONY: packages-check
+packages-check: packages ## make the packages twice: they must be the same byte for byte
+	@cd bin/packages && sha256sum *.deb *.rpm > ../packages.sha256
+	@$(MAKE) --no-print-directory packages >/dev/null
+	@cd bin/packages && sha256sum --quiet -c ../packages.sha256 && echo "packages are the same each time"
+
+.PHONY: chart
+chart: ## check the Helm chart and the compose file by Helm's, Kubernetes' and compose's own code
+	@cd tools/chart && go vet . && go test -count=1 .
+
+.PHONY: image-check
+image-check: ## build the image twice, and run it in an otherwise empty root (root)
+	@cd tools/image && go vet . && go test -count=1 .
 
 .PHONY: image
 image: $(TOOLS)/image ## container images for amd64 and arm64 in bin/image, for docker load; needs no Docker

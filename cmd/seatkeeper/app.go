@@ -123,7 +123,7 @@ defaults ("seatkeeper config show" says which). Exit codes: 0 ok, 1 error, 2 usa
 	grouped("look", a.statusCommand(), a.topCommand(), a.leasesCommand(), a.killCommand(), a.usageCommand(), a.denialsCommand(),
 		a.licenseCommand(), a.membersCommand(), a.operatorCommand(), a.snapshotCommand(), a.benchCommand())
 	grouped("look", a.policyCommand(), a.aclCommand(), a.tokenCommand(), a.doctorCommand(), a.monitorCommand())
-	root.AddCommand(a.auditCommand(), a.lmutilCommand(), a.versionCommand(), a.demoCommand(), a.debugCommand())
+	root.AddCommand(a.auditCommand(), a.lmutilCommand(), a.versionCommand(), a.demoCommand(), a.manCommand(), a.debugCommand())
 	return root
 }
 
