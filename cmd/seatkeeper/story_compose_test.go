@@ -142,8 +142,8 @@ func runbookBlocks(t *testing.T, title string) []string {
 	}
 	page, _, _ = strings.Cut(page, "\n## ")
 	var blocks []string
-	for _, m := range regexp.MustCompile("(?s)\n *```sh\n(.*?)\n *```").FindAllStringSubmatch(page, -1) {
-		blocks = append(blocks, m[1])
+	for _, m := range regexp.MustCompile("(?s)\n( *)```sh\n(.*?)\n *```").FindAllStringSubmatch(page, -1) {
+		blocks = append(blocks, strings.ReplaceAll("\n"+m[2], "\n"+m[1], "\n")) // as it is shown
 	}
 	return blocks
 }
@@ -173,7 +173,7 @@ func (f *followed) standIn(name, script string) {
 
 func (f *followed) run(block string) string {
 	f.t.Helper()
-	script := "set -eu\n" + block + "\nexport -p > " + f.state + "\nset | grep -E '^(SEATKEEPER_[A-Z]*|VERSION|VENDOR_KEY)=' >> " + f.state + "\n"
+	script := "set -eu\n" + block + "\nexport -p > " + f.state + "\nset | grep -E '^(SEATKEEPER_[A-Z]*|VERSION|VENDOR_KEY|NODES)=' >> " + f.state + " || true\n"
 	if _, err := os.Stat(f.state); err == nil {
 		script = ". " + f.state + "\n" + script
 	}
