@@ -25,7 +25,11 @@ func (a *app) checkoutWaiting(ctx context.Context, c *conn, req *pb.CheckoutRequ
 	told := a.queueTeller()
 	for poll := time.Duration(0); ; poll = waitPoll { // at first only to say where it stands
 		left := max(0, time.Until(until))
-		req.WaitMs, req.QueueMs = uint32(min(left, poll).Milliseconds()), uint32(left.Milliseconds())
+		keep := left
+		if left > 0 {
+			keep = min(left+client.QueueMargin, lease.MaxWait)
+		}
+		req.WaitMs, req.QueueMs = uint32(min(left, poll).Milliseconds()), uint32(keep.Milliseconds())
 		answer, err := c.seats.Checkout(ctx, req)
 		var e *client.Error
 		queued := errors.As(err, &e) && e.Reason == lease.InQueue

@@ -46,6 +46,17 @@ func TestAnIdleSeatIsTakenBackEndToEnd(t *testing.T) {
 	if code, stderr := p.exitCode(), p.stderr.String(); code == exitOK || !strings.Contains(stderr, "lost the seat of quick") || !strings.Contains(stderr, "timeout, it was idle") {
 		t.Errorf("run with a stale file: %d %s", code, stderr)
 	}
+	// A wait that ends without seats is one denial.
+	if code, _, stderr := s.cli(t, "checkout", "slow", "-n", "2", "--user", "ann"); code != exitOK {
+		t.Fatalf("checkout: %d %s", code, stderr)
+	}
+	p = start(t, []string{"SEATKEEPER_ADDR=" + s.address()}, "run", "slow", "--user", "late", "--wait", "1s", "--", "true")
+	if code, stderr := p.exitCode(), p.stderr.String(); code != exitNoSeat || !strings.Contains(stderr, "waiting at position 1\n") {
+		t.Errorf("run --wait: %d %s", code, stderr)
+	}
+	if code, stdout, _ := s.cli(t, "denials", "--user", "late", "-o", "csv"); code != exitOK || strings.Count(stdout, "late") != 1 {
+		t.Errorf("denials: %d %s", code, stdout)
+	}
 	if code, stdout, stderr := s.cli(t, "usage", "--by", "group", "-o", "csv"); code != exitOK || !strings.Contains(stdout, "quick,designers,1,") || !strings.Contains(stdout, "quick,,1,") {
 		t.Errorf("by group: %d %s%s", code, stdout, stderr)
 	}

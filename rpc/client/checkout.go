@@ -15,6 +15,10 @@ import (
 // of the session get their turn and a dead path is noticed.
 const maxPoll = 5 * time.Second
 
+// QueueMargin is how much longer than the wait a place in the queue is kept: so the last
+// request, which does not wait, finds it and ends it. A wait without seats is one denial.
+const QueueMargin = 2 * time.Second
+
 // Checkout takes seats for every item or for none. Asking again for what the session
 // holds gives the same lease. No free seat is an *Error with lease.NoSeats at once.
 func (s *Session) Checkout(ctx context.Context, items ...Item) ([]*Lease, error) {
@@ -65,7 +69,11 @@ func (s *Session) checkout(ctx context.Context, wait time.Duration, partial bool
 		if n == 0 && place == 0 && s.cfg.OnQueued != nil {
 			poll = 0 // at first only to say where it stands
 		}
-		leases, refused, err := s.checkoutOnce(ctx, poll, left, partial, items)
+		keep := left
+		if left > 0 {
+			keep += QueueMargin
+		}
+		leases, refused, err := s.checkoutOnce(ctx, poll, keep, partial, items)
 		e, _ := err.(*Error)
 		if e != nil && e.ticket != 0 {
 			place = e.ticket

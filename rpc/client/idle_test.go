@@ -50,3 +50,33 @@ func TestHeartbeatTellsTheIdleTime(t *testing.T) {
 		}
 	})
 }
+
+// While a checkout waits its place is kept a little longer than that; the last request, which
+// does not wait, ends it. So no place ends by itself before, as a denial of its own.
+func TestThePlaceInTheQueueOutlivesTheWait(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t, "a:1")
+		f.total = 0
+		start := time.Now()
+		var last *pb.CheckoutRequest
+		f.before = func(_ string, req any) error {
+			r, ok := req.(*pb.CheckoutRequest)
+			if !ok {
+				return nil
+			}
+			last = r
+			end := time.Since(start) + time.Duration(r.QueueMs)*time.Millisecond
+			if r.QueueMs > 0 && end < 10*time.Second+QueueMargin/2 {
+				t.Errorf("after %v the place is kept for %d ms", time.Since(start), r.QueueMs)
+			}
+			return nil
+		}
+		_, s := f.open(t, f.config("a:1"), SessionConfig{})
+		if _, err := s.CheckoutWait(t.Context(), 10*time.Second, Item{Feature: "cad", Count: 1}); err == nil {
+			t.Fatal("got a seat")
+		}
+		if last == nil || last.QueueMs != 0 || last.WaitMs != 0 {
+			t.Errorf("the last request was %v", last)
+		}
+	})
+}
