@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // DefaultPort is the API port of a node.
@@ -58,12 +59,14 @@ func parseAddress(s string) (endpoint, error) {
 	} else {
 		port = strconv.Itoa(DefaultPort)
 	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		host = host[1 : len(host)-1]
+	}
 	if host == "" {
 		return fail("host is missing")
 	}
-	if strings.Contains(host, "@") {
-		return fail("more than one @")
+	if strings.ContainsAny(host, "@[]") || strings.ContainsFunc(host, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
+		return fail("host is no name")
 	}
 	if strings.Contains(host, ":") && net.ParseIP(strings.Split(host, "%")[0]) == nil {
 		return fail("host is neither a name nor an IP address")
