@@ -372,7 +372,7 @@ func (m *model) renewMany(c lease.RenewMany) *expected {
 		}
 		s.renewed = m.now
 		s.rev++
-		news := slices.ContainsFunc(s.lost, func(x lease.Lost) bool { return !s.told[x.ID] })
+		news := m.now < m.fenceUntil || slices.ContainsFunc(s.lost, func(x lease.Lost) bool { return !s.told[x.ID] })
 		e.renewed = append(e.renewed, lease.Renewed{News: news, Leases: len(m.of(s))})
 	}
 	return e

@@ -25,7 +25,8 @@ func (RenewMany) isCommand() {}
 type Renewed struct {
 	// Reason is why it was refused; empty when it was renewed.
 	Reason Reason
-	// News says that leases ended without the holder's doing and that it has not been told.
+	// News says that leases ended without the holder's doing and that it has not been told,
+	// that some were granted from the queue, or that a restore may have lost some.
 	News   bool
 	Leases int // held now
 	// Remaining is the time to the first deadline of a lease, Grace the shortest that
@@ -70,6 +71,8 @@ func (b *Book) renewed(slot uint32, s *sessionRow) Renewed {
 	})
 	r.Heartbeat = r.Remaining / HeartbeatFraction
 	more := b.more(slot)
-	r.News = len(more.lost) > more.told || len(b.offersOf(s)) > 0
+	// A restored ledger does not know what was granted since the backup, so it cannot
+	// confirm what it does not list: until the fence lifts each holder has to ask.
+	r.News = len(more.lost) > more.told || len(b.offersOf(s)) > 0 || b.Now() < b.FenceUntil
 	return r
 }

@@ -102,3 +102,23 @@ func BenchmarkRenewMany(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/batch, "ns/session")
 }
+
+// After a restore a holder may believe in a lease that the ledger lost. A short answer
+// would confirm it, and it would be given to somebody else when the fence lifts.
+func TestTheHeartbeatOfManySendsHoldersToAskAfterARestore(t *testing.T) {
+	w := newWorld(t, feature("cad", 2), feature("mesh", 1))
+	w.must(checkout(1, "cad", 1))
+	news := func() bool {
+		return w.must(lease.RenewMany{Sessions: []lease.Heartbeat{beat(session(1))}}).Renewed[0].News
+	}
+	w.equal("news before", news(), false)
+	w.must(lease.Fence{})
+	w.equal("news while the fence is up", news(), true)
+	lost := lease.Ref{ID: 99, Token: 99} // granted since the backup
+	w.equal("told", len(w.must(lease.Renew{Session: session(1), Held: []lease.Ref{lost}}).Lost), 1)
+	for range 5 {
+		w.wait(time.Minute)
+		news()
+	}
+	w.equal("news afterwards", news(), false)
+}

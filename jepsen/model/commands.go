@@ -68,7 +68,7 @@ func (h *House) renew(c *history.Command) {
 }
 
 // renewMany is the heartbeat of many sessions, each judged by itself. It tells nothing of
-// what was lost, only whether there is something to tell.
+// what was lost, only whether there may be something to tell: after a restore there may.
 func (h *House) renewMany(c *history.Command) {
 	if !h.agree(c, "") {
 		return
@@ -89,7 +89,7 @@ func (h *House) renewMany(c *history.Command) {
 		for _, t := range s.tickets {
 			remaining = min(remaining, t.deadline()-h.Now)
 		}
-		news := slices.ContainsFunc(s.news, func(n news) bool { return !n.told })
+		news := h.Now < h.closedUntil || slices.ContainsFunc(s.news, func(n news) bool { return !n.told })
 		if x.Leases != len(s.tickets) || x.RemainingNS != remaining || x.News != news {
 			h.wrong("session %s is told of %d leases for %d and news %v, must be %d, %d, %v",
 				x.Session, x.Leases, x.RemainingNS, x.News, len(s.tickets), remaining, news)
