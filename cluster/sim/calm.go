@@ -33,6 +33,11 @@ func (w *world) electionBound() time.Duration { return electionTimeouts * w.cfg.
 // slow, what the election costs in cluster time, the expirer's ticks, one retry.
 func (w *world) seatBound(p lease.Profile) time.Duration {
 	held := p.Lifespan + p.Grace
+	if w.cfg.Ruled {
+		// What was borrowed ends by its date; who vanished from the queue, or comes to it by
+		// a late duplicate, may be served once more and keep the seat for a lifespan.
+		held = max(held, longestBorrow, lateness+longestWait) + slow.Lifespan
+	}
 	return w.electionBound() + held + 2*held/cluster.ClockMargin + cluster.MaxStep + 3*cluster.DefaultTick + retryEvery + answerWithin
 }
 
@@ -97,25 +102,27 @@ func (w *world) violated(letter, format string, args ...any) {
 	w.fail(letter, format, args...)
 }
 
-// serveWaiters lets one newcomer per pool wait for all its seats. All earlier clients
-// have vanished without a word, so every seat must come back by expiry and nothing else.
+// serveWaiters lets one newcomer per pool wait for all its seats, and in a ruled world
+// others beside it, in the queue. All earlier clients have vanished without a word, so
+// every seat must come back by expiry and nothing else, and nobody may starve.
 func (w *world) serveWaiters() {
 	var pools []lease.PoolStatus
 	if c := w.target(true).current(); c != nil {
 		c.ReadStale(func(b *lease.Book) { pools = b.Pools("") })
 	}
 	healed := w.real()
-	var waiting sync.WaitGroup
-	for i, p := range pools {
-		if p.Total == 0 {
-			continue
+	if w.cfg.Ruled { // everybody may have everything, and nothing is kept for anybody
+		for !w.eventually(lease.ApplyPolicy{Policy: plainPolicy(), Expected: lease.AnyVersion}) && w.real()-healed < w.electionBound() {
 		}
+	}
+	var waiting sync.WaitGroup
+	wait := func(n int, user, feature string, count int) {
 		waiting.Go(func() {
-			took, ok := w.waitForSeats(i, p, healed)
+			took, ok := w.waitForSeats(n, user, lease.Item{Feature: feature, Count: count}, healed)
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			if !ok {
-				w.fail("LIVE", "%d seats of %s have not come back within %v, though their holders vanished", p.Total, p.Feature, w.seatBound(profileOf(p.Feature)))
+				w.fail("LIVE", "%d seats of %s have not come back within %v, though their holders vanished", count, feature, w.seatBound(profileOf(feature)))
 			}
 			if took > time.Second {
 				w.report.Waited++
@@ -123,19 +130,32 @@ func (w *world) serveWaiters() {
 			w.report.Slowest = max(w.report.Slowest, took)
 		})
 	}
+	for i, p := range pools {
+		if p.Total == 0 || p.Uncounted || p.Suite || p.Draw.Of != "" {
+			continue // what others pay for comes back with their seats
+		}
+		wait(2*i, fmt.Sprint("waiter", i), p.Feature, p.Total)
+		if w.cfg.Ruled { // somebody who goes first, and somebody who wants little
+			wait(2*i+1, urgent.Members[0], p.Feature, 1)
+			wait(2*(i+len(pools)), fmt.Sprint("modest", i), p.Feature, 1)
+		}
+	}
 	waiting.Wait()
 }
 
-// waitForSeats asks for all seats of a pool with one request until it is granted, uses
-// them for a moment and gives them back.
-func (w *world) waitForSeats(i int, p lease.PoolStatus, healed time.Duration) (took time.Duration, ok bool) {
+// waitForSeats asks for seats of a pool with one request until it is granted, uses them
+// for a moment and gives them back.
+func (w *world) waitForSeats(i int, user string, it lease.Item, healed time.Duration) (took time.Duration, ok bool) {
 	ref := lease.SessionRef{ID: lease.SessionID{0xaa, byte(i + 1)}, Incarnation: 1, Seq: 1}
 	ask := lease.Checkout{
 		Tenant: lease.DefaultTenant, Session: ref, Tentative: true,
-		Principal: lease.Principal{User: fmt.Sprint("waiter", i), Host: "waiting-room"},
-		Items:     []lease.Item{{Feature: p.Feature, Count: p.Total}},
+		Principal: lease.Principal{User: user, Host: fmt.Sprint("waiting-room", i)}, Items: []lease.Item{it},
 	}
-	for w.real()-healed < w.seatBound(profileOf(p.Feature)) {
+	bound := w.seatBound(profileOf(it.Feature))
+	for w.real()-healed < bound {
+		if w.cfg.Ruled {
+			ask.Wait = bound
+		}
 		if a, ok := w.ask(ask); ok && a.Reply.Refusal == nil {
 			took = w.real() - healed
 			ref.Seq++
@@ -162,10 +182,13 @@ func (w *world) ask(cmd lease.Command) (cluster.Applied, bool) {
 }
 
 func profileOf(feature string) lease.Profile {
-	for _, e := range simLicence(1).Entitlements {
+	for _, e := range append(simLicence(1).Entitlements, ruledEntitlements()...) {
 		if e.Feature == feature {
 			return e.Profile
 		}
+	}
+	if feature == "paint" || feature == "post" {
+		return usual
 	}
 	panic("no such feature: " + feature)
 }

@@ -47,6 +47,8 @@ type session struct {
 	// must not bring them back. They are named again until the cluster has answered.
 	returning map[lease.ID]lease.Ref
 	returned  map[lease.ID]bool
+	// briefly: what is held is what the cluster listed; a short heartbeat serves.
+	briefly bool
 	// closing: the application ends the session; no answer under way begins a belief.
 	closing bool
 	over    bool // the cluster does not know it any more
@@ -67,6 +69,7 @@ func (s *session) refs() (refs []lease.Ref) {
 type holding struct {
 	lease.Lease
 	belief lease.Belief
+	since  lease.Instant // when the first request that showed it was sent
 }
 
 func newClient(w *world, i int) *client {
@@ -146,6 +149,10 @@ func (c *client) incarnation(ctx context.Context, s *session) (again bool) {
 		if !c.pause(run, c.upTo(6*time.Second)) || c.gone(s) {
 			return false
 		}
+		if c.w.cfg.Ruled && c.chance(50) {
+			c.wish(run, s)
+			continue
+		}
 		switch p := c.intn(100); {
 		case p < 55:
 			c.checkout(run, s)
@@ -198,7 +205,9 @@ func (c *client) sleep(s *session) {
 func (c *client) heartbeats(ctx context.Context, s *session) {
 	for {
 		every := usual.Lifespan / lease.HeartbeatFraction
-		if r, ok := c.renew(ctx, s); ok && r.Session.Heartbeat > 0 {
+		if d, ok := c.renewBriefly(ctx, s); ok {
+			every = d
+		} else if r, ok := c.renew(ctx, s); ok && r.Session.Heartbeat > 0 {
 			every = r.Session.Heartbeat
 		} else if !ok {
 			every = quick.Lifespan / lease.HeartbeatFraction / 2
@@ -212,6 +221,7 @@ func (c *client) heartbeats(ctx context.Context, s *session) {
 func (c *client) renew(ctx context.Context, s *session) (lease.Reply, bool) {
 	c.w.mu.Lock()
 	cmd := lease.Renew{Session: s.ref(0), Held: s.refs()}
+	s.briefly = false
 	fresh := s.seq == 0 && s.incarnation == 1
 	sent := c.now()
 	c.w.mu.Unlock()
@@ -234,6 +244,7 @@ func (c *client) renew(ctx context.Context, s *session) (lease.Reply, bool) {
 	for _, l := range a.Reply.Leases {
 		c.confirm(s, l, sent)
 	}
+	s.briefly = true
 	for _, x := range a.Reply.Lost {
 		if h := s.held[x.ID]; h != nil {
 			h.belief.End()
@@ -260,9 +271,16 @@ func (c *client) confirm(s *session, l lease.Lease, sent lease.Instant) {
 	if _, under := s.returning[l.ID]; under || s.returned[l.ID] || s.closing {
 		return
 	}
+	if l.State == lease.Borrowed { // its token says more
+		if h := s.held[l.ID]; h != nil && !c.w.hasToken(l.Ref) {
+			c.w.take(c, &h.belief, l, sent)
+		}
+		delete(s.held, l.ID)
+		return
+	}
 	h := s.held[l.ID]
 	if h == nil {
-		h = &holding{}
+		h = &holding{since: sent}
 		s.held[l.ID] = h
 	}
 	h.Lease = l
@@ -309,6 +327,7 @@ func (c *client) checkout(ctx context.Context, s *session) {
 	defer c.w.mu.Unlock()
 	switch {
 	case err != nil || cmd.Session.Incarnation != s.incarnation:
+		s.briefly = false
 		return // abandoned: it may have happened; the next heartbeat tells
 	case a.Reply.Refusal != nil:
 		c.refused(s, a.Reply.Refusal)

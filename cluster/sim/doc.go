@@ -4,6 +4,13 @@
 // and abandon their requests. After every applied entry it checks the invariants; a
 // seed reproduces a run, as far as the scheduler's own choices allow.
 //
+// Two worlds of three are ruled: a policy changes while seats are out, clients wait in the
+// queue with priorities and deadlines, book, borrow (and sleep, return early, are revoked),
+// take what they can get, pay with tokens and seats of a suite and send the heartbeat of
+// many; backups are restored. There the monitor also asks for conservation with bookings
+// and reservations, for the order of the queue, that nobody overtakes and nobody starves,
+// that policies are obeyed, that nothing ends before its time and that usage records add up.
+//
 // A run asks for safety, and every second one for liveness too: once the faults are undone
 // and all holders have vanished, whoever waits gets every seat within a stated bound. A
 // crash-point sweep (RunPoint) lets power fail in each single write of a scripted run. Both
@@ -12,7 +19,9 @@
 //
 // Its words: a world is one run; an actor is anything with its own stream of random
 // numbers; a fault is something the nemesis does and undoes; a violation is an
-// invariant found broken, with its letter.
+// invariant found broken, with its letter. Beside those of the design there are P1 and P2
+// (granted, or refused, against the policy), Q1 (overtaken), Q2 (starved) and Q3 (a booking
+// that was not kept).
 //
 // Its one rule: what judges shares nothing with what is judged. The monitor keeps its
 // own account from the commands and answers it sees, and asks the Book only for what an

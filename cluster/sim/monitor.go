@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -39,6 +40,7 @@ type monitor struct {
 	overused map[string]int  // seats in use beyond the total, by feature
 	totals   map[string]int
 	profiles map[string]lease.Profile
+	rules    rulebook
 }
 
 type judged struct {
@@ -67,11 +69,13 @@ type effect struct {
 
 func newMonitor(w *world) monitor {
 	profiles := map[string]lease.Profile{}
-	for _, e := range simLicence(1).Entitlements {
+	for _, e := range append(simLicence(1).Entitlements, ruledEntitlements()...) {
 		profiles[e.Feature] = e.Profile
 	}
+	profiles["paint"], profiles["post"] = profiles["studio"], profiles["studio"]
 	return monitor{
-		w: w, first: map[uint64]judged{}, at: map[string]uint64{}, tokens: map[seat]lease.Token{},
+		rules: newRulebook(),
+		w:     w, first: map[uint64]judged{}, at: map[string]uint64{}, tokens: map[seat]lease.Token{},
 		sessions: map[lease.SessionID]*account{}, live: map[lease.ID]lease.Lease{},
 		effects: map[effect]bool{}, attempts: map[string]bool{}, overused: map[string]int{}, totals: map[string]int{}, profiles: profiles,
 	}
@@ -102,17 +106,26 @@ func (m *monitor) entry(node string, l *raft.Log, e *logv1.Entry, o fsm.Outcome,
 	if o.Stale {
 		return
 	}
+	was := m.now
 	m.time(l, e, o)
+	m.begin(e, o.Replies, m.now.Sub(was))
 	for i, pb := range e.Commands {
+		m.ruleCommand(l, pb, o.Replies[i])
 		m.command(l, pb, o.Replies[i])
 	}
-	m.events(events)
+	if m.rules.now.restored {
+		m.afterRestore(b)
+	}
+	m.events(l, events, b)
 	m.given(l)
 	if err := b.Check(); err != nil {
 		m.w.fail("L1", "entry %d: %v", l.Index, err)
 	}
 	m.capacity(b)
 	m.reclaimed(l)
+	if m.w.cfg.Ruled {
+		m.judgeRules(l, b)
+	}
 }
 
 // epoch checks C5: an entry counts only if it is of the current epoch and term.
@@ -182,17 +195,13 @@ func (m *monitor) command(l *raft.Log, pb *logv1.Command, r lease.Reply) {
 		m.granted(l, r)
 	case pb.GetRenew() != nil && done:
 		m.w.report.Renewals++
-		m.account(pb.GetRenew().Session).renewed = m.now
+		m.heard(pb.GetRenew().Session)
 		m.shown(l, r.Leases)
 	case pb.GetRenewMany() != nil && done:
 		m.renewedMany(l, pb.GetRenewMany(), r.Renewed)
 	case pb.GetCheckIn() != nil && done && !r.Replayed:
 		m.numbered(l, pb.GetCheckIn().Session)
-		for id, x := range m.live {
-			if c := pb.GetCheckIn(); x.Session == sessionID(c.Session) && (c.Close || len(c.Refs) == 0 || slices.ContainsFunc(c.Refs, func(r *logv1.Ref) bool { return r.Id == uint64(id) })) {
-				m.returned = append(m.returned, id)
-			}
-		}
+		m.checkedIn(pb.GetCheckIn())
 	case pb.GetExpire() != nil && done:
 		m.w.report.Expirations++
 		m.expired(l, pb.GetExpire())
@@ -212,7 +221,7 @@ func (m *monitor) renewedMany(l *raft.Log, pb *logv1.RenewMany, answers []lease.
 		}
 		b := pb.Sessions[i*width:]
 		m.w.report.Renewals++
-		m.account(&logv1.SessionRef{Id: b[:16], Incarnation: binary.BigEndian.Uint64(b[32:])}).renewed = m.now
+		m.heard(&logv1.SessionRef{Id: b[:16], Incarnation: binary.BigEndian.Uint64(b[32:])})
 	}
 }
 
@@ -221,11 +230,7 @@ func sessionID(s *logv1.SessionRef) (id lease.SessionID) { copy(id[:], s.Id); re
 // account checks I2: nothing of an older incarnation has an effect.
 func (m *monitor) account(s *logv1.SessionRef) *account {
 	id := sessionID(s)
-	a := m.sessions[id]
-	if a == nil {
-		a = &account{}
-		m.sessions[id] = a
-	}
+	a := m.session(id)
 	switch {
 	case s.Incarnation < a.incarnation:
 		m.w.fail("I2", "incarnation %d of session %s had an effect after %d", s.Incarnation, id, a.incarnation)
@@ -250,33 +255,48 @@ func (m *monitor) numbered(l *raft.Log, s *logv1.SessionRef) *account {
 	return a
 }
 
-// granted checks L3: tokens grow strictly per seat.
+// granted notes what a request was granted. Each new lease checks L3: tokens grow strictly
+// per seat.
 func (m *monitor) granted(l *raft.Log, r lease.Reply) {
-	for _, x := range r.Leases {
-		if _, held := m.live[x.ID]; held {
-			continue // it was held before, and asked for again
-		}
-		m.w.report.Grants++
-		for _, n := range x.Seats {
-			s := seat{x.Feature, n}
-			if x.Token <= m.tokens[s] {
-				m.w.fail("L3", "entry %d: seat %d of %s got token %d after %d", l.Index, n, x.Feature, x.Token, m.tokens[s])
-			}
-			m.tokens[s] = x.Token
-		}
-	}
 	m.shown(l, r.Leases)
+}
+
+// fresh notes a lease that is new.
+func (m *monitor) fresh(l *raft.Log, x lease.Lease) {
+	m.w.report.Grants++
+	for _, n := range x.Seats {
+		s := seat{x.Feature, n}
+		if x.Token <= m.tokens[s] {
+			m.w.fail("L3", "entry %d: seat %d of %s got token %d after %d", l.Index, n, x.Feature, x.Token, m.tokens[s])
+		}
+		m.tokens[s] = x.Token
+	}
+	if _, known := m.rules.terms[x.ID]; !known {
+		m.rules.terms[x.ID] = m.newTerm(x.Feature)
+	}
 }
 
 // shown notes leases as they are and checks L5: a deadline never moves back.
 func (m *monitor) shown(l *raft.Log, leases []lease.Lease) {
 	for _, x := range leases {
-		if old, ok := m.live[x.ID]; ok && x.Deadline < old.Deadline {
+		old, held := m.live[x.ID]
+		if held && x.Deadline < old.Deadline {
 			m.w.fail("L5", "entry %d: the deadline of lease %d moved back", l.Index, x.ID)
 		}
+		if !held { // else it was held before, and asked for again
+			m.fresh(l, x)
+		}
 		m.live[x.ID] = x
-		m.sessions[x.Session].rev = x.Rev
+		m.session(x.Session).rev = x.Rev
 	}
+}
+
+// session is what is known of a session, from now on at least.
+func (m *monitor) session(id lease.SessionID) *account {
+	if m.sessions[id] == nil {
+		m.sessions[id] = &account{}
+	}
+	return m.sessions[id]
 }
 
 // expired checks L4: only the right token and revision, only after deadline and grace.
@@ -286,7 +306,7 @@ func (m *monitor) expired(l *raft.Log, c *logv1.Expire) {
 		m.w.fail("L4", "entry %d: a lease that was not live was reclaimed", l.Index)
 		return
 	}
-	if a := m.sessions[x.Session]; c.Ref.Token != uint64(x.Token) || c.Rev != a.rev {
+	if a := m.session(x.Session); c.Ref.Token != uint64(x.Token) || c.Rev != a.rev {
 		m.w.fail("L4", "entry %d: lease %d was reclaimed by token %d, revision %d; it has %d, %d", l.Index, x.ID, c.Ref.Token, c.Rev, x.Token, a.rev)
 	}
 	if due := m.due(x); m.now < due {
@@ -296,15 +316,26 @@ func (m *monitor) expired(l *raft.Log, c *logv1.Expire) {
 
 // due is when a lease may be reclaimed, by the monitor's own account.
 func (m *monitor) due(x lease.Lease) lease.Time {
-	p := m.profiles[x.Feature]
-	return m.sessions[x.Session].renewed.Add(p.Lifespan + p.Grace)
+	return m.dueOf(x.Session, m.rules.terms[x.ID])
+}
+
+func (m *monitor) dueOf(s lease.SessionID, t term) lease.Time {
+	if t.kind != ordinary {
+		return t.end
+	}
+	return m.session(s).renewed.Add(t.profile.Lifespan + t.profile.Grace)
 }
 
 // events checks U1: every grant is ended once, with one reason.
-func (m *monitor) events(events []lease.Event) {
+func (m *monitor) events(l *raft.Log, events []lease.Event, b *lease.Book) {
+	m.rules.now.ahead = events
 	for _, e := range events {
 		switch e.Kind {
 		case lease.Granted:
+			if _, asked := m.live[e.Lease.ID]; !asked {
+				m.foundOut(l, e, b)
+			}
+			m.rules.now.granted = append(m.rules.now.granted, e)
 			m.w.note("lease %d of %s granted to %s at %s, token %d", e.Lease.ID, e.Feature, e.Principal.User, e.Principal.Host, e.Lease.Token)
 			continue
 		case lease.Ended:
@@ -318,14 +349,17 @@ func (m *monitor) events(events []lease.Event) {
 		if e.Release == 0 || e.At < e.Start {
 			m.w.fail("U1", "lease %d ended without a reason or before it began", e.Lease.ID)
 		}
+		m.endedRightly(e)
+		m.rules.now.ended = append(m.rules.now.ended, e)
 		delete(m.live, e.Lease.ID)
+		delete(m.rules.terms, e.Lease.ID)
 	}
 }
 
 // given checks that an acknowledged check-in left nothing behind (L7).
 func (m *monitor) given(l *raft.Log) {
 	for _, id := range m.returned {
-		if x, ok := m.live[id]; ok {
+		if x, ok := m.live[id]; ok && m.rules.terms[id].kind != lingering {
 			m.w.fail("L7", "entry %d: lease %d of %s was checked in and is still live", l.Index, id, x.Feature)
 		}
 	}
@@ -336,22 +370,20 @@ func (m *monitor) given(l *raft.Log) {
 // over only shrinks.
 func (m *monitor) capacity(b *lease.Book) {
 	for _, p := range b.Pools("") {
-		over := max(0, p.InUse-p.Total)
-		if over > m.overused[p.Feature] && p.Total >= m.totals[p.Feature] {
-			m.w.fail("L1", "feature %s: %d of %d seats in use", p.Feature, p.InUse, p.Total)
+		most := p.Total + m.rules.most(p.Feature) - m.rules.seats[p.Feature]
+		over := max(0, p.InUse-most)
+		if over > m.overused[p.Feature] && most >= m.totals[p.Feature] {
+			m.w.fail("L1", "feature %s: %d of %d seats in use", p.Feature, p.InUse, most)
 		}
-		m.overused[p.Feature], m.totals[p.Feature] = over, p.Total
+		m.overused[p.Feature], m.totals[p.Feature] = over, most
 	}
 }
 
 // reclaimed checks L7: what nobody renews is gone soon after it is due. Cluster time
 // moves only while entries are committed, so this holds in outages too.
 func (m *monitor) reclaimed(l *raft.Log) {
-	// The expirer looks once a tick; an epoch's first look comes a tick after its Lead,
-	// and one step of time may pass in between.
-	const soon = 3*cluster.DefaultTick + cluster.MaxStep
 	for id, x := range m.live {
-		if late := m.now.Sub(m.due(x)); late > soon {
+		if late := m.now.Sub(m.due(x)); late > soon && !m.rules.terms[id].unsure {
 			m.w.fail("L7", "entry %d: lease %d of %s is %v past its grace", l.Index, id, x.Feature, late)
 		}
 	}
@@ -362,6 +394,11 @@ func (m *monitor) finish() {
 	for id, x := range m.live {
 		m.w.fail("U1", "lease %d of %s was granted and never ended", id, x.Feature)
 	}
+	for _, f := range slices.Sorted(maps.Keys(m.rules.lived)) {
+		if lived, used := m.rules.lived[f], m.rules.used[f]; lived != used {
+			m.w.fail("U1", "usage records of %s say %v of seat time; the entries say %v", f, used, lived)
+		}
+	}
 }
 
 // believes checks L2 whenever a belief begins or is looked at: at this instant nobody
@@ -371,6 +408,7 @@ func (w *world) believes(c *client, h *holding) {
 	if w.killed[h.ID] || h.belief.State(c.now()) == lease.Gone {
 		return
 	}
+	w.believesBesideTokens(c, h)
 	for _, o := range w.clients {
 		if o == c || o.session == nil || time.Until(o.asleepUntil) > 0 {
 			continue

@@ -248,12 +248,14 @@ func (w *world) operate(ctx context.Context) {
 		switch p := rnd.IntN(10); {
 		case p < 1 && len(leases) > 0 && rnd.IntN(2) == 0:
 			l := leases[rnd.IntN(len(leases))]
-			w.mu.Lock()
-			w.killed[l.ID] = true // from now on nobody guarantees it
-			w.mu.Unlock()
+			if l.State != lease.Borrowed && l.State != lease.Quarantined { // else its seats stay charged
+				w.mu.Lock()
+				w.killed[l.ID] = true // from now on nobody guarantees it
+				w.mu.Unlock()
+			}
 			cmd = lease.Kill{Refs: []lease.Ref{l.Ref}, By: "operator"}
 		case p < 2:
-			cmd = lease.InstallLicence{Licence: simLicence(1 + rnd.IntN(4)), Replace: true}
+			cmd = lease.InstallLicence{Licence: w.licence(1 + rnd.IntN(4)), Replace: true}
 		case len(leases) > 0:
 			// What a deposed or mistaken expirer would propose.
 			l := leases[rnd.IntN(len(leases))]

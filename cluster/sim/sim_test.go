@@ -34,7 +34,7 @@ func play(t *testing.T, cfg Config) (r *Report) {
 // drawn is what the command line and the seed make of a run: every second one asks for
 // liveness too.
 func drawn(seed uint64) Config {
-	cfg := Config{Seed: seed, Length: *length, Mode: Mode(seed % 2), RaftTimeout: *raftT}
+	cfg := Config{Seed: seed, Length: *length, Mode: Mode(seed % 2), RaftTimeout: *raftT, Ruled: seed/2%3 != 0}
 	if cfg.RaftTimeout == 0 {
 		cfg.RaftTimeout = time.Duration(1+seed%3) * time.Second
 	}
@@ -87,6 +87,7 @@ func (s *sums) add(r *Report) {
 	for to, n := range map[*int]int{
 		&s.Entries: r.Entries, &s.Stale: r.Stale, &s.Epochs: r.Epochs, &s.Grants: r.Grants, &s.Replays: r.Replays,
 		&s.Renewals: r.Renewals, &s.Expirations: r.Expirations, &s.Denials: r.Denials, &s.Restores: r.Restores,
+		&s.Queued: r.Queued, &s.Offered: r.Offered, &s.Booked: r.Booked, &s.Borrowed: r.Borrowed, &s.Policies: r.Policies, &s.Restored: r.Restored,
 		&s.Acknowledged: r.Acknowledged, &s.PowerFailures: r.PowerFailures, &s.Waited: r.Waited,
 	} {
 		*to += n
@@ -97,8 +98,9 @@ func (s *sums) add(r *Report) {
 
 func (s *sums) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d runs, %.1f virtual hours: %d entries (%d stale), %d epochs, %d acknowledged, %d grants, %d replays, %d renewals, %d expirations, %d denials, %d restores, %d power failures within a write; %d newcomers waited for seats of vanished holders, at most %v\nfaults:",
-		s.runs, s.Virtual.Hours(), s.Entries, s.Stale, s.Epochs, s.Acknowledged, s.Grants, s.Replays, s.Renewals, s.Expirations, s.Denials, s.Restores, s.PowerFailures, s.Waited, s.Slowest.Round(time.Millisecond))
+	fmt.Fprintf(&b, "%d runs, %.1f virtual hours: %d entries (%d stale), %d epochs, %d acknowledged, %d grants, %d replays, %d renewals, %d expirations, %d denials, %d restores, %d power failures within a write; %d newcomers waited for seats of vanished holders, at most %v\nruled: %d places in the queue, %d grants from it, %d bookings, %d borrowings, %d changes of policy or licence, %d restores of backups\nfaults:",
+		s.runs, s.Virtual.Hours(), s.Entries, s.Stale, s.Epochs, s.Acknowledged, s.Grants, s.Replays, s.Renewals, s.Expirations, s.Denials, s.Restores, s.PowerFailures, s.Waited, s.Slowest.Round(time.Millisecond),
+		s.Queued, s.Offered, s.Booked, s.Borrowed, s.Policies, s.Restored)
 	for _, name := range slices.Sorted(maps.Keys(s.Faults)) {
 		fmt.Fprintf(&b, " %s %d", name, s.Faults[name])
 	}
@@ -148,6 +150,9 @@ func TestInvariantsHoldUnderFaults(t *testing.T) {
 	t.Logf("%v\nin %v of real time", &total, time.Since(start).Round(time.Second))
 	if total.runs >= 10 && (total.Grants == 0 || total.Expirations == 0 || total.Epochs < 2*total.runs || total.Waited == 0 || total.PowerFailures == 0) {
 		t.Error("the runs prove nothing: too little happened in them")
+	}
+	if total.runs >= 10 && (total.Queued == 0 || total.Offered == 0 || total.Booked == 0 || total.Borrowed == 0 || total.Policies == 0 || total.Restored == 0) {
+		t.Error("the runs prove nothing of the rules: too little of them happened")
 	}
 }
 

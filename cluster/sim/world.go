@@ -27,6 +27,8 @@ type Config struct {
 	StopAtFirst bool
 	// Sabotage breaks something on purpose, to show that it is found.
 	Sabotage Sabotage
+	// Ruled: a world with policies, a queue, bookings, borrowing, tokens, suites, restores.
+	Ruled bool
 
 	// Faults names those that may happen; empty lets the seed draw among all.
 	Faults []string
@@ -71,6 +73,10 @@ type Report struct {
 	// Virtual is how long the run took on its own clock.
 	Virtual time.Duration
 
+	// Of ruled worlds: places taken in the queue, grants from it, bookings, borrowings, other
+	// policies, backups restored.
+	Queued, Offered, Booked, Borrowed, Policies, Restored int
+
 	Entries, Stale, Epochs, Grants, Replays, Renewals, Expirations, Denials, Restores int
 	Faults                                                                            map[string]int
 }
@@ -95,6 +101,7 @@ type world struct {
 	monitor monitor
 	report  Report
 	killed  map[lease.ID]bool
+	tokens  []*token // of what is borrowed
 	copies  int
 	refused map[string]bool // copies of checkouts answered "not applied"
 	acked   uint64          // highest index acknowledged to any client
@@ -121,6 +128,9 @@ func Run(cfg Config) *Report {
 	}
 	actors.Go(func() { w.tormentUntil(ctx) })
 	actors.Go(func() { w.operate(ctx) })
+	if cfg.Ruled {
+		actors.Go(func() { w.rule(ctx) })
+	}
 	actors.Go(func() { w.readAround(ctx) })
 	actors.Go(func() { w.watchTime(ctx) })
 	actors.Wait()
@@ -222,7 +232,7 @@ func (w *world) boot() {
 		n.bootstrap()
 		n.start()
 	}
-	install := lease.InstallLicence{Licence: simLicence(2)}
+	install := lease.InstallLicence{Licence: w.licence(2)}
 	for !w.eventually(install) {
 		if w.real() > time.Minute {
 			w.mu.Lock()
@@ -230,6 +240,9 @@ func (w *world) boot() {
 			w.mu.Unlock()
 			return
 		}
+	}
+	if w.cfg.Ruled {
+		w.firstRules()
 	}
 }
 
