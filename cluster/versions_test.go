@@ -76,6 +76,12 @@ func TestLogVersionRisesWithTheLastMember(t *testing.T) {
 	crash(t, c)
 	leaderOf(t, a, b)
 	eventually(t, "a member that is away is named", func() bool { return anyContains(a.Alarms(), old, "not reachable") })
+	for range 2 { // a round that would raise it has ended
+		for _, n := range []*Node{a, b} {
+			last := n.heard.Load()
+			eventually(t, "another round of questions", func() bool { return n.heard.Load() != last })
+		}
+	}
 	if !atVersion(1, a, b)() {
 		t.Fatal("the version rose although a member does not understand it")
 	}
