@@ -126,8 +126,7 @@ packages: build $(TOOLS)/nfpm ## Debian and RPM packages for amd64 and arm64 in 
 	  mkdir -p bin/packages/$$arch && \
 	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o bin/packages/$$arch/seatkeeper ./cmd/seatkeeper && \
 	  for kind in deb rpm; do \
-	    SOURCE_DATE=$$(date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ) SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) \
-	      ARCH=$$arch VERSION=$(PACKAGE_VERSION) $(TOOLS)/nfpm package --config deploy/nfpm.yaml --packager $$kind --target bin/packages || exit 1; \
+	    SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) ARCH=$$arch VERSION=$(PACKAGE_VERSION) $(TOOLS)/nfpm package --config deploy/nfpm.yaml --packager $$kind --target bin/packages || exit 1; \
 	  done || exit 1; \
 	done
 
