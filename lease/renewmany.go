@@ -34,6 +34,28 @@ type Renewed struct {
 	Remaining, Grace time.Duration
 	// Heartbeat is how often to renew.
 	Heartbeat time.Duration
+	// HeldSum is SumRefs of the leases that Remaining and Grace are about: a holder that
+	// believes in others must ask by Renew.
+	HeldSum uint64
+}
+
+// SumRefs folds leases into a number that does not depend on their order, for telling in
+// eight bytes whether holder and ledger mean the same ones. It guards against mistakes, a
+// restored backup above all, and not against an attacker.
+func SumRefs(refs func(yield func(Ref) bool)) (sum uint64) {
+	for r := range refs {
+		sum += r.mix()
+	}
+	return sum
+}
+
+// mix spreads both numbers over 64 bits (the finalizer of splitmix64), so that sums of
+// different sets are different.
+func (r Ref) mix() uint64 {
+	x := uint64(r.ID)*0x9e3779b97f4a7c15 ^ uint64(r.Token)
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
 }
 
 func (b *Book) renewMany(c RenewMany) Reply {
@@ -65,6 +87,9 @@ func (b *Book) renewed(slot uint32, s *sessionRow) Renewed {
 				r.Leases--
 			}
 			return
+		}
+		if b.claimed(slot) {
+			r.HeldSum += Ref{ID: l.id(slot), Token: l.Token}.mix()
 		}
 		p := b.profileOf(slot)
 		r.Remaining, r.Grace = min(r.Remaining, p.Lifespan), min(r.Grace, p.Grace)

@@ -43,11 +43,43 @@ func TestRenewManyJudgesEachSessionByItself(t *testing.T) {
 		{Reason: lease.SessionUnknown},
 		{Leases: 2, Remaining: short, Grace: short, Heartbeat: heart},
 	} {
-		w.equal("answer", r.Renewed[i], want)
+		got := r.Renewed[i]
+		got.HeldSum = 0
+		w.equal("answer", got, want)
 	}
 	w.equal("news stay news until they are told", len(w.must(lease.Renew{Session: session(3)}).Lost), 1)
 	w.equal("and no longer", w.must(lease.RenewMany{Sessions: []lease.Heartbeat{beat(session(3))}}).Renewed[0].News, false)
 	w.refused(lease.Invalid, lease.RenewMany{Sessions: make([]lease.Heartbeat, lease.MaxRenewMany+1)})
+}
+
+// The sum in a short answer is that of the leases which a whole answer would show: a
+// holder can tell by it that the ledger does not know one of its leases (a backup was
+// restored), or knows another.
+func TestRenewManySumsTheLeasesThatAreHeld(t *testing.T) {
+	w := newWorld(t, feature("cad", 9), feature("mesh", 9))
+	w.must(checkout(1, "cad", 1))
+	w.must(checkout(2, "cad", 1))
+	short := func() uint64 {
+		return w.must(lease.RenewMany{Sessions: []lease.Heartbeat{beat(session(1))}}).Renewed[0].HeldSum
+	}
+	whole := func() uint64 {
+		return lease.SumRefs(func(yield func(lease.Ref) bool) {
+			for _, l := range w.must(lease.Renew{Session: session(1)}).Leases {
+				if !yield(l.Ref) {
+					return
+				}
+			}
+		})
+	}
+	one := short()
+	w.equal("of one lease", one, whole())
+	granted := w.must(checkout(1, "mesh", 1)).Leases
+	two := short()
+	w.equal("of two", two, whole())
+	w.must(lease.CheckIn{Session: session(1), Refs: []lease.Ref{granted[0].Ref}})
+	w.equal("of one again", short(), one)
+	w.must(checkout(1, "mesh", 1))
+	w.equal("of as many, but others", short() != two && short() == whole(), true)
 }
 
 // A heartbeat in a batch does to a ledger what one by itself does.

@@ -55,11 +55,12 @@ func renewManyOf(r *pb.RenewBatchRequest) (cmd lease.RenewMany, err error) {
 func renewBatchPB(a cluster.Applied) *pb.RenewBatchResponse {
 	n := len(a.Reply.Renewed)
 	out := &pb.RenewBatchResponse{Results: make([]pb.RenewResult, n), RemainingMs: make([]uint32, n), GraceMs: make([]uint32, n),
-		RaftIndex: a.Index, Term: a.Term}
+		HeldSums: make([]uint64, n), RaftIndex: a.Index, Term: a.Term}
 	for i := range a.Reply.Renewed {
 		r := &a.Reply.Renewed[i]
 		out.Results[i] = renewResult(r)
 		out.RemainingMs[i], out.GraceMs[i] = millis(r.Remaining), millis(r.Grace)
+		out.HeldSums[i] = r.HeldSum
 	}
 	return out
 }

@@ -178,7 +178,7 @@ func (s *Session) exit(n numbering, a answer, err error) error {
 	}
 	if a.doubted && err != nil {
 		// What came of it shows in a heartbeat, which also returns what nobody wants.
-		s.nextBeat = s.c.now()
+		s.nextBeat, s.whole = s.c.now(), true
 		s.nudge()
 	}
 	return err

@@ -35,6 +35,8 @@ type Client struct {
 	jitter func() float64
 	links  *links
 	routes *routes
+	// together is nil when each session sends its own heartbeats.
+	together *together
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -78,6 +80,9 @@ func New(cfg Config) (*Client, error) {
 	}
 	if c.jitter == nil {
 		c.jitter = rand.Float64
+	}
+	if cfg.BatchHeartbeats {
+		c.together = &together{turn: make(chan struct{}, 1)}
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c, nil

@@ -97,6 +97,10 @@ type Config struct {
 	// Tracer makes the SDK's calls part of the application's traces; nil: none.
 	Tracer Tracer
 
+	// BatchHeartbeats sends the heartbeats of the client's sessions together, in one message
+	// for thousands: for agents and relays that keep sessions on behalf of others.
+	BatchHeartbeats bool
+
 	// Clock reads a clock that counts suspend; nil means SystemClock.
 	Clock func() Instant
 	// Jitter returns random numbers in [0,1); nil means math/rand/v2.

@@ -42,6 +42,8 @@ type fakeCluster struct {
 	streams       streams
 	forwards      int    // calls that ask to be forwarded
 	hint          string // what followers say instead of the leader's address
+	// forgetful: news of losses are gone; sumless: short answers name no leases.
+	forgetful, sumless bool
 }
 
 type fakeNode struct {

@@ -104,7 +104,7 @@ func (s *Session) upkeep() {
 	ctx, cancel := context.WithTimeout(s.ctx, budget)
 	defer cancel()
 	if due {
-		if s.beat(ctx) != nil {
+		if s.beatAsDue(ctx) != nil {
 			return
 		}
 		s.mu.Lock()
@@ -144,9 +144,10 @@ func (s *Session) beat(ctx context.Context) error {
 		return err // about an id that is no longer ours
 	}
 	if err != nil {
+		s.whole = true // it may have been told of losses in an answer that did not arrive
 		return s.beatFailed(gen, err)
 	}
-	s.failures, s.resuming = 0, false
+	s.failures, s.resuming, s.whole = 0, false, false
 	s.setHeartbeat(resp.Session, resp.Leases, a.sent, true)
 	// With a numbered request beside it the answer may be older than what we know.
 	quiet := numbered == s.numbered && numbered%2 == 0 && s.waiting == 0

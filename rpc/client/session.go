@@ -29,6 +29,12 @@ type SessionConfig struct {
 	// the seats of one that crashed. Application derives a path by StatePath. With
 	// neither nothing is remembered.
 	StateFile, Application string
+	// Remember keeps the session in a store of the caller's own, in place of StateFile: it is
+	// called before each new identity is used and must return only when that is safe from a
+	// power failure. It must not call the session. Resumed is what an earlier run
+	// remembered; its zero value opens a new session.
+	Remember func(SavedSession) error
+	Resumed  SavedSession
 	// FreshIfInUse opens a session that is not remembered when another process holds
 	// the state file, instead of failing with ErrStateInUse.
 	FreshIfInUse bool
@@ -80,6 +86,7 @@ type Session struct {
 	incarnation, seq uint64
 	opened           bool // the cluster may know the session: heartbeats go out
 	resuming         bool // the first answer shows what the run before held
+	whole            bool // the next heartbeat must name its leases (see needsWhole)
 	heartbeat        time.Duration
 	nextBeat         Instant
 	failures         int // heartbeats that failed in a row
@@ -90,6 +97,7 @@ type Session struct {
 	numbered         uint64 // numbered requests begun and ended so far
 	waiting          int    // calls that wait for seats
 	over             *Error // why the session takes no more calls
+	fenced           bool   // it was over before it was closed: the cluster needs no word
 }
 
 // OpenSession starts a session. Without remembered state it asks nobody; with it, it
@@ -117,6 +125,12 @@ func (c *Client) OpenSession(ctx context.Context, cfg SessionConfig) (*Session, 
 
 // begin mints the session, or resumes the remembered one.
 func (s *Session) begin(ctx context.Context) error {
+	if s.cfg.Remember != nil {
+		if s.cfg.Resumed == (SavedSession{}) {
+			return s.mint()
+		}
+		return s.resume(ctx, s.cfg.Resumed)
+	}
 	path := s.cfg.StateFile
 	if path == "" && s.cfg.Application != "" {
 		var err error
@@ -138,13 +152,18 @@ func (s *Session) begin(ctx context.Context) error {
 	if saved.SessionID == "" {
 		return s.mint()
 	}
-	s.id, _ = lease.ParseSessionID(saved.SessionID)
-	s.secret, s.incarnation = saved.Secret, saved.Incarnation+1
+	id, _ := lease.ParseSessionID(saved.SessionID)
+	return s.resume(ctx, SavedSession{ID: id, Secret: saved.Secret, Incarnation: saved.Incarnation})
+}
+
+// resume takes over the session of an earlier run.
+func (s *Session) resume(ctx context.Context, saved SavedSession) error {
+	s.id, s.secret, s.incarnation = saved.ID, saved.Secret, saved.Incarnation+1
 	if err := s.save(); err != nil {
 		return err
 	}
 	s.opened, s.resuming = true, true
-	err = s.beat(ctx)
+	err := s.beat(ctx)
 	switch ReasonOf(err) {
 	case lease.SessionUnknown:
 		return nil // a new one was minted
@@ -174,7 +193,18 @@ func (s *Session) mint() error {
 }
 
 func (s *Session) save() error {
+	if s.cfg.Remember != nil {
+		return s.cfg.Remember(SavedSession{ID: s.id, Secret: s.secret, Incarnation: s.incarnation})
+	}
 	return s.state.save(savedState{SessionID: s.id.String(), Secret: s.secret, Incarnation: s.incarnation})
+}
+
+// SavedSession is what the next run needs to take over a session. Who has the secret can
+// take its seats: keep it as one.
+type SavedSession struct {
+	ID          lease.SessionID
+	Secret      string
+	Incarnation uint64
 }
 
 // ID is the session's present id. It changes when the cluster no longer knows the old
@@ -222,18 +252,24 @@ func (s *Session) Renew(ctx context.Context) error {
 	return s.beat(ctx)
 }
 
-// Close ends the session: from its first moment no lease is valid any more, then the
-// heartbeat is stopped and all seats are returned, as long as ctx (or 30 s) allows. If
-// the cluster cannot be reached it says so; the seats then come back by expiry, or to
-// the next run by the state file. A second Close does nothing.
-func (s *Session) Close(ctx context.Context) error {
+// Suspend ends this run of the session without a word to the cluster: no lease is valid
+// here any more, the seats stay charged until they expire, and the next run resumes the
+// session by what was remembered of it.
+func (s *Session) Suspend() {
+	if s.stop() {
+		s.state.release()
+	}
+}
+
+// stop ends all that the session does here. It is false after the first time.
+func (s *Session) stop() bool {
 	s.mu.Lock()
 	if s.over != nil && s.over.Reason == Closed {
 		s.mu.Unlock()
 		<-s.exited
-		return nil
+		return false
 	}
-	fenced := s.over != nil
+	s.fenced = s.over != nil
 	s.over = closedError("session")
 	for _, h := range s.held {
 		h.end(string(lease.ReleasedClientExit))
@@ -242,18 +278,28 @@ func (s *Session) Close(ctx context.Context) error {
 	s.mu.Unlock()
 	s.cancel() // also cuts short a call that waits for seats
 	<-s.exited
+	s.c.mu.Lock()
+	delete(s.c.sessions, s)
+	s.c.mu.Unlock()
+	return true
+}
 
+// Close ends the session: from its first moment no lease is valid any more, then the
+// heartbeat is stopped and all seats are returned, as long as ctx (or 30 s) allows. If
+// the cluster cannot be reached it says so; the seats then come back by expiry, or to
+// the next run by the state file. A second Close does nothing.
+func (s *Session) Close(ctx context.Context) error {
+	if !s.stop() {
+		return nil
+	}
 	var err error
-	if !fenced {
+	if !s.fenced {
 		err = s.leave(ctx)
 	}
 	if err == nil {
 		err = s.state.forget()
 	}
 	s.state.release()
-	s.c.mu.Lock()
-	delete(s.c.sessions, s)
-	s.c.mu.Unlock()
 	return err
 }
 

@@ -1088,8 +1088,11 @@ type RenewBatchResponse struct {
 	// What holds for every lease of the session: milliseconds to the first deadline, and
 	// of the shortest grace after one. 0 where it was not renewed. Renew again after a
 	// third of remaining_ms.
-	RemainingMs   []uint32 `protobuf:"varint,2,rep,packed,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`
-	GraceMs       []uint32 `protobuf:"varint,3,rep,packed,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
+	RemainingMs []uint32 `protobuf:"varint,2,rep,packed,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`
+	GraceMs     []uint32 `protobuf:"varint,3,rep,packed,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
+	// Folds the ids and tokens of these leases (lease.SumRefs): who believes in others must
+	// ask by Renew.
+	HeldSums      []uint64 `protobuf:"fixed64,150,rep,packed,name=held_sums,json=heldSums,proto3" json:"held_sums,omitempty"`
 	RaftIndex     uint64   `protobuf:"varint,4,opt,name=raft_index,json=raftIndex,proto3" json:"raft_index,omitempty"`
 	Term          uint64   `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1143,6 +1146,13 @@ func (x *RenewBatchResponse) GetRemainingMs() []uint32 {
 func (x *RenewBatchResponse) GetGraceMs() []uint32 {
 	if x != nil {
 		return x.GraceMs
+	}
+	return nil
+}
+
+func (x *RenewBatchResponse) GetHeldSums() []uint64 {
+	if x != nil {
+		return x.HeldSums
 	}
 	return nil
 }
@@ -4973,11 +4983,12 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"sessionIds\x12'\n" +
 	"\x0fsession_secrets\x18\x02 \x01(\fR\x0esessionSecrets\x12\"\n" +
 	"\fincarnations\x18\x03 \x03(\x04R\fincarnations\x12\x16\n" +
-	"\x06tenant\x18\x04 \x01(\tR\x06tenant\"\xbb\x01\n" +
+	"\x06tenant\x18\x04 \x01(\tR\x06tenant\"\xd9\x01\n" +
 	"\x12RenewBatchResponse\x124\n" +
 	"\aresults\x18\x01 \x03(\x0e2\x1a.seatkeeper.v1.RenewResultR\aresults\x12!\n" +
 	"\fremaining_ms\x18\x02 \x03(\rR\vremainingMs\x12\x19\n" +
-	"\bgrace_ms\x18\x03 \x03(\rR\agraceMs\x12\x1d\n" +
+	"\bgrace_ms\x18\x03 \x03(\rR\agraceMs\x12\x1c\n" +
+	"\theld_sums\x18\x96\x01 \x03(\x06R\bheldSums\x12\x1d\n" +
 	"\n" +
 	"raft_index\x18\x04 \x01(\x04R\traftIndex\x12\x12\n" +
 	"\x04term\x18\x05 \x01(\x04R\x04term\"D\n" +
