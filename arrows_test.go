@@ -100,6 +100,7 @@ var arrows = []struct {
 	{"rpc", []string{"lease", "lease/license", "lease/offline", "lease/access", "fsm", "cluster", "rpc/proto", "rpc/console"}, "the API decodes, admits and encodes; it calls downwards only"},
 	{"rpc/proto", nil, "generated code"},
 	{"rpc/client", []string{"lease", "lease/offline", "rpc/proto"}, "the SDK goes into other people's programs: words and wire only"},
+	{"rpc/agent", []string{"lease", "rpc/client"}, "an agent is a client like any other, for those who have none: it must not see inside a node"},
 	{"bench", []string{"bench/load", "rpc/client", "rpc/proto"}, "a benchmark measures what clients get: it must not see inside what it measures"},
 	{"bench/load", nil, "the load and its clock serve the systems we are compared with, too: they know none of them"},
 	{"cmd", []string{"lease", "lease/license", "lease/offline", "fsm", "cluster", "rpc", "bench"}, "the top of the house may use all of it"},

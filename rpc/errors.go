@@ -228,3 +228,13 @@ func problemOf(st *status.Status) *pb.Problem {
 	}
 	return p
 }
+
+// Face gives the HTTP status of a reason and the name of its gRPC code, as the JSON API
+// shows them; 500 and UNKNOWN for a reason that it does not know.
+func Face(r lease.Reason) (status int, code string) {
+	look, ok := faces[r]
+	if !ok {
+		look = face{HTTP: http.StatusInternalServerError, Code: codes.Unknown}
+	}
+	return look.HTTP, codeName(look.Code)
+}
