@@ -46,6 +46,7 @@ type Config struct {
 	Backups      Backups   `yaml:"backups"`
 	Tracing      Tracing   `yaml:"tracing"`
 	Client       Client    `yaml:"client"`
+	Agent        Agent     `yaml:"agent"`
 }
 
 // Endpoint is one listening address and what others are told to dial.
@@ -178,6 +179,7 @@ func defaultConfig() Config {
 		Tracing:   Tracing{SampleRatio: defaultSampleRatio},
 		Backups:   Backups{Every: "1h", Keep: 48},
 		Client:    Client{Addr: loopback(apiPort), Tenant: lease.DefaultTenant, Format: "table"},
+		Agent:     defaultAgent(),
 	}
 }
 
@@ -243,18 +245,14 @@ func (c *Config) Validate() []problem {
 			bad(fmt.Sprintf("trusted_keys[%d]", i), "%v", err)
 		}
 	}
-	if !slices.Contains(logLevels, c.Log.Level) {
-		bad("log.level", "%q: use one of %s", c.Log.Level, strings.Join(logLevels, ", "))
-	}
-	if !slices.Contains(logFormats, c.Log.Format) {
-		bad("log.format", "%q: use one of %s", c.Log.Format, strings.Join(logFormats, ", "))
-	}
+	c.Log.validate(bad)
 	if c.DebugLog != "" && c.DebugLog != "flexnet" {
 		bad("debug_log", "%q: use flexnet, or leave it out", c.DebugLog)
 	}
 	if c.DebugLogFile != "" && c.DebugLog == "" {
 		bad("debug_log_file", "is set without debug_log: flexnet")
 	}
+	c.Agent.validate(bad)
 	for _, f := range fieldsOf("limits.", reflect.ValueOf(c.Limits)) {
 		if n := f.value.Int(); n < 1 {
 			bad(f.key, "%d: must be at least 1", n)
@@ -274,6 +272,15 @@ func (c *Config) Validate() []problem {
 		bad("backups.dir", "%s is data_dir: choose another folder, best on another disk", dir)
 	}
 	return found
+}
+
+func (l Log) validate(bad func(key, format string, args ...any)) {
+	if !slices.Contains(logLevels, l.Level) {
+		bad("log.level", "%q: use one of %s", l.Level, strings.Join(logLevels, ", "))
+	}
+	if !slices.Contains(logFormats, l.Format) {
+		bad("log.format", "%q: use one of %s", l.Format, strings.Join(logFormats, ", "))
+	}
 }
 
 func (c *Config) validateEndpoints(bad func(key, format string, args ...any)) {

@@ -274,6 +274,34 @@ tracing:
 client:
   addr: {{.Client.Addr}}
   tenant: {{.Client.Tenant}}
+
+# What seatkeeper agent on this host uses beside client (docs/agent.md).
+agent:
+  # socket: /run/seatkeeper-agent/agent.sock
+  # 0600 (own user), 0660 (with socket_group) or 0666: callers are known by their user id.
+  socket_mode: "{{.Agent.SocketMode}}"
+  # socket_group: licensed
+  # A loopback port for systems without unix sockets; callers show the token in token_file.
+  # listen: 127.0.0.1:7805
+  # token_file: /var/lib/seatkeeper-agent/token
+  # state_dir: /var/lib/seatkeeper-agent
+  # The host name of all principals; this machine's unless given.
+  # host: ws1
+  # keep: seats stay for the agent's next run (as long as lifespan and grace allow); return.
+  on_exit: {{.Agent.OnExit}}
+  # A seat by the clock lives so long without a renewal, if its caller does not say.
+  default_ttl: {{.Agent.DefaultTTL}}
+  # How long a program whose connection ended with the agent may take to open another.
+  rejoin: {{.Agent.Rejoin}}
+  # Users who may name other users (job schedulers); root and the agent's own user may.
+  # trusted_users: [slurm]
+  sessions: {{.Agent.Sessions}}
+  sessions_per_user: {{.Agent.SessionsPerUser}}
+  connections: {{.Agent.Connections}}
+  # Calls being answered; those that wait for a seat or a change count as waiting.
+  in_flight: {{.Agent.InFlight}}
+  in_flight_per_user: {{.Agent.InFlightPerUser}}
+  waiting: {{.Agent.Waiting}}
 `))
 
 func configTemplate() (string, error) {

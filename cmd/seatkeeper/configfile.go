@@ -74,7 +74,22 @@ func loadConfig(file string, lookupEnv func(string) (string, bool), flags map[st
 
 // check runs Validate and puts the place in the file to each problem.
 func (l *loadedConfig) check() error {
-	found := l.Validate()
+	return l.refused(l.Validate())
+}
+
+// checkAgent is check for an agent, which needs nothing that a server does.
+func (l *loadedConfig) checkAgent() error {
+	var found []problem
+	bad := func(key, format string, args ...any) {
+		found = append(found, problem{key: key, message: key + ": " + fmt.Sprintf(format, args...)})
+	}
+	l.Agent.validate(bad)
+	l.Log.validate(bad)
+	return l.refused(found)
+}
+
+// refused is the error that problems are.
+func (l *loadedConfig) refused(found []problem) error {
 	if len(found) == 0 {
 		return nil
 	}
