@@ -157,3 +157,86 @@ func TestDashboardNamesMetricsThatExist(t *testing.T) {
 		t.Errorf("%d queries were read", graphs)
 	}
 }
+
+// A service that the threshold lets pass has what systemd can take away taken away.
+func TestUnitsAreHardened(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("systemd-analyze is missing")
+	}
+	for _, unit := range []string{"systemd/seatkeeper.service", "systemd/seatkeeper-agent.service"} {
+		if out, err := exec.Command(analyze, "security", "--offline=true", "--threshold=20", unit).CombinedOutput(); err != nil {
+			lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+			t.Errorf("%s: %v: %s", unit, err, lines[len(lines)-1])
+		}
+	}
+}
+
+// What the package installs must be there, and what a unit or an example starts must be in
+// the package or the image.
+func TestPackageHasTheAgentsFiles(t *testing.T) {
+	text, err := os.ReadFile("nfpm.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"deploy/systemd/seatkeeper-agent.service", "deploy/systemd/seatkeeper-agent.user.service",
+		"deploy/examples/client.sh", "deploy/examples/sidecar.yaml", "docs/agent.md"} {
+		if !strings.Contains(string(text), file) {
+			t.Errorf("nfpm.yaml does not pack %s", file)
+		}
+		if _, err := os.Stat("../" + file); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestSidecarSharesItsSocketWithTheProgram(t *testing.T) {
+	text, err := os.ReadFile("examples/sidecar.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type mount struct {
+		Name      string
+		MountPath string `yaml:"mountPath"`
+	}
+	type container struct {
+		Name          string
+		RestartPolicy string `yaml:"restartPolicy"`
+		Args          []string
+		VolumeMounts  []mount `yaml:"volumeMounts"`
+	}
+	var pod struct {
+		Kind string
+		Spec struct {
+			InitContainers []container `yaml:"initContainers"`
+			Containers     []container
+			Volumes        []struct{ Name string }
+		}
+	}
+	if err := yaml.Unmarshal(text, &pod); err != nil {
+		t.Fatal(err)
+	}
+	if pod.Kind != "Pod" || len(pod.Spec.InitContainers) != 1 || len(pod.Spec.Containers) != 1 {
+		t.Fatalf("the example is %+v", pod)
+	}
+	agent, program := pod.Spec.InitContainers[0], pod.Spec.Containers[0]
+	if agent.RestartPolicy != "Always" {
+		t.Error("the agent is not a sidecar: it would have to end before the program starts")
+	}
+	i := slices.Index(agent.Args, "--socket")
+	if i < 0 || !strings.Contains(program.Args[0], "--unix-socket "+agent.Args[i+1]) {
+		t.Errorf("the program does not use the socket of %v", agent.Args)
+	}
+	for _, c := range []container{agent, program} {
+		if !slices.ContainsFunc(c.VolumeMounts, func(m mount) bool {
+			return m.Name == "socket" && strings.HasPrefix(agent.Args[i+1], m.MountPath+"/")
+		}) {
+			t.Errorf("%s does not have the folder of the socket", c.Name)
+		}
+		for _, m := range c.VolumeMounts {
+			if !slices.ContainsFunc(pod.Spec.Volumes, func(v struct{ Name string }) bool { return v.Name == m.Name }) {
+				t.Errorf("%s mounts %s, which is no volume", c.Name, m.Name)
+			}
+		}
+	}
+}

@@ -4,8 +4,10 @@
 set -e
 if command -v systemd-sysusers >/dev/null 2>&1; then
   systemd-sysusers /usr/lib/sysusers.d/seatkeeper.conf
-elif ! id seatkeeper >/dev/null 2>&1; then
-  useradd --system --home-dir /var/lib/seatkeeper --shell /usr/sbin/nologin seatkeeper
+else
+  for name in seatkeeper seatkeeper-agent; do
+    id "$name" >/dev/null 2>&1 || useradd --system --home-dir "/var/lib/$name" --shell /usr/sbin/nologin "$name"
+  done
 fi
 chgrp seatkeeper /etc/seatkeeper
 if [ -d /run/systemd/system ]; then

@@ -5,6 +5,7 @@ case "$1" in
 remove | 0)
   if [ -d /run/systemd/system ]; then
     systemctl disable --now seatkeeper || true
+    systemctl disable --now seatkeeper-agent || true
   fi
   ;;
 esac
