@@ -134,10 +134,11 @@ func (c *Client) gather(first *Session) ([]member, *pb.RenewBatchRequest) {
 	return members, req
 }
 
-// needsWhole says whether the next heartbeat must name leases and be told of them: then
-// the short answer to one in a batch is not enough. The caller holds mu.
+// needsWhole says whether the next heartbeat must name leases and be told of them, or say
+// how long nobody has worked: then
+// a place in a message for many is not enough. The caller holds mu.
 func (s *Session) needsWhole() bool {
-	return s.whole || s.resuming || s.heartbeat == 0 || len(s.returning) > 0 || len(s.secret) != hex.EncodedLen(secretLen)
+	return s.whole || s.resuming || s.cfg.Idle != nil || s.heartbeat == 0 || len(s.returning) > 0 || len(s.secret) != hex.EncodedLen(secretLen)
 }
 
 // takeShort takes in what a message came to for its i-th session. The short answer is

@@ -218,3 +218,22 @@ func TestARememberedSessionIsResumedAfterASuspend(t *testing.T) {
 		}
 	})
 }
+
+// What only a whole heartbeat can say is said.
+func TestASessionThatTellsIdleTimeAsksByItself(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t, "a:1")
+		leases := f.openMany(t, 3)
+		f.set(func() { f.total++ })
+		told := 0
+		s, err := leases[0].Session().c.OpenSession(t.Context(), SessionConfig{Idle: func() time.Duration { told++; return time.Minute }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		take(t, s, "cad")
+		time.Sleep(2 * time.Minute)
+		if told < 3 {
+			t.Errorf("it was asked for its idle time %d times in three intervals", told)
+		}
+	})
+}
