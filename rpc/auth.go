@@ -62,7 +62,7 @@ func (s *Server) authenticate(ctx context.Context, method string, req any) (call
 		}
 		token, problem := table.Judge(text, today)
 		if token == nil {
-			return who, s.unknownToken(problem)
+			return who, s.unknownToken(text, problem)
 		}
 		who.Token, who.Name = token, "token:"+token.ID
 		if err := r.judge(token); err != nil {
@@ -157,7 +157,10 @@ func bindField(m proto.Message, name protoreflect.Name, to string) error {
 
 // unknownToken is the answer to a token that this node does not accept. A node that does
 // not lead may not have heard of it yet, so the leader has the last word.
-func (s *Server) unknownToken(problem string) error {
+func (s *Server) unknownToken(text, problem string) error {
+	if _, _, ok := access.Parse(text); !ok {
+		return unauthenticated(problem) // nor will the leader
+	}
 	if epoch, ok := s.cfg.Node.Leader(); ok && !s.cfg.Node.Leading() && epoch.Node != s.cfg.Node.ID() {
 		return &cluster.NotLeaderError{Leader: epoch}
 	}

@@ -347,3 +347,34 @@ func TestCertificateHoldsAClientToItsUser(t *testing.T) {
 		t.Errorf("with the token of another user: %v", err)
 	}
 }
+
+// A follower that has not heard of a token asks the leader, where it is asked to forward.
+func TestTokenUnknownToAFollowerIsJudgedByTheLeader(t *testing.T) {
+	leader, follower := startPair(t)
+	known := leader.node.give(t, access.Token{Role: access.Admin})
+	follower.node.mu.Lock()
+	follower.node.tokens, _ = (*access.Table)(nil).Create(strangeToken(), true, 0)
+	follower.node.mu.Unlock()
+	for _, c := range []struct {
+		what, text string
+		headers    []string
+		want       int
+	}{
+		{"one of the leader's", known, []string{"X-Seatkeeper-Forward", "1"}, http.StatusOK},
+		{"one of nobody", access.Text([8]byte{77}, [32]byte{77}), []string{"X-Seatkeeper-Forward", "1"}, http.StatusUnauthorized},
+		{"garbage", "letmein", []string{"X-Seatkeeper-Forward", "1"}, http.StatusUnauthorized},
+		{"garbage, not to be forwarded", "letmein", nil, http.StatusUnauthorized},
+		{"one of the leader's, not to be forwarded", known, nil, http.StatusTemporaryRedirect},
+	} {
+		got := follower.call(t, http.MethodGet, "/v1/leases", "", append([]string{"Authorization", "Bearer " + c.text}, c.headers...)...)
+		if got.status != c.want {
+			t.Errorf("%s: %d %s, want %d", c.what, got.status, got.text, c.want)
+		}
+	}
+}
+
+func strangeToken() access.Token {
+	x := access.Token{Role: access.Admin}
+	x.ID, x.Digest, _ = access.Parse(access.Text([8]byte{99}, [32]byte{99}))
+	return x
+}

@@ -149,6 +149,21 @@ func (s *Server) forward(ctx context.Context, method string, req any) (any, erro
 	return nil, err
 }
 
+// forwardUnknown forwards the call of a token that this node does not know; the leader
+// judges it. The certificate is judged here, because the leader sees this node's only.
+func (s *Server) forwardUnknown(ctx context.Context, method string, req any, who caller) (any, error) {
+	err := s.holdToCertificate(ctx, &who)
+	if err == nil {
+		err = who.bind(rules[method], req)
+	}
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout+waitOf(req))
+	defer cancel()
+	return s.forward(ctx, method, req)
+}
+
 // newReply makes the empty answer of a method, "/package.Service/Method".
 func newReply(method string) (proto.Message, error) {
 	name := strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", ".")

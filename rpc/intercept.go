@@ -93,6 +93,10 @@ func (s *Server) interceptStream(service any, stream grpc.ServerStream, info *gr
 // serve authenticates, admits, bounds and, where asked to, forwards one call.
 func (s *Server) serve(ctx context.Context, req any, method string, next grpc.UnaryHandler) (any, error) {
 	who, err := s.authenticate(ctx, method, req)
+	var notLeader *cluster.NotLeaderError
+	if errors.As(err, &notLeader) && asksForward(ctx) && !hopped(ctx) {
+		return s.forwardUnknown(ctx, method, req, who)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +121,6 @@ func (s *Server) serve(ctx context.Context, req any, method string, next grpc.Un
 	}
 	defer t.leave()
 	resp, err := next(a, req)
-	var notLeader *cluster.NotLeaderError
 	if errors.As(err, &notLeader) && asksForward(ctx) && !hopped(ctx) {
 		t.leave() // the leader has its own door
 		return s.forward(ctx, method, req)

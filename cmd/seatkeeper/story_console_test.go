@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/seatkeeper/seatkeeper/lease"
+	"github.com/seatkeeper/seatkeeper/rpc/client"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
 
@@ -85,7 +86,15 @@ func TestDashboardInARealBrowser(t *testing.T) {
 		p.see(".tile .value", "17")
 		p.see("#link", "Live")
 		p.see(".tile .value", "No")
-		p.screenshot("overview-empty")
+		for _, section := range []string{"overview", "allocations", "waiting", "licences", "cluster", "policy"} {
+			p.do(chromedp.Navigate(ui + "#" + section))
+			p.waitFor("nothing to be read any more", `![...document.querySelectorAll('#main .empty')].some((e) => e.checkVisibility() && e.textContent === 'Reading…')`)
+			p.screenshot(section + "-empty-light")
+			p.look(1360, 900, true)
+			p.screenshot(section + "-empty-dark")
+			p.look(1360, 900, false)
+		}
+		p.do(chromedp.Navigate(ui + "#overview"))
 	})
 
 	t.Run("a checkout shows without a reload", func(t *testing.T) {
@@ -115,6 +124,10 @@ func TestDashboardInARealBrowser(t *testing.T) {
 			p.do(chromedp.Navigate(ui + "#" + section))
 			p.waitFor("the section "+section, `document.querySelector('nav a[aria-current]')?.hash === '#`+section+`'`)
 			p.see("#link", "Live")
+			p.waitFor("nothing to be read any more", `![...document.querySelectorAll('#main .empty')].some((e) => e.checkVisibility() && e.textContent === 'Reading…')`)
+			if n := eval[int](p, `document.querySelectorAll('td img, td script, td b, td i:not(.used, .late, .kept)').length`); n != 0 || eval[bool](p, `'owned' in window`) {
+				t.Errorf("%s: %d elements came out of a name", section, n)
+			}
 			p.screenshot(section + "-light")
 			p.look(1360, 900, true)
 			p.screenshot(section + "-dark")
@@ -242,17 +255,43 @@ func testConsoleDenialsAndPolicy(t *testing.T, p *page, s *story, ui string) {
 	if _, err := s.conn.seats.Checkout(t.Context(), &pb.CheckoutRequest{Feature: "solver", Count: proto.Int32(9), User: "<b>greedy</b>", Host: "ws7"}); err == nil {
 		t.Fatal("nine seats of five were granted")
 	}
-	body := `{"policy":{"rules":[{"kind":"max","feature":"cad","who_type":"user","who":"ann","seats":3}]}}`
+	// A place in the queue and a booking, both of people with names that nobody should have.
+	if _, err := s.conn.seats.Checkout(t.Context(), &pb.CheckoutRequest{Feature: "mesh", Count: proto.Int32(2), QueueMs: 600_000, User: hostile[0], Host: hostile[1]}); client.ReasonOf(err) != "queued" {
+		t.Fatal(err)
+	}
+	if _, err := pb.NewQueueClient(s.conn.client).BookingCreate(t.Context(), &pb.BookingCreateRequest{Id: "nightly-7", Feature: "cad", Count: proto.Int32(2),
+		ForMs: 3_600_000, User: hostile[0], Project: hostile[3]}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.denied(t.Context(), hostile[2]); err != nil {
+		t.Fatal(err)
+	}
+	body := `{"policy":{"groups":[{"name":"staff","members":["ann","<i>bob</i>"]}],"rules":[{"kind":"max","feature":"cad","who_type":"user","who":"ann","seats":3}]}}`
 	if refused, err := post(t.Context(), http.DefaultClient, s.leader(t).API, "/v1/policy", body, &pb.PolicyApplyResponse{}); err != nil || refused != nil {
 		t.Fatal(err, refused)
 	}
 	p.do(chromedp.Navigate("about:blank"), chromedp.Navigate(ui+"#waiting"))
 	p.see("tbody tr", "too_many_requested")
 	p.see("tbody tr", "<b>greedy</b>")
+	p.see("[aria-label=Queue] tbody tr", "2 × mesh")
+	p.see("[aria-label=Bookings] tbody tr", "nightly-7")
+	for _, name := range hostile[:4] {
+		p.waitFor(name, fmt.Sprintf(`[...document.querySelectorAll('td')].some((e) => e.textContent === %s)`, quoteJS(name)))
+	}
 	p.do(chromedp.Navigate(ui + "#policy"))
 	p.see("tbody tr", "user ann")
+	p.see("tbody tr", "<i>bob</i>")
 	p.do(chromedp.Navigate(ui))
 	p.see(".card .head", "the last 24 hours, by the records of usage")
+}
+
+// denied asks for more than there is.
+func (s *story) denied(ctx context.Context, user string) error {
+	_, err := s.conn.seats.Checkout(ctx, &pb.CheckoutRequest{Feature: "solver", Count: proto.Int32(99), User: user, Host: user})
+	if client.ReasonOf(err) != lease.TooManyRequested {
+		return fmt.Errorf("99 of five seats: %v", err)
+	}
+	return nil
 }
 
 func testConsoleLeaderDies(t *testing.T, p *page, s *story) {

@@ -51,7 +51,8 @@ func (s *story) quiet(t *testing.T) (stop func() (cycles int, slowest time.Durat
 		for try := 0; ctx.Err() == nil; {
 			begun := time.Now()
 			var held pb.CheckoutResponse
-			refusal, err := post(ctx, w.http, s.nodes[try%3].API, "/v1/checkout", `{"feature":"cad","user":"quiet","host":"ws"}`, &held)
+			ask := fmt.Sprintf(`{"feature":"cad","user":"quiet","host":"ws-%d"}`, cycles+try) // whose answer was lost, holds a seat still
+			refusal, err := post(ctx, w.http, s.nodes[try%3].API, "/v1/checkout", ask, &held)
 			if ctx.Err() != nil {
 				return
 			}

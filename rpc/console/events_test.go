@@ -235,8 +235,13 @@ func TestAViewerSeesWithItsOwnTokenOnly(t *testing.T) {
 		}
 		// Revoked while it watches: the stream ends.
 		api.set(func() { api.token = "another" })
-		for {
+		for end := time.Now().Add(time.Minute); ; {
 			if _, ok := good.next(t); !ok {
+				break
+			}
+			if time.Now().After(end) { // time in here is not real
+				t.Error("a minute after its token was revoked a viewer still sees")
+				leave()
 				break
 			}
 		}

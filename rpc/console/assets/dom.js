@@ -85,4 +85,7 @@ export function card(title, note, ...kids) {
     h('div', { class: 'head' }, h('h2', { text: title }), note), kids);
 }
 
+// READING stands where something is asked for and has not come yet.
+export const READING = 'Reading…';
+
 export const empty = (text) => h('p', { class: 'empty', text });

@@ -1,5 +1,5 @@
 // Allocations: who holds what; search, filters and pages are the server's work.
-import { h, say, mark, Rows, table, cells, card, announce } from './dom.js';
+import { h, say, mark, Rows, table, cells, card, announce, READING } from './dom.js';
 import { number, span, when, visible, seats } from './format.js';
 import { get, post } from './api.js';
 
@@ -77,6 +77,7 @@ function leaseRow(app, ask) {
       say(user, l.user || '–');
       say(host, l.host || '–');
       say(display, l.display || '–');
+      for (const td of [user, host, display]) mark(td, 'title', td.textContent); // a long one is cut off
       say(count, l.count);
       mark(count, 'title', `seats ${seats(l.seats)}`);
       say(state, l.state);
@@ -102,7 +103,7 @@ export function leases(app) {
     h('label', { for: 'size' }, h('span', { text: 'Page' }), size));
   const found = table('Allocations', ['Feature', 'User', 'Host', 'Display', ['Seats', 'num'], 'State', ['Heartbeat due', 'num'], ['Since', 'num'], ['Handle', 'num'], '']);
   const rows = new Rows(found.body, (l) => l.id, () => leaseRow(app, (l) => dialog.ask(l, () => load())));
-  const note = h('p', { class: 'empty', role: 'status' });
+  const note = h('p', { class: 'empty', role: 'status', text: READING });
   const count = h('span', { class: 'muted num' });
   const back = h('button', { type: 'button', text: 'Previous' });
   const next = h('button', { type: 'button', text: 'Next' });

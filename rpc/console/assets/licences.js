@@ -1,5 +1,5 @@
 // Licences: what is installed, and what ends soon.
-import { h, say, mark, Rows, table, cells, card } from './dom.js';
+import { h, say, mark, Rows, table, cells, card, READING } from './dom.js';
 import { number, expires, days } from './format.js';
 import { get } from './api.js';
 
@@ -33,7 +33,7 @@ function lineRow(app) {
 export function licences(app) {
   const t = table('Licence lines', ['Feature', 'Version', ['Seats', 'num'], 'Ends', 'Starts', 'State', ['Lifespan + grace', 'num'], 'Serial', 'Licence', 'Vendor']);
   const rows = new Rows(t.body, (x) => `${x.licence.tenant}\n${x.licence.id}\n${x.number}`, () => lineRow(app));
-  const note = h('p', { class: 'empty' });
+  const note = h('p', { class: 'empty', role: 'status', text: READING });
   const count = h('span', { class: 'muted' });
   let tick = 0;
   async function load() {

@@ -1,5 +1,5 @@
 // Queue, bookings, denials and policy: shown when the API has them.
-import { h, say, Rows, table, card } from './dom.js';
+import { h, say, mark, Rows, table, card, READING } from './dom.js';
 import { number, span, visible, when } from './format.js';
 import { get } from './api.js';
 
@@ -18,7 +18,7 @@ function text(name, v) {
 // listing is a table of what one path answers, with the columns that are named first and
 // only those that any row fills.
 function listing(app, { title, path, params, field, of, columns, none, row, newest }) {
-  const note = h('p', { class: 'empty' });
+  const note = h('p', { class: 'empty', role: 'status', text: READING });
   const place = h('div');
   const el = card(title, null, place, note);
   let t = null;
@@ -33,7 +33,7 @@ function listing(app, { title, path, params, field, of, columns, none, row, newe
       place.replaceChildren(t.el);
       rows = new Rows(t.body, (x) => x.key, () => {
         const tds = cols.map(([, label], i) => h('td', { 'data-label': i ? label : '', class: i ? null : 'first' }));
-        return { el: h('tr', null, tds), update({ item }) { cols.forEach(([name], i) => say(tds[i], text(name, item[name]))); } };
+        return { el: h('tr', null, tds), update({ item }) { cols.forEach(([name], i) => { say(tds[i], text(name, item[name])); mark(tds[i], 'title', tds[i].textContent); }); } };
       });
     }
     rows.set(items.map((item, i) => ({ item, key: item.id ?? item.index ?? i })));

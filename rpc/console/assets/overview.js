@@ -1,5 +1,5 @@
 // Overview: the three answers, then each pool, then the day.
-import { h, say, mark, Rows, table, cells, card } from './dom.js';
+import { h, say, mark, Rows, table, cells, card, READING } from './dom.js';
 import { number, nodeName, plural, expires } from './format.js';
 import { judge, free, counted } from './verdict.js';
 import { poolKey } from './history.js';
@@ -102,7 +102,7 @@ export function overview(app) {
   const filter = h('input', { type: 'search', placeholder: 'Filter features', 'aria-label': 'Filter features', autocomplete: 'off', on: { input: () => app.frame && update() } });
   const pools = table('Seats for each feature', ['Feature', ['In use', 'wide'], ['Seats', 'num'], ['Free', 'num'], ['Queued', 'num'], ['Reserved', 'num'], ['Today', 'day'], 'Licence ends']);
   const rows = new Rows(pools.body, poolKey, () => poolRow(app));
-  const rest = h('p', { class: 'empty' });
+  const rest = h('p', { class: 'empty', role: 'status', text: READING });
   const plots = h('div', { class: 'plots' });
   const curves = new Rows(plots, poolKey, (p) => {
     const c = plot(p.feature, p.version);

@@ -1,6 +1,11 @@
 // The door: shown when the server asks for a token.
 import { h, say } from './dom.js';
 
+// advice says what to do about a token that is refused.
+const advice = (status) => (status === 403
+  ? 'Use one with the role viewer or operator; whoami shows what a token may do: seatkeeper token whoami.'
+  : 'Paste the whole token, as it was shown when it was made (skt_…), or ask an admin for another one: seatkeeper token create --role viewer.');
+
 export function signIn(enter) {
   const field = h('input', { type: 'password', id: 'token', autocomplete: 'current-password', required: true, spellcheck: 'false' });
   const wrong = h('p', { class: 'error', role: 'alert' });
@@ -17,7 +22,7 @@ export function signIn(enter) {
   return {
     el,
     open(message, status) {
-      say(wrong, message ? `${status === 403 ? 'This token may not look here' : 'The token was refused'}: ${message}` : '');
+      say(wrong, message ? `${status === 403 ? 'This token may not look here' : 'The token was refused'}: ${message}. ${advice(status)}` : '');
       if (!el.open) el.showModal();
       field.focus();
     },
