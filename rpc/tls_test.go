@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/soheilhy/cmux"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
@@ -231,6 +233,36 @@ func TestOversizedBodyOverTLSReadsItsRefusal(t *testing.T) {
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Errorf("status %d, want 413", resp.StatusCode)
+	}
+}
+
+// What ends the answer over TLS must leave the reading side open. (That a client then reads
+// its refusal cannot be shown on one machine: Linux keeps what came before a reset.)
+func TestHalfCloseOverTLSEndsTheAnswerOnly(t *testing.T) {
+	p := newPKI(t)
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	for _, c := range []net.Conn{near, far} {
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	}
+	server := tls.Server(far, &tls.Config{Certificates: []tls.Certificate{p.sign("node-1", true)}})
+	settings := p.client().Clone()
+	settings.InsecureSkipVerify = true // whose certificate it is, is not what is asked here
+	client := tls.Client(near, settings)
+	shaken := make(chan error, 1)
+	go func() { shaken <- server.Handshake() }()
+	if err := errors.Join(client.Handshake(), <-shaken); err != nil {
+		t.Fatal(err)
+	}
+	held := &capConn{Conn: server}
+	go func() { _ = halfClosingConn{&cmux.MuxConn{Conn: held}}.CloseWrite() }()
+	if n, err := client.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Fatalf("after the answer a client reads %d, %v, want its end", n, err)
+	}
+	go func() { _, _ = client.Write([]byte("x")) }()
+	if n, err := held.Read(make([]byte, 1)); n != 1 || err != nil {
+		t.Errorf("what the client still sends is read as %d, %v", n, err)
 	}
 }
 

@@ -136,10 +136,24 @@ func plainTLS(message string) string {
 		return "the server speaks plain text: write its address without https://"
 	case strings.Contains(message, "certificate required"):
 		return "the server asks for a client certificate (tls: certificate required): set SEATKEEPER_CLIENT_CERT and SEATKEEPER_CLIENT_KEY"
+	case strings.Contains(message, "remote error: tls: expired certificate"):
+		return "the server says that your certificate (SEATKEEPER_CLIENT_CERT) has expired: make a new one with seatkeeper tls cert create NAME --client"
+	case strings.Contains(message, "remote error: tls: bad certificate"), strings.Contains(message, "remote error: tls: unknown certificate"):
+		return "the server does not accept your certificate (SEATKEEPER_CLIENT_CERT): use one that the CA of the cluster has signed"
+	case strings.Contains(message, "certificate has expired or is not yet valid"):
+		return "the server's certificate has expired or begins later: replace it with seatkeeper tls cert create, and look at the clock of this machine (" + detail(message) + ")"
+	case strings.Contains(message, "x509: certificate is valid for"), strings.Contains(message, "x509: cannot validate certificate for"):
+		return "the server's certificate does not name the address you use: use one that it names, or make it anew with --host (" + detail(message) + ")"
 	case strings.Contains(message, "signed by unknown authority"):
 		return "the server's certificate is signed by an unknown authority: set SEATKEEPER_CACERT to the CA of the cluster"
 	}
 	return message
+}
+
+// detail is what crypto/x509 says.
+func detail(message string) string {
+	_, said, _ := strings.Cut(message, "x509: ")
+	return strings.TrimRight(said, `"`)
 }
 
 // dialTrouble finds what the system said in what grpc makes of it.

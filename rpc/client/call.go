@@ -27,6 +27,8 @@ type plan struct {
 	tellBusy bool
 	// laps bounds the rounds over all nodes; 0 means until the context ends.
 	laps int
+	// patient goes on where certificates do not fit: a lease in use outlives their change.
+	patient bool
 }
 
 // try sends one request over one connection. The options must be passed on.
@@ -54,13 +56,14 @@ func (c *Client) do(ctx context.Context, p plan, send try) (answer, error) {
 		addr, ok := c.routes.next(&s.lap, c.now())
 		if !ok {
 			pauses++
-			if p.laps > 0 && pauses >= p.laps {
-				return s.giveUp(nil)
+			if p.laps > 0 && pauses >= p.laps || !p.patient && s.tries > 0 && s.certificates == s.tries {
+				return s.giveUp(nil) // asking again makes no certificate better
 			}
 			if err := c.pause(ctx, s.hint, pauses-1, p.pauseLimit); err != nil {
 				return s.giveUp(err)
 			}
 			s.lap, s.hint = lap{}, 0
+			s.tries, s.certificates = 0, 0
 			continue
 		}
 		sent, v := c.attempt(ctx, addr, p.attempt, send)
@@ -98,6 +101,8 @@ type search struct {
 	last   *Error
 	hint   time.Duration
 	asked  bool // the member list was asked for during this call
+	// tries of this lap, and those of them that failed for a certificate
+	tries, certificates int
 }
 
 // note takes in a try that brought no answer.
@@ -106,6 +111,10 @@ func (s *search) note(addr string, v verdict) {
 		s.last = v.err
 	}
 	s.hint = max(s.hint, v.err.RetryAfter)
+	s.tries++
+	if v.kind == notHere && certificateTrouble.MatchString(v.err.Message) {
+		s.certificates++
+	}
 	switch v.kind {
 	case notHere:
 		s.c.routes.failed(addr, v.silent, s.c.now())

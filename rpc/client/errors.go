@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -156,6 +157,10 @@ func judgeCode(code codes.Code, e *Error, onWire bool) verdict {
 	e.Reason = UnknownOutcome
 	return verdict{kind: doubtful, err: e}
 }
+
+// certificateTrouble finds what crypto/tls says when the two ends do not accept each
+// other: no other try changes it until somebody changes a file or a clock.
+var certificateTrouble = regexp.MustCompile(`x509: |remote error: tls: .*(certificate|unknown authority)|first record does not look like a TLS handshake`)
 
 // closedError is what calls on a closed session or client get.
 func closedError(what string) *Error {

@@ -132,6 +132,7 @@ func (s *Session) beat(ctx context.Context) error {
 	}
 	adopting := s.resuming
 	p := s.plan(0)
+	p.patient = true
 	s.mu.Unlock()
 	var resp *pb.RenewResponse
 	a, err := s.c.do(ctx, p, func(ctx context.Context, cc grpc.ClientConnInterface, opts ...grpc.CallOption) (err error) {
