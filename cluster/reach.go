@@ -219,15 +219,14 @@ func TryDir(ctx context.Context, dir string) DiskTried {
 func tryDir(ctx context.Context, cfg Config, ended func()) DiskTried {
 	d := DiskTried{Dir: cfg.DataDir}
 	done := make(chan DiskTried, 1)
-	go func() {
+	go func(d DiskTried) { // its own: we may have given up
 		defer ended()
-		d := d
 		if d.Free, d.Total, d.Err = cfg.DiskSpace(d.Dir); d.Err == nil {
 			d.Syncs, d.Err = cfg.SyncProbe(d.Dir)
 		}
 		slices.Sort(d.Syncs)
 		done <- d
-	}()
+	}(d)
 	ctx, cancel := context.WithTimeout(ctx, syncBound+time.Second)
 	defer cancel()
 	select {

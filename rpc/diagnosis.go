@@ -15,7 +15,6 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/seatkeeper/seatkeeper/cluster"
-	"github.com/seatkeeper/seatkeeper/fsm"
 	"github.com/seatkeeper/seatkeeper/lease"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
@@ -87,8 +86,7 @@ func (d *diagnosisService) Examine(ctx context.Context, r *pb.ExamineRequest) (*
 	}
 	node := d.s.cfg.Node
 	var alarms []string
-	var st fsm.Status
-	st = node.ReadStale(func(b *lease.Book) { alarms = b.Alarms() })
+	st := node.ReadStale(func(b *lease.Book) { alarms = b.Alarms() })
 	if own, ok := node.(interface{ Alarms() []string }); ok {
 		alarms = append(alarms, own.Alarms()...)
 	}
