@@ -53,6 +53,10 @@ type Member struct {
 	ClusterID string `json:"c,omitempty"`
 	// DiskLow says that its disk is nearly full.
 	DiskLow bool `json:"d,omitempty"`
+	// Recoveries and Lineage say which recovery from the loss of a majority its data comes
+	// after; see fsm.Status.
+	Recoveries uint64 `json:"g,omitempty"`
+	Lineage    string `json:"l,omitempty"`
 	// Founders is a digest of the configuration it is ready to found a cluster with.
 	Founders string `json:"f,omitempty"`
 }
@@ -71,7 +75,11 @@ func (n *Node) attend(ctx context.Context) {
 	for {
 		self := n.self()
 		self.Founded = len(n.configuration().Servers) > 0
-		self.ClusterID = n.fsm.Status().ClusterID
+		self = n.origin().of(self)
+		if why := outdated(self, n.discovery.Members()); why != "" {
+			n.fail(why + "; " + startEmpty(n.cfg.DataDir))
+			return
+		}
 		if !self.Founded && n.cfg.BootstrapExpect > 0 {
 			self.Founders = n.founders
 			if self.Founders == "" {
@@ -262,6 +270,8 @@ func (n *Node) unfit(m Member, servers map[string]raft.Server) string {
 		return fmt.Sprintf("node %s is of another cluster (%s): not added; take it out of this one's gossip", m.ID, m.ClusterID)
 	case m.Founded && m.ClusterID == "":
 		return fmt.Sprintf("node %s is of a cluster whose id it does not know: not added", m.ID)
+	case m.Founded && m.Lineage != n.fsm.Status().Lineage:
+		return fmt.Sprintf("node %s has data from before this cluster was recovered or restored, or of another recovery: not added; stop it, move its data directory away and start it with an empty one", m.ID)
 	}
 	// Most likely it is the server it was itself, before it lost its data directory. Raft
 	// takes no two servers of one address, and only the operator can know that the old

@@ -70,6 +70,8 @@ type Parts struct {
 	history *history
 	// marked is the log version that the data directory is marked with.
 	marked uint32
+	// begun is what the data directory says of its cluster.
+	begun origin
 	// HandOver, if not nil, is called between encoding an entry and handing it to raft.
 	// The simulator delays there, as a badly scheduled process would, and may have a
 	// stray entry of an earlier epoch handed over first.
@@ -95,6 +97,7 @@ type Node struct {
 	handOver  func([]byte) []byte
 	history   *history // nil: none is kept
 	applies   applies  // noted where there is a tracer
+	begun     origin   // what the data directory said at the start
 
 	// current is the epoch that serves, nil while there is none.
 	current        atomic.Pointer[epoch]
@@ -141,7 +144,7 @@ func New(cfg Config, parts Parts) (*Node, error) {
 	n := &Node{
 		cfg: cfg, id: parts.ID, log: cfg.Logger.Named("cluster"), fsm: parts.FSM, clocks: parts.Clocks,
 		gate: &gate{LogStore: parts.LogStore}, acks: &acks{}, discovery: parts.Discovery, metrics: m,
-		history: parts.history, closeAll: parts.Close, handOver: parts.HandOver, membersChanged: make(chan struct{}, 1), epochOver: make(chan *epoch, 1), newClusterID: randomID(),
+		history: parts.history, begun: parts.begun, closeAll: parts.Close, handOver: parts.HandOver, membersChanged: make(chan struct{}, 1), epochOver: make(chan *epoch, 1), newClusterID: randomID(),
 		raftAddress: string(parts.Transport.LocalAddr()),
 	}
 	n.asker, _ = parts.Transport.(versionAsker)

@@ -60,16 +60,26 @@ func assemble(cfg Config, opened *closers) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := startGossip(cfg, memberOf(cfg, store.id, string(trans.LocalAddr())), doors)
+	found, err := store.origin()
+	if err != nil {
+		trans.Close()
+		return nil, err
+	}
+	self := found.of(memberOf(cfg, store.id, string(trans.LocalAddr())))
+	g, err := startGossip(cfg, self, doors)
 	if err != nil {
 		trans.Close()
 		return nil, err
 	}
 	opened.add(g.Close)
+	if err := g.lookAround(cfg, self); err != nil {
+		trans.Close()
+		return nil, err
+	}
 	n, err := New(cfg, Parts{
 		ID:       store.id,
 		LogStore: store.log, StableStore: store.log, Snapshots: store.snapshots,
-		Transport: trans, Discovery: g, Clocks: systemClocks(), FSM: machine, history: kept, marked: marked,
+		Transport: trans, Discovery: g, Clocks: systemClocks(), FSM: machine, history: kept, marked: marked, begun: found,
 		Close: opened.Close,
 	})
 	if err != nil {

@@ -68,6 +68,9 @@ func openStorage(dir, name string, store LogStore, log hclog.Logger) (_ *storage
 	if s.lock, err = lockDir(dir); err != nil {
 		return nil, err
 	}
+	if _, err := finishRecovery(dir); err != nil {
+		return nil, err
+	}
 	incarnation, err := settleIdentity(dir, store)
 	if err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ func headerRecord(st Status, h lease.Header) *logv1.SnapshotRecord {
 		Now: int64(h.Now), Calendar: int64(h.Calendar), Anchor: int64(h.Anchor), AnchorTime: int64(h.AnchorTime),
 		HeldSince: int64(h.HeldSince), FenceUntil: int64(h.FenceUntil),
 		Floor: uint64(h.Floor), High: uint64(h.High), Grants: h.Grants, Places: h.Places, Bookings: h.Bookings,
+		Recoveries: st.Recoveries, Lineage: st.Lineage,
 	}}}
 }
 
@@ -27,6 +28,7 @@ func fromHeader(x *logv1.SnapshotHeader) (Status, lease.Header) {
 		Epoch:        Epoch{Index: x.EpochIndex, Term: x.EpochTerm, Node: x.EpochNode, APIAddress: x.EpochApiAddress},
 		AppliedIndex: x.AppliedIndex, AppliedTerm: x.AppliedTerm,
 		LogVersion: x.Version,
+		Recoveries: x.Recoveries, Lineage: x.Lineage,
 	}
 	copy(st.StateHash[:], x.StateHash)
 	return st, lease.Header{

@@ -218,7 +218,7 @@ func (b *Book) deny(c *Checkout, slot uint32, s *sessionRow, plans []plan, refus
 // plan decides for each item where its seats would come from. The first refusal ends it.
 func (b *Book) plan(slot uint32, s *sessionRow, c *Checkout) ([]plan, *Refusal) {
 	if left := b.FenceUntil.Sub(b.Now()); left > 0 {
-		r := refuse(Overloaded, "the cluster was restored from a backup; checkouts resume in %v", left.Round(time.Second))
+		r := refuse(Overloaded, "the cluster was restored from a backup, or recovered without its majority; checkouts resume in %v", left.Round(time.Second))
 		r.RetryAfter = left
 		return nil, r
 	}

@@ -233,7 +233,7 @@ func (b *Book) Alarms() []string {
 		out = append(out, "the leader's wall clock runs ahead of what is believable; licence dates follow cluster time until it is checked")
 	}
 	if b.FenceUntil > b.Now() {
-		out = append(out, "restored from a backup: checkouts wait for "+b.FenceUntil.Sub(b.Now()).Round(1e9).String())
+		out = append(out, "restored from a backup, or recovered without its majority: checkouts wait for "+b.FenceUntil.Sub(b.Now()).Round(1e9).String())
 	}
 	out = append(out, b.softAlarms()...)
 	b.pools.all(func(i uint32, p *PoolRecord) bool {

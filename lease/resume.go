@@ -55,6 +55,21 @@ func (b *Book) Resume(old *Book, known bool) {
 	old.endMissing(b)
 }
 
+// Recover makes b, the ledger of one node that is left of a cluster that has lost its
+// majority, one to go on with. It is the last known state of unknown age: the lost nodes may
+// have acknowledged more. So it is treated like a backup of a cluster that nobody can ask:
+// sessions get a whole term, tokens and lease ids are lifted, and checkouts wait. fence is
+// for how long, but never less than the longest term that the ledger knows; 0 means that
+// and one term of the default profile at least, for licences that the lost nodes may have
+// known of.
+func (b *Book) Recover(fence time.Duration) {
+	left := b.FenceUntil.Sub(b.Now())
+	b.Resume(NewBook(), false)
+	if fence > 0 {
+		b.FenceUntil = b.Now().Add(max(fence, left, b.longestTerm()))
+	}
+}
+
 // has says whether the ledger has this lease of this session.
 func (b *Book) has(ref Ref, id SessionID) bool {
 	slot := b.lookup(ref.ID)

@@ -183,7 +183,7 @@ func (a *app) operatorCommand() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	raft.AddCommand(a.listPeersCommand(), a.addPeerCommand(), a.replacePeerCommand(), a.removePeerCommand(), a.transferLeaderCommand())
-	cmd.AddCommand(raft, a.autopilotCommand(), a.upgradeStateCommand())
+	cmd.AddCommand(raft, a.autopilotCommand(), a.upgradeStateCommand(), a.recoverCommand())
 	return cmd
 }
 

@@ -402,8 +402,12 @@ type SnapshotHeader struct {
 	Grants          uint64                 `protobuf:"varint,18,opt,name=grants,proto3" json:"grants,omitempty"`
 	Places          uint64                 `protobuf:"varint,60,opt,name=places,proto3" json:"places,omitempty"`
 	Bookings        uint64                 `protobuf:"varint,61,opt,name=bookings,proto3" json:"bookings,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// How often the cluster was recovered from the loss of its majority, and the name of the
+	// last time.
+	Recoveries    uint64 `protobuf:"varint,120,opt,name=recoveries,proto3" json:"recoveries,omitempty"`
+	Lineage       string `protobuf:"bytes,121,opt,name=lineage,proto3" json:"lineage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SnapshotHeader) Reset() {
@@ -574,6 +578,20 @@ func (x *SnapshotHeader) GetBookings() uint64 {
 		return x.Bookings
 	}
 	return 0
+}
+
+func (x *SnapshotHeader) GetRecoveries() uint64 {
+	if x != nil {
+		return x.Recoveries
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetLineage() string {
+	if x != nil {
+		return x.Lineage
+	}
+	return ""
 }
 
 type PoolRecord struct {
@@ -2382,7 +2400,7 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"borrow_key\x18G \x01(\v2\".seatkeeper.log.v1.BorrowKeyRecordH\x00R\tborrowKey\x12B\n" +
 	"\toverdrawn\x18H \x01(\v2\".seatkeeper.log.v1.OverdrawnRecordH\x00R\toverdrawn\x120\n" +
 	"\x05token\x18d \x01(\v2\x18.seatkeeper.log.v1.TokenH\x00R\x05tokenB\x06\n" +
-	"\x04kind\"\xd8\x04\n" +
+	"\x04kind\"\x92\x05\n" +
 	"\x0eSnapshotHeader\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1d\n" +
 	"\n" +
@@ -2412,7 +2430,11 @@ const file_seatkeeper_log_v1_snapshot_proto_rawDesc = "" +
 	"\x04high\x18\x11 \x01(\x04R\x04high\x12\x16\n" +
 	"\x06grants\x18\x12 \x01(\x04R\x06grants\x12\x16\n" +
 	"\x06places\x18< \x01(\x04R\x06places\x12\x1a\n" +
-	"\bbookings\x18= \x01(\x04R\bbookings\"\x9e\x03\n" +
+	"\bbookings\x18= \x01(\x04R\bbookings\x12\x1e\n" +
+	"\n" +
+	"recoveries\x18x \x01(\x04R\n" +
+	"recoveries\x12\x18\n" +
+	"\alineage\x18y \x01(\tR\alineage\"\x9e\x03\n" +
 	"\n" +
 	"PoolRecord\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x16\n" +
