@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -80,8 +81,11 @@ func TestLostNodeIsReplacedUnderClients(t *testing.T) {
 	most := s.mostInUse(t)
 	var workers sync.WaitGroup
 	ended := make(chan struct{})
+	known := *s.devCluster // to scripts: they are told of no new node
+	known.nodes = slices.Clone(s.nodes)
 	for i := range 3 { // they go through seats for as long as this takes
 		web := s.newWeb(t, fmt.Sprintf("worker%d", i), nil)
+		web.s = &story{devCluster: &known, t: t}
 		workers.Go(func() {
 			for !isClosed(ended) {
 				var got pb.CheckoutResponse
@@ -117,26 +121,14 @@ func TestLostNodeIsReplacedUnderClients(t *testing.T) {
 		}
 		return nil
 	})
-	fresh := s.newNode(t, "node-4")
-	eventually(t, "the new node replaces the lost one", func() error {
-		if code, stdout, stderr := s.cli(t, "operator", "raft", "replace-peer", lost.Name, fresh.Name); code != exitOK || !strings.Contains(stdout, "votes in place of "+id) {
-			return errors.New(stderr + stdout)
-		}
-		return nil
-	})
-	s.nodes = append(s.nodes[:0:0], s.nodes...)
-	for i, n := range s.nodes {
-		if n == lost {
-			s.nodes = append(s.nodes[:i:i], s.nodes[i+1:]...)
-			break
-		}
-	}
-	eventually(t, "three healthy voters", func() error {
-		if state := s.autopilot(t); !state.Healthy || state.FailureTolerance != 1 || len(state.Voters) != 3 || idOf(state, fresh.Name) == "" {
-			return fmt.Errorf("%v", state)
-		}
-		return nil
-	})
+	s.replace(t, lost, id, "node-4")
+
+	// Moving to a new machine is the same, with an orderly stop, for the leader too.
+	old := s.leader(t)
+	id = idOf(s.autopilot(t), old.Name)
+	old.signal(syscall.SIGTERM)
+	<-old.exited
+	fresh := s.replace(t, old, id, "node-5")
 	if code, stdout, _ := s.cli(t, "operator", "autopilot", "state"); code != exitOK || !strings.Contains(stdout, "Failure Tolerance: 1") {
 		t.Errorf("as a table: %s", stdout)
 	}
@@ -152,6 +144,27 @@ func TestLostNodeIsReplacedUnderClients(t *testing.T) {
 		t.Errorf("%d seats of %d were in use", got, total)
 	}
 	s.allAgree(t)
+}
+
+// replace puts a new node in the place of one that has stopped, and waits until all are
+// healthy.
+func (s *story) replace(t *testing.T, old *devNode, id, name string) *devNode {
+	t.Helper()
+	fresh := s.newNode(t, name)
+	eventually(t, name+" replaces "+old.Name, func() error {
+		if code, stdout, stderr := s.cli(t, "operator", "raft", "replace-peer", old.Name, name); code != exitOK || !strings.Contains(stdout, "votes in place of "+id) {
+			return errors.New(stderr + stdout)
+		}
+		return nil
+	})
+	s.nodes = slices.DeleteFunc(s.nodes, func(n *devNode) bool { return n == old })
+	eventually(t, "three healthy voters", func() error {
+		if state := s.autopilot(t); !state.Healthy || state.FailureTolerance != 1 || len(state.Voters) != 3 || idOf(state, name) == "" {
+			return fmt.Errorf("%v", state)
+		}
+		return nil
+	})
+	return fresh
 }
 
 // recoverNode runs operator recover on a node's config.
@@ -278,4 +291,3 @@ func (s *story) returnsOld(t *testing.T, old *devNode) {
 		t.Errorf("it was taken in: %v", state)
 	}
 }
-
