@@ -299,6 +299,11 @@ func (r *Recovery) build(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
+	if r.store == LogWAL {
+		if err := os.Mkdir(filepath.Join(dir, segmentsDir), 0o700); err != nil {
+			return err
+		}
+	}
 	if err := createLog(filepath.Join(dir, logFile), r.lineage, r.store); err != nil {
 		return err
 	}
