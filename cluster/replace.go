@@ -54,7 +54,11 @@ func (n *Node) AddPeer(ctx context.Context, ref, address string) (id string, err
 	if why := n.unfit(m, servers); why != "" {
 		return "", errors.New(why)
 	}
-	if !n.changeMember(ctx, memberChange{"is added by the operator as non-voter", false, m}) {
+	change := memberChange{"is added by the operator as non-voter", false, m}
+	if len(n.fit(ctx, []memberChange{change})) == 0 {
+		return "", fmt.Errorf("%s is not added: it does not understand what the log holds, or does not answer: install this cluster's version there and start it", m.ID)
+	}
+	if !n.changeMember(ctx, change) {
 		return "", fmt.Errorf("%s not added: %w", m.ID, ErrUnknown)
 	}
 	n.wakeLeader()
