@@ -193,15 +193,14 @@ func TestLostQuorumIsRecoveredAndNoSeatIsIssuedTwice(t *testing.T) {
 			others = append(others, n)
 		}
 	}
-	left.signal(syscall.SIGSTOP) // what is acknowledged from now on it does not hear of
+	if code, _, stderr := recoverNode(t, left, "--yes"); code != exitError1 || !strings.Contains(stderr, "stop the server first") || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("while the server runs: %d, %s", code, stderr)
+	}
+	left.signal(syscall.SIGSTOP) // and never goes on: what is acknowledged from now on it does not hear of
 	_, late := s.sdk(t, "late", nil, client.SessionConfig{})
 	lateLease := take(t, late, "cad", 1)
 	for _, n := range others {
 		n.kill()
-	}
-	left.signal(syscall.SIGCONT)
-	if code, _, stderr := recoverNode(t, left, "--yes"); code != exitError1 || !strings.Contains(stderr, "stop the server first") || strings.Count(stderr, "\n") != 1 {
-		t.Errorf("while the server runs: %d, %s", code, stderr)
 	}
 	left.kill()
 	if code, _, stderr := recoverNode(t, left); code != exitUsage || !strings.Contains(stderr, "--yes") {
