@@ -3,6 +3,7 @@
 package deploy_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -74,6 +75,10 @@ func TestAlertRulesNameMetricsThatExistAndSayWhatToDo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	runbook, err := os.ReadFile("RUNBOOK.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	n := 0
 	for _, g := range file.Groups {
 		for _, r := range g.Rules {
@@ -87,6 +92,9 @@ func TestAlertRulesNameMetricsThatExistAndSayWhatToDo(t *testing.T) {
 			fires := regexp.MustCompile(`alertname: ` + r.Alert + `\n\s+exp_alerts:\n\s+- exp_labels`)
 			if !fires.Match(tried) {
 				t.Errorf("no case of rules_test.yml makes %s fire", r.Alert)
+			}
+			if !bytes.Contains(runbook, []byte("**"+r.Alert+"**")) {
+				t.Errorf("RUNBOOK.md does not say what %s wants done", r.Alert)
 			}
 		}
 	}
