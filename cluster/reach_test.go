@@ -48,8 +48,13 @@ func TestNodeReachesTheOthersOnEveryPort(t *testing.T) {
 }
 
 func TestReachKnowsWhoIsNotWhoItLooksFor(t *testing.T) {
-	a := start(t, testConfig(t, "a", filepath.Join(t.TempDir(), "a"), 1))
-	leaderOf(t, a)
+	// Whoever takes TCP and says nothing by UDP.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	a := start(t, testConfig(t, "a", filepath.Join(t.TempDir(), "a"), 3, l.Addr().String())) // it waits for two more
 	if _, err := a.tryRaft(t.Context(), a.ID(), a.raftAddress); err != nil {
 		t.Errorf("itself: %v", err)
 	}
@@ -59,13 +64,6 @@ func TestReachKnowsWhoIsNotWhoItLooksFor(t *testing.T) {
 	if _, err := a.tryRaft(t.Context(), a.ID(), "no-such-host.invalid:1"); err == nil || !strings.Contains(err.Error(), "does not resolve") {
 		t.Errorf("a name that does not resolve: %v", err)
 	}
-	// Whoever takes TCP and says nothing by UDP.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	a.cfg.Join = []string{l.Addr().String()}
 	list := a.Reach(t.Context())
 	if r := tried(list, "", PortGossipTCP); r == nil || r.Err != nil {
 		t.Errorf("TCP of the join address: %+v", r)

@@ -69,7 +69,16 @@ func (s *secureStory) cli(want int, env map[string]string, args ...string) (stdo
 
 func startSecure(t *testing.T, change func(*Config)) *secureStory {
 	t.Helper()
-	d, err := newDevCluster(programUnderTest(t), t.TempDir(), 3, takePorts(t))
+	return startSecureOf(t, programUnderTest(t), change)
+}
+
+// startSecureOf starts the cluster with another program; "" is the one under test.
+func startSecureOf(t *testing.T, binary string, change func(*Config)) *secureStory {
+	t.Helper()
+	if binary == "" {
+		binary = programUnderTest(t)
+	}
+	d, err := newDevCluster(binary, t.TempDir(), 3, takePorts(t))
 	if err != nil {
 		t.Fatal(err)
 	}
