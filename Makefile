@@ -136,6 +136,12 @@ packages-check: packages ## make the packages twice: they must be the same byte 
 	@$(MAKE) --no-print-directory packages >/dev/null
 	@cd bin/packages && sha256sum --quiet -c ../packages.sha256 && echo "packages are the same each time"
 
+.PHONY: drill
+drill: packages ## work through the runbook on a cluster of what the Debian package holds, under clients
+	@rm -rf bin/drill && dpkg-deb -x bin/packages/seatkeeper_*_$$(dpkg --print-architecture).deb bin/drill
+	@SEATKEEPER_DRILL=1 SEATKEEPER_DRILL_BINARY=$(CURDIR)/bin/drill/usr/bin/seatkeeper \
+	  go test -count=1 -v -run TestRunbookDrill ./cmd/seatkeeper
+
 .PHONY: chart
 chart: ## check the Helm chart and the compose file by Helm's, Kubernetes' and compose's own code
 	@cd tools/chart && go vet . && go test -count=1 .
