@@ -18,7 +18,7 @@ NODES ?= 3
 LOG_STORE ?= bolt
 HOURS ?= 1
 # Two packages at a time: the cluster's tests start real servers and time real elections.
-TEST_FLAGS := -timeout 8m -p 2
+TEST_FLAGS := -timeout 20m -p 2
 TOOLS := bin/tools
 GO_FILES = $(shell git ls-files -co --exclude-standard -- '*.go')
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64

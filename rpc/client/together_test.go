@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -225,15 +226,15 @@ func TestASessionThatTellsIdleTimeAsksByItself(t *testing.T) {
 		f := newFake(t, "a:1")
 		leases := f.openMany(t, 3)
 		f.set(func() { f.total++ })
-		told := 0
-		s, err := leases[0].Session().c.OpenSession(t.Context(), SessionConfig{Idle: func() time.Duration { told++; return time.Minute }})
+		var told atomic.Int64
+		s, err := leases[0].Session().c.OpenSession(t.Context(), SessionConfig{Idle: func() time.Duration { told.Add(1); return time.Minute }})
 		if err != nil {
 			t.Fatal(err)
 		}
 		take(t, s, "cad")
 		time.Sleep(2 * time.Minute)
-		if told < 3 {
-			t.Errorf("it was asked for its idle time %d times in three intervals", told)
+		if n := told.Load(); n < 3 {
+			t.Errorf("it was asked for its idle time %d times in three intervals", n)
 		}
 	})
 }
