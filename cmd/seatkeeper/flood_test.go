@@ -226,12 +226,11 @@ func slow(t *testing.T, addr string, n int, begin string) (stop func()) {
 }
 
 // gigabyte is a body of 1 GiB that counts how much of it was taken.
-type gigabyte struct{ taken int64 }
+type gigabyte struct{ taken atomic.Int64 }
 
 func (g *gigabyte) Read(p []byte) (int, error) {
-	if g.taken >= 1<<30 {
+	if g.taken.Add(int64(len(p))) > 1<<30 {
 		return 0, io.EOF
 	}
-	g.taken += int64(len(p))
 	return len(p), nil
 }

@@ -55,7 +55,7 @@ change at once, all else at the next start.`,
 
 // serve is the life of a node, from a checked config to its end.
 func (a *app) serve(ctx context.Context, l *loadedConfig) error {
-	keepHeapFloor()
+	takeBallast()
 	stopped := make(chan os.Signal, 1)
 	signal.Notify(stopped, stopSignals...)
 	defer signal.Stop(stopped)
