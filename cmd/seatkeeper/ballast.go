@@ -9,12 +9,11 @@ import "os"
 // all that a flood of requests can cost beyond what it did before.
 const ballastBytes = 32 << 20
 
-// ballast is held by being named here.
-var ballast []byte
-
-// takeBallast does nothing where the operator has set GOGC or GOMEMLIMIT.
-func takeBallast() {
-	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
-		ballast = make([]byte, ballastBytes)
+// takeBallast returns the ballast, to be kept alive for as long as the server serves: none
+// where the operator has set GOGC or GOMEMLIMIT.
+func takeBallast() []byte {
+	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+		return nil
 	}
+	return make([]byte, ballastBytes)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -55,7 +56,7 @@ change at once, all else at the next start.`,
 
 // serve is the life of a node, from a checked config to its end.
 func (a *app) serve(ctx context.Context, l *loadedConfig) error {
-	takeBallast()
+	defer runtime.KeepAlive(takeBallast())
 	stopped := make(chan os.Signal, 1)
 	signal.Notify(stopped, stopSignals...)
 	defer signal.Stop(stopped)
