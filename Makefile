@@ -55,6 +55,10 @@ sim: ## simulate the cluster on virtual time, SEEDS=n seeds
 sim-long: ## simulate 1,000 seeds of one virtual hour; what fails is kept in bin/trails
 	@GOGC=300 go test ./cluster/sim -count=1 -timeout 120m -v -run TestInvariantsHoldUnderFaults -seeds 1000 -length 1h -trails $(CURDIR)/bin/trails
 
+.PHONY: sim-ruled
+sim-ruled: ## simulate 240 seeds of 20 virtual minutes with policies, queue, bookings and borrowing
+	@go test ./cluster/sim -count=1 -timeout 60m -v -run TestInvariantsHoldUnderFaults -ruled -seed 2040 -seeds 240 -length 20m -trails $(CURDIR)/bin/trails
+
 .PHONY: crash-points
 crash-points: ## lose power in each log, stable and snapshot write of a scripted run, 3,000 points
 	@go test ./cluster/sim -count=1 -timeout 60m -v -run TestNoCrashPointLosesAnything -points 3150 -trails $(CURDIR)/bin/trails

@@ -270,7 +270,9 @@ func (m *monitor) nobodyStarves(l *raft.Log, v *view) {
 			}
 		}
 		if fits && some {
-			m.w.fail("Q2", "entry %d: %s waits for %v (place %d), and could have it", l.Index, x.Principal.User, x.Items, x.Ticket)
+			f := x.Items[0].Feature
+			m.w.fail("Q2", "entry %d: %s waits for %v (place %d), and could have it: of %d %s %d are charged, %d booked, %d reserved; ahead %v", l.Index, x.Principal.User, x.Items, x.Ticket,
+				m.rules.most(f), f, v.used[f], v.booked[f], m.rules.unfilled(v, f), v.places[:i])
 		}
 	}
 }
