@@ -226,8 +226,9 @@ func (s *secureStory) secrets() map[string]string {
 		s.t.Fatal(err)
 	}
 	list["gossip key, raw"], list["gossip key, hexadecimal"] = string(raw), hex.EncodeToString(raw)
-	parts := strings.Split(list["vendor.signer.key"], "+")
-	list["signer key alone"] = parts[len(parts)-1]
+	// PRIVATE+KEY+name+hash+key, and the key may have a "+" in it.
+	parts := strings.SplitN(list["vendor.signer.key"], "+", 5)
+	list["signer key alone"] = parts[4]
 	return list
 }
 
