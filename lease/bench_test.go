@@ -250,3 +250,14 @@ func BenchmarkMemoryPerLease(b *testing.B) {
 		})
 	}
 }
+
+// Denials that nobody is served for, of few askers: each also pushes an old one out.
+func BenchmarkUnserved(b *testing.B) {
+	var u lease.Unserved
+	e := lease.Event{Tenant: "t", Feature: "cad", Principal: lease.Principal{User: "ann", Host: "ws1"}}
+	index := uint64(0)
+	for b.Loop() {
+		index++
+		u.Denied(&e, lease.DenialID{Index: index})
+	}
+}

@@ -52,13 +52,14 @@ const maxUnserved = 16384
 // in a queue, or simply tried again, was not denied in truth. The zero value is ready.
 type Unserved struct {
 	waiting map[askerKey][]DenialID
-	order   []unservedDenial // by date
+	order   []unservedDenial // as they came, by date and by id
 }
 
 type unservedDenial struct {
 	id   DenialID
 	date Calendar
 	keys [2]askerKey
+	gone bool // served; its place is kept until it is the first
 }
 
 // askerKey is one asker and feature: by session, or by who it runs for.
@@ -88,7 +89,7 @@ func (u *Unserved) Denied(e *Event, id DenialID) {
 	if u.waiting == nil {
 		u.waiting = map[askerKey][]DenialID{}
 	}
-	d := unservedDenial{id, e.Date, keysOf(e)}
+	d := unservedDenial{id: id, date: e.Date, keys: keysOf(e)}
 	for _, k := range d.keys {
 		if k != (askerKey{}) {
 			u.waiting[k] = append(u.waiting[k], id)
@@ -121,36 +122,43 @@ func (u *Unserved) Granted(e *Event) (served []DenialID) {
 
 // drop takes a served denial out of what is known of it by its other key.
 func (u *Unserved) drop(id DenialID) {
-	i := slices.IndexFunc(u.order, func(d unservedDenial) bool { return d.id == id })
-	if i < 0 {
+	i, found := slices.BinarySearchFunc(u.order, id, func(d unservedDenial, id DenialID) int { return d.id.Compare(id) })
+	if !found || u.order[i].gone {
 		return
 	}
-	u.unlist(u.order[i])
-	u.order = slices.Delete(u.order, i, i+1)
+	u.unlist(&u.order[i])
+	u.order[i].gone = true
 }
 
-func (u *Unserved) unlist(d unservedDenial) {
+// unlist works on lists in the order of ids: what is too old stands first in them.
+func (u *Unserved) unlist(d *unservedDenial) {
 	for _, k := range d.keys {
-		if u.waiting[k] == nil {
-			continue
-		}
-		left := slices.DeleteFunc(u.waiting[k], func(x DenialID) bool { return x == d.id })
-		if len(left) == 0 {
+		list := u.waiting[k]
+		i, found := slices.BinarySearchFunc(list, d.id, DenialID.Compare)
+		switch {
+		case !found:
+		case len(list) == 1:
 			delete(u.waiting, k)
-		} else {
-			u.waiting[k] = left
+		case i == 0:
+			u.waiting[k] = list[1:]
+		default:
+			u.waiting[k] = slices.Delete(list, i, i+1)
 		}
 	}
 }
 
-// forget stops watching what is too old, or too much.
+// forget stops watching what is too old, or too much. It moves nothing: with many denials
+// this runs for each of them.
 func (u *Unserved) forget(now Calendar) {
 	n := 0
-	for n < len(u.order) && (u.order[n].date+Calendar(ServedWithin/time.Millisecond) < now || len(u.order)-n >= maxUnserved) {
-		u.unlist(u.order[n])
+	for n < len(u.order) && (u.order[n].gone || u.order[n].date+Calendar(ServedWithin/time.Millisecond) < now || len(u.order)-n >= maxUnserved) {
+		if d := &u.order[n]; !d.gone {
+			u.unlist(d)
+		}
+		u.order[n] = unservedDenial{}
 		n++
 	}
-	u.order = slices.Delete(u.order, 0, n)
+	u.order = u.order[n:]
 }
 
 // DenialRecord is one refused request, as it is kept for people.
