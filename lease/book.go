@@ -58,6 +58,10 @@ type poolState struct {
 	graceEnd  Calendar // when the first of these end
 	most      int      // with a draw: the largest that one payer could pay
 	packages  []string // that bring seats now
+	// kin are the other pools of the feature; over and heldBack are kept for those that have
+	// any: see carry.
+	kin            *kin
+	over, heldBack int
 }
 
 // licensed says whether an installed licence has the pool, valid now or not.

@@ -346,6 +346,7 @@ func (b *Book) fitDraw(slot uint32) {
 		p.Charged--
 	}
 	d.Seats = seats[:need]
+	b.recharged(d.Pool)
 }
 
 // drawToken raises a token above those of the seats that pay for a charge, and notes it

@@ -70,6 +70,7 @@ func (b *Book) charge(gslot uint32, n int) {
 	}
 	b.setGroup(gslot, b.members(gslot), seats)
 	p.Charged += uint32(n)
+	b.recharged(g.Pool)
 }
 
 // token gives the fencing token of a new lease on the first n seats of a group: the raft
@@ -179,6 +180,7 @@ func (b *Book) shrink(gslot uint32, who Principal) {
 		p.Charged--
 	}
 	b.setGroup(gslot, b.members(gslot), b.seats(gslot)[:need])
+	b.recharged(g.Pool)
 	if len(b.members(gslot)) > 0 {
 		return
 	}

@@ -44,4 +44,5 @@ const (
 	GuardServe        Guard = "serve"         // lease: seats that come free go to those who wait
 	GuardOffer        Guard = "offer"         // lease: a grant from the queue that nobody collects ends
 	GuardBooked       Guard = "booked"        // lease: booked seats are kept from others
+	GuardCarry        Guard = "carry"         // lease: what is out of a replaced licence counts against its new seats
 )

@@ -93,6 +93,9 @@ func (w *watch) checkL1() error {
 			return fmt.Errorf("L1: %s %s: %d seats in use of %d", p.Feature, p.Version, p.InUse, p.Total)
 		}
 	}
+	if err := w.checkL1Features(); err != nil {
+		return err
+	}
 	owner := map[[2]uint32]uint32{}
 	var err error
 	w.b.Freeze().Groups(func(slot uint32, g *lease.GroupRecord) bool {
@@ -107,9 +110,31 @@ func (w *watch) checkL1() error {
 	return err
 }
 
+// checkL1Features: nor of a feature, whichever pools its seats fall into.
+func (w *watch) checkL1Features() error {
+	type name struct {
+		tenant, vendor, feature string
+		suite                   bool
+	}
+	was, is, total := map[name]int{}, map[name]int{}, map[name]int{}
+	for _, p := range w.before.pools {
+		was[name{p.Tenant, p.Vendor, p.Feature, p.Suite}] += p.InUse
+	}
+	for _, p := range w.after.pools {
+		k := name{p.Tenant, p.Vendor, p.Feature, p.Suite}
+		is[k], total[k] = is[k]+p.InUse, total[k]+p.Total
+	}
+	for k, n := range is {
+		if n > max(total[k], was[k]) {
+			return fmt.Errorf("L1: %d seats of %s in use, %d are licensed and %d were in use before", n, k.feature, total[k], was[k])
+		}
+	}
+	return nil
+}
+
 // poolKey names a pool for ever, though its slot is used again.
 func poolKey(p *lease.PoolRecord) string {
-	return fmt.Sprint(p.Tenant, "/", p.Vendor, "/", p.Feature, "/", p.Version, p.Profile, p.Share)
+	return fmt.Sprint(p.Tenant, "/", p.Vendor, "/", p.Feature, "/", p.Version, p.Profile, p.Share, p.Terms)
 }
 
 // checkL3: the token of each grant is above all earlier ones of its seats.

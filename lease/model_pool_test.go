@@ -34,6 +34,46 @@ func (m *model) total(p *modelPool) (n int, early, expired bool) {
 	return n, early, expired
 }
 
+// heldBack is how many seats of a pool stand for seats out of others beyond their totals.
+// Each of those takes one free seat: of its version, else of the next higher one that has
+// any, else of the next lower.
+func (m *model) heldBack(of *modelPool) (n int) {
+	spare := map[*modelPool]int{}
+	var over []float64 // version of each seat
+	for _, p := range m.pools {
+		if p.tenant != of.tenant || p.vendor != of.vendor || p.ent.Feature != of.ent.Feature {
+			continue
+		}
+		total, _, _ := m.total(p)
+		spare[p] = total - p.inUse()
+		for range -spare[p] {
+			over = append(over, number(p.ent.Version))
+		}
+	}
+	far := func(p *modelPool, v float64) float64 {
+		if d := number(p.ent.Version) - v; d >= 0 {
+			return d
+		} else {
+			return 1e9 - d
+		}
+	}
+	for _, v := range over {
+		var best *modelPool
+		for p, left := range spare {
+			if left > 0 && (best == nil || far(p, v) < far(best, v)) {
+				best = p
+			}
+		}
+		if best == nil {
+			break
+		}
+		if spare[best]--; best == of {
+			n++
+		}
+	}
+	return n
+}
+
 func (p *modelPool) is(x lease.Licence, e lease.Entitlement) bool {
 	return p.tenant == x.Tenant && p.vendor == x.Vendor && p.ent.Feature == e.Feature && p.ent.Version == e.Version &&
 		p.ent.Profile == e.Profile && p.ent.Share == e.Share

@@ -355,7 +355,7 @@ func (m *model) planItem(s *modelSession, tenant string, who lease.Principal, it
 			need -= min(need, len(p.charges[key]))
 		}
 		total, _, _ := m.total(p)
-		if need == 0 || p.inUse()+need <= total {
+		if need == 0 || p.inUse()+m.heldBack(p)+need <= total {
 			return modelPlan{pool: p}, ""
 		}
 	}

@@ -134,6 +134,7 @@ func (b *Book) police() {
 		b.countDraw(slot, 1)
 		return true
 	})
+	b.findKin() // what is allowed above the totals may be another
 }
 
 // policePools looks at the pools anew: there may be others, with other totals.

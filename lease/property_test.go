@@ -291,7 +291,7 @@ func (p *program) install(id string, replace bool) lease.InstallLicence {
 }
 
 func simpleLicence(p *program, id string) []lease.Entitlement {
-	cad := lease.Entitlement{Feature: "cad", Version: "1", Count: 1 + p.rnd.IntN(4), Share: lease.ShareRule{By: lease.MaskUser | lease.MaskHost, MaxSessions: 3}}
+	cad := lease.Entitlement{Feature: "cad", Version: oneOf(p, "1", "1", "3"), Count: 1 + p.rnd.IntN(4), Share: lease.ShareRule{By: lease.MaskUser | lease.MaskHost, MaxSessions: 3}}
 	cad2 := lease.Entitlement{Feature: "cad", Version: "2.0", Count: 2}
 	mesh := lease.Entitlement{Feature: "mesh", Version: "1", Count: 1 + p.rnd.IntN(5), Profile: lease.Profiles["ci"], Share: lease.ShareRule{By: lease.MaskUser, MaxSessions: 1}}
 	solver := lease.Entitlement{Feature: "solver", Version: "1", Count: 3, Profile: lease.Profiles["lan"], Expiry: launch + lease.Calendar(p.rnd.IntN(6e7)) + 1}

@@ -27,6 +27,9 @@ type PoolStatus struct {
 	// OverUse is how many seats are in use beyond Total and what a policy allows above it:
 	// they stay until they are returned.
 	OverUse int
+	// HeldBack is how many seats of Total cannot be had, because as many are in use beyond
+	// what other pools of the feature have: seats of an earlier version or file.
+	HeldBack int
 	// Drawn is how many of InUse pay for other features, as tokens or as seats of a suite.
 	Drawn int
 	// InGrace is how many of Total are past their last day; the first end at GraceEnd.
@@ -65,7 +68,7 @@ func (b *Book) Pools(tenant string) []PoolStatus {
 		if p.Feature != "" && (tenant == "" || tenant == p.Tenant) {
 			st := &b.state[i]
 			out = append(out, PoolStatus{
-				Terms: p.Terms, Uncounted: b.uncounted(p), OverUse: max(0, int(p.Charged)-st.total-b.overdraft(i)), Drawn: drawn[i],
+				Terms: p.Terms, Uncounted: b.uncounted(p), OverUse: b.overUse(i), HeldBack: st.heldBack, Drawn: drawn[i],
 				InGrace: st.inGrace, GraceEnd: st.graceEnd, LicensedOverdraft: st.overdraft, Packages: st.packages,
 				Tenant: p.Tenant, Vendor: p.Vendor, Feature: p.Feature, Version: p.Version,
 				Total: st.total, InUse: int(p.Charged), Reserved: b.kept(i) + b.booked(i), Queued: b.waiting(i), ReservedFor: b.reserved(i), OverdraftAllowed: b.overdraft(i), Expiring: expiring[i], Expiry: st.expiry,
@@ -236,13 +239,12 @@ func (b *Book) Alarms() []string {
 		out = append(out, "restored from a backup, or recovered without its majority: checkouts wait for "+b.FenceUntil.Sub(b.Now()).Round(1e9).String())
 	}
 	out = append(out, b.softAlarms()...)
+	borne := map[*kin]int{}
 	b.pools.all(func(i uint32, p *PoolRecord) bool {
 		if p.Feature == "" {
 			return true // a slot of the page that was never used
 		}
-		if over := int(p.Charged) - b.state[i].total; over > 0 {
-			out = append(out, fmt.Sprintf("feature %s: %d seats in use beyond what is licensed now", p.Feature, over))
-		}
+		out = append(out, b.overAlarms(i, p, borne)...)
 		if st := &b.state[i]; st.graceEnd != 0 {
 			out = append(out, st.graceAlarm(p))
 		}

@@ -43,6 +43,7 @@ func (b *Book) recount() {
 	b.recountDraws()
 	b.countPackages()
 	b.policePools()
+	b.findKin()
 	b.restandAll()
 }
 
@@ -107,7 +108,7 @@ func (b *Book) largest(i uint32) int {
 	case b.pools.at(i).Uncounted:
 		return MaxUncounted
 	}
-	return st.total + b.overdraft(i)
+	return b.seatsOf(i)
 }
 
 // MaxUncounted bounds one checkout of an uncounted feature. Its seats are numbered like
@@ -155,6 +156,7 @@ func (b *Book) usage(pools []uint32) string {
 	if waiting > 0 {
 		paid = fmt.Sprintf(", %d in the queue", waiting) + paid
 	}
+	paid = b.heldBackOf(pools) + paid
 	return fmt.Sprintf("%d of %d in use%s", used, total, paid)
 }
 
@@ -205,6 +207,7 @@ func (b *Book) dropUnusedPools() {
 	}
 	if len(drop) > 0 {
 		b.Floor = max(b.Floor, b.High)
+		b.findKin()
 	}
 }
 

@@ -23,9 +23,13 @@ func (b *Book) roomWith(pool uint32, who Principal, c *Checkout, booked int) int
 
 // free is how many seats of the pool a checkout may still charge.
 func (b *Book) free(i uint32) int {
-	total := b.state[i].total + b.overdraft(i)
+	total := b.seatsOf(i)
 	if Broken(GuardCapacity) {
 		total++
 	}
-	return max(0, total-int(b.pools.at(i).Charged))
+	held := b.state[i].heldBack
+	if Broken(GuardCarry) {
+		held = 0
+	}
+	return max(0, total-int(b.pools.at(i).Charged)-held)
 }

@@ -44,6 +44,7 @@ func LicenseMessage(l lease.Licence, standings []lease.Standing, now lease.Calen
 // entitledPB adds to a pool what its licences say beyond seats and dates.
 func entitledPB(out *pb.PoolStatus, p *lease.PoolStatus) *pb.PoolStatus {
 	out.Uncounted, out.OverUse, out.InGrace, out.GraceEnd = p.Uncounted, int32(p.OverUse), int32(p.InGrace), date(p.GraceEnd)
+	out.HeldBack = int32(p.HeldBack)
 	out.Packages, out.Drawn, out.LicensedOverdraft, out.BorrowHours = p.Packages, int32(p.Drawn), int32(p.LicensedOverdraft), uint32(p.BorrowHours)
 	if d := p.Draw; d.Of != "" {
 		out.Draw = &pb.PoolDraw{Feature: d.Of, Cost: int32(d.Cost), Per: int32(d.Per), Suite: d.Suite}

@@ -91,8 +91,12 @@ func (d *doctor) judgePool(p *pb.PoolStatus) {
 	case p.Uncounted:
 	case p.OverUse > 0:
 		d.warn("pool", what, fmt.Sprintf("%s: %d seats more are in use than are licensed", what, p.OverUse), fmt.Sprintf(who, p.Feature)+"; they stay until they are returned")
-	case p.Total > 0 && p.InUse+p.Reserved >= p.Total:
-		d.warn("pool", what, fmt.Sprintf("%s: all %d seats are taken (%d in use, %d reserved, %d wait)", what, p.Total, p.InUse, p.Reserved, p.Queued), fmt.Sprintf(who, p.Feature))
+	case p.Total > 0 && p.InUse+p.Reserved+p.HeldBack >= p.Total:
+		taken := fmt.Sprintf("%d in use, %d reserved", p.InUse, p.Reserved)
+		if p.HeldBack > 0 {
+			taken += fmt.Sprintf(", %d held back for seats of other versions", p.HeldBack)
+		}
+		d.warn("pool", what, fmt.Sprintf("%s: all %d seats are taken (%s, %d wait)", what, p.Total, taken, p.Queued), fmt.Sprintf(who, p.Feature))
 	}
 }
 

@@ -79,6 +79,7 @@ func poolNotes(p *pb.PoolStatus) string {
 		}
 	}
 	some(p.OverUse > 0, "%d over", p.OverUse)
+	some(p.HeldBack > 0, "%d held back", p.HeldBack)
 	some(p.InGrace > 0, "in grace until %s", day(p.GraceEnd))
 	some(p.GetTerms().GetSuite(), "suite")
 	if d := p.Draw; d != nil && d.Suite {
@@ -127,7 +128,7 @@ func drawPools(t *table, pools []*pb.PoolStatus) {
 	}
 	row("NOTES", "FEATURE", "VERSION", "VENDOR", "TOTAL", "IN USE", "FREE", "EXPIRING", "EXPIRY")
 	for _, p := range pools {
-		total, free := fmt.Sprint(p.Total), fmt.Sprint(max(0, p.Total-p.InUse-p.Reserved))
+		total, free := fmt.Sprint(p.Total), fmt.Sprint(max(0, p.Total-p.InUse-p.Reserved-p.HeldBack))
 		if p.Uncounted {
 			total, free = "uncounted", ""
 		}

@@ -154,9 +154,12 @@ func (m *topModel) pools() []string {
 }
 
 func (m *topModel) pool(p *pb.PoolStatus) string {
-	free := max(0, p.Total-p.InUse-p.Reserved)
+	free := max(0, p.Total-p.InUse-p.Reserved-p.HeldBack)
 	line := cell(p.Feature+" "+p.Version, 18, false) + " " + topBar(p, max(10, min(40, m.width-50))) + fmt.Sprintf(" %5d of %-5d", p.InUse, p.Total)
-	if p.Total == 0 {
+	switch {
+	case p.OverUse > 0:
+		return line + topWarn.Render(fmt.Sprintf(" %5d over", p.OverUse))
+	case p.Total == 0 || p.Uncounted:
 		return line + topFaint.Render(" not counted")
 	}
 	if free == 0 {

@@ -7,7 +7,7 @@ const LAG = 5000;
 // counted pools can run out.
 export const counted = (p) => p.total > 0 && !p.uncounted;
 
-export const free = (p) => Math.max(0, p.total - p.in_use - p.reserved);
+export const free = (p) => Math.max(0, p.total - p.in_use - p.reserved - (p.held_back ?? 0));
 
 // judge lists what is wrong, the worst first: {level, text, to} with level bad, warn or note.
 export function judge(frame) {

@@ -2541,8 +2541,11 @@ type PoolStatus struct {
 	// Seats above total that a policy may allow, by the licence.
 	LicensedOverdraft int32 `protobuf:"varint,47,opt,name=licensed_overdraft,json=licensedOverdraft,proto3" json:"licensed_overdraft,omitempty"`
 	// 0: the seats may not be borrowed.
-	BorrowHours   uint32     `protobuf:"varint,48,opt,name=borrow_hours,json=borrowHours,proto3" json:"borrow_hours,omitempty"`
-	Terms         *PoolTerms `protobuf:"bytes,49,opt,name=terms,proto3" json:"terms,omitempty"`
+	BorrowHours uint32     `protobuf:"varint,48,opt,name=borrow_hours,json=borrowHours,proto3" json:"borrow_hours,omitempty"`
+	Terms       *PoolTerms `protobuf:"bytes,49,opt,name=terms,proto3" json:"terms,omitempty"`
+	// Free seats of total that cannot be had: as many are out beyond what other pools of the
+	// feature have, of an earlier version or file.
+	HeldBack      int32 `protobuf:"varint,180,opt,name=held_back,json=heldBack,proto3" json:"held_back,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2729,6 +2732,13 @@ func (x *PoolStatus) GetTerms() *PoolTerms {
 		return x.Terms
 	}
 	return nil
+}
+
+func (x *PoolStatus) GetHeldBack() int32 {
+	if x != nil {
+		return x.HeldBack
+	}
+	return 0
 }
 
 type StatusLeaderRequest struct {
@@ -5108,7 +5118,7 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"state_hash\x18\x05 \x01(\tR\tstateHash\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x12 \n" +
 	"\vlog_version\x18\x82\x01 \x01(\rR\n" +
-	"logVersion\"\xc7\x05\n" +
+	"logVersion\"\xe5\x05\n" +
 	"\n" +
 	"PoolStatus\x12\x18\n" +
 	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
@@ -5133,7 +5143,8 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x05drawn\x18. \x01(\x05R\x05drawn\x12-\n" +
 	"\x12licensed_overdraft\x18/ \x01(\x05R\x11licensedOverdraft\x12!\n" +
 	"\fborrow_hours\x180 \x01(\rR\vborrowHours\x12.\n" +
-	"\x05terms\x181 \x01(\v2\x18.seatkeeper.v1.PoolTermsR\x05terms\"\x15\n" +
+	"\x05terms\x181 \x01(\v2\x18.seatkeeper.v1.PoolTermsR\x05terms\x12\x1c\n" +
+	"\theld_back\x18\xb4\x01 \x01(\x05R\bheldBack\"\x15\n" +
 	"\x13StatusLeaderRequest\"j\n" +
 	"\x14StatusLeaderResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
