@@ -290,6 +290,7 @@ func (b *Book) reindex() {
 	stirred := b.stirred // what was already looked at is not looked at again
 	b.recount()
 	b.police()
+	b.restandAll() // what a policy allows above the totals decides where one can wait
 	b.stirred = stirred
 }
 

@@ -332,6 +332,22 @@ func TestAReconnectKeepsThePlace(t *testing.T) {
 	w.hold("cad", 2)
 }
 
+// Who waits for seats that only the overdraft allows keeps its place in a restored ledger.
+func TestAPlaceForTheOverdraftSurvivesARestore(t *testing.T) {
+	e := feature("cad", 2)
+	e.Overdraft = 1
+	w := ruled(t, lease.Policy{Rules: []lease.Rule{rule(lease.RuleMaxOverdraft, "cad", lease.Subject{}, 1)}}, e)
+	w.must(checkout(1, "cad", 1))
+	w.queued(1, waiting(checkout(2, "cad", 3)))
+	twin, err := reloaded(w.Book)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Book = twin
+	w.must(lease.CheckIn{Session: session(1)})
+	w.hold("cad", 2)
+}
+
 func TestAMintedSessionGoesWithItsPlace(t *testing.T) {
 	w := newWorld(t, feature("cad", 1))
 	w.must(checkout(1, "cad", 1))
