@@ -218,6 +218,16 @@ func TestDebugLogIsWholeAfterCrashes(t *testing.T) {
 			}
 		}
 		l := &logbook{t: t, path: filepath.Join(dir, "debug.log")}
+		whole := openLogbook(t, t.TempDir(), zone)
+		for i, e := range entries {
+			whole.entry(uint64(i+1), e.at, append([]lease.Event(nil), e.events...)...)
+		}
+		if err := whole.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := withoutStamps(l.text()), withoutStamps(whole.text()); got != want {
+			t.Fatalf("seed %d: got\n%s\nwant\n%s", seed, got, want)
+		}
 		open, err := readDebugLog(l.text())
 		if err != nil {
 			t.Fatalf("seed %d: %v\n%s", seed, err, l.text())
@@ -229,6 +239,17 @@ func TestDebugLogIsWholeAfterCrashes(t *testing.T) {
 			}
 		}
 	}
+}
+
+// withoutStamps is a log without its time stamps, which a start adds.
+func withoutStamps(text string) string {
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.Contains(line, " TIMESTAMP ") {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
 }
 
 // TestDebugLogTimeStandsStillWhenClocksAreSetBack: in autumn and across restarts.

@@ -155,6 +155,9 @@ func TestHistorySaysWhatIsMissing(t *testing.T) {
 
 func TestHistoryIsBoundedAndPaged(t *testing.T) {
 	d := openDiary(t, t.TempDir())
+	if d.max*historySegments != 64<<20 {
+		t.Errorf("%d files of %d bytes are kept; the documents say 64 MiB", historySegments, d.max)
+	}
 	d.max = 64 << 10
 	batch := make([]lease.Event, 512)
 	var index uint64

@@ -137,6 +137,22 @@ func TestLowestVersionThatFitsIsUsedFirst(t *testing.T) {
 	w.refused(lease.NoSeats, checkout(3, "cad", 1))
 }
 
+// Versions are decimals: 10.40 is 10.4, which is before 10.5.
+func TestARequestIsServedUpToTheLicensedVersion(t *testing.T) {
+	e := feature("cad", 9)
+	e.Version = "10.5"
+	for version, ok := range map[string]bool{
+		"": true, "0": true, "9": true, "9.99": true, "10": true, "10.40": true, "10.5": true, "010.500": true,
+		"10.51": false, "10.6": false, "11": false, "100": false,
+	} {
+		c := checkout(1, "cad", 1)
+		c.Items[0].Version = version
+		if r := newWorld(t, e).do(c); (r.Refusal == nil) != ok || !ok && r.Refusal.Reason != lease.BadVersion {
+			t.Errorf("version %q: %v", version, r.Refusal)
+		}
+	}
+}
+
 func TestSeatsAreHandedOutLowestFirst(t *testing.T) {
 	w := newWorld(t, feature("cad", 6))
 	for n := byte(1); n <= 5; n++ {

@@ -156,6 +156,8 @@ func TestAnUncountedFeatureIsAlwaysGrantedAndStillLeased(t *testing.T) {
 	p := w.pool("viewer")
 	w.equal("uncounted", p.Uncounted, true)
 	w.equal("in use", p.InUse, 1200)
+	all, _ := w.Leases(lease.Filter{Feature: "viewer", User: "ann"}, 0, 100)
+	w.equal("listed", len(all), 40)
 	w.refused(lease.TooManyRequested, as(checkout(60, "viewer", lease.MaxUncounted+1), "ann", "ws"))
 	w.wait(10 * time.Minute)
 	w.expireDue()
@@ -185,25 +187,57 @@ func TestASupersedingLineDropsEarlierOnes(t *testing.T) {
 	older.Issued, newer.Issued, same.Issued = launch-2*hour, launch-hour, launch-hour
 	newer.Entitlements[0].Supersedes = []string{"cad"}
 	newer.Entitlements[0].Start = launch + hour
+	elsewhere := licence("L-4", feature("cad", 7))
+	elsewhere.Vendor, elsewhere.Issued = "other", launch-2*hour
 	w := newWorld(t)
-	for _, l := range []lease.Licence{older, newer, same} {
+	for _, l := range []lease.Licence{older, newer, same, elsewhere} {
 		w.must(lease.InstallLicence{Licence: l})
 	}
+	w.equal("another vendor's", w.Pools("")[1].Total, 7)
 	w.equal("before its start", w.pool("cad").Total, 11)
 	w.wait(time.Hour)
 	w.equal("cad", w.pool("cad").Total, 4)
 	w.equal("mesh", w.pool("mesh").Total, 4)
+	w.equal("another vendor's", w.Pools("")[1].Total, 7)
 	w.equal("standing", w.Standings("default", "L-1")[0], lease.Superseded)
 	w.must(lease.RemoveLicence{Tenant: "default", ID: "L-2"})
 	w.equal("cad again", w.pool("cad").Total, 11)
 }
 
+// Lines join in one pool when all of the pool key agrees, and only then. Dates, serials,
+// counts and overdraft are no part of it.
 func TestTermsKeepSeatsApart(t *testing.T) {
-	plain, lent, other := feature("cad", 1), feature("cad", 2), feature("cad", 3)
-	lent.BorrowHours, lent.Serial = 24, "lent"
-	other.Variant, other.Serial = "VENDOR_STRING=eu", "eu"
-	w := newWorld(t, plain, lent, other)
-	w.equal("pools", len(w.Pools("")), 3)
+	for name, c := range map[string]struct {
+		change func(l *lease.Licence, e *lease.Entitlement)
+		pools  int
+	}{
+		"nothing":          {func(*lease.Licence, *lease.Entitlement) {}, 1},
+		"expiry":           {func(_ *lease.Licence, e *lease.Entitlement) { e.Expiry = launch + 1<<40 }, 1},
+		"overdraft":        {func(_ *lease.Licence, e *lease.Entitlement) { e.Overdraft = 3 }, 1},
+		"days of grace":    {func(_ *lease.Licence, e *lease.Entitlement) { e.Expiry, e.GraceDays = launch+1<<40, 3 }, 1},
+		"vendor":           {func(l *lease.Licence, _ *lease.Entitlement) { l.Vendor = "other" }, 2},
+		"version":          {func(_ *lease.Licence, e *lease.Entitlement) { e.Version = "2027.0" }, 2},
+		"profile":          {func(_ *lease.Licence, e *lease.Entitlement) { e.Profile = lease.Profiles["wan"] }, 2},
+		"share rule":       {func(_ *lease.Licence, e *lease.Entitlement) { e.Share = lease.DefaultShareRule }, 2},
+		"borrow hours":     {func(_ *lease.Licence, e *lease.Entitlement) { e.BorrowHours = 24 }, 2},
+		"linger":           {func(_ *lease.Licence, e *lease.Entitlement) { e.LingerMin = time.Minute }, 2},
+		"idle floor":       {func(_ *lease.Licence, e *lease.Entitlement) { e.IdleFloor = time.Hour }, 2},
+		"minimum checkout": {func(_ *lease.Licence, e *lease.Entitlement) { e.MinCheckout = time.Hour }, 2},
+		"variant":          {func(_ *lease.Licence, e *lease.Entitlement) { e.Variant = "VENDOR_STRING=eu" }, 2},
+		"price":            {func(_ *lease.Licence, e *lease.Entitlement) { e.Draw = lease.Draw{Of: "units", Cost: 1, Per: 1} }, 2},
+		"uncounted":        {func(_ *lease.Licence, e *lease.Entitlement) { e.Count, e.Uncounted = 0, true }, 2},
+	} {
+		w := newWorld(t, feature("cad", 1))
+		l := licence("L-2", feature("cad", 2))
+		c.change(&l, &l.Entitlements[0])
+		w.must(lease.InstallLicence{Licence: l})
+		if got := len(w.Pools("")); got != c.pools {
+			t.Errorf("%s differs: %d pools, want %d", name, got, c.pools)
+		}
+		if c.pools == 1 && w.pool("cad").Total != 3 {
+			t.Errorf("%s differs: %d seats in all, want 3", name, w.pool("cad").Total)
+		}
+	}
 }
 
 func TestAnotherVendorsTokensPayForNothing(t *testing.T) {

@@ -101,6 +101,35 @@ func TestARemovedLicenceIsNoLicenceOfAnyVersion(t *testing.T) {
 	w.refused(lease.Invalid, lease.RemoveLicence{Tenant: "default", ID: "L-1"})
 }
 
+// Tenants have licences, seats, queues and bookings of their own, by the same names.
+func TestTenantsShareNothing(t *testing.T) {
+	w := newWorld(t, feature("cad", 1))
+	theirs := licence("L-1", feature("cad", 2), feature("mesh", 1))
+	theirs.Tenant = "other"
+	w.refused(lease.Invalid, lease.InstallLicence{Licence: theirs}) // a serial counts once, wherever
+	for i := range theirs.Entitlements {
+		theirs.Entitlements[i].Serial += "-other"
+	}
+	w.must(lease.InstallLicence{Licence: theirs})
+	in := func(c lease.Checkout, tenant string) lease.Checkout { c.Tenant = tenant; return c }
+	w.must(checkout(1, "cad", 1))
+	w.refused(lease.NoFeature, checkout(2, "mesh", 1))
+	w.queued(1, waiting(checkout(2, "cad", 1)))
+	w.must(in(checkout(3, "cad", 1), "other")) // neither denied nor held up by who waits elsewhere
+	w.must(lease.MakeBooking{Tenant: "other", ID: "j", Items: []lease.Item{{Feature: "cad", Count: 1}}, For: time.Hour})
+	w.queued(1, in(waiting(checkout(4, "cad", 1)), "other"))
+	job := checkout(5, "cad", 1)
+	job.Booking = "j"
+	w.refused(lease.BookingUnknown, job)
+	w.refused(lease.Forbidden, in(checkout(1, "cad", 1), "other")) // a session is of one tenant
+	w.must(lease.CheckIn{Session: session(3)})
+	w.waits(2)
+	w.must(lease.RemoveLicence{Tenant: "other", ID: "L-1"})
+	w.equal("licences left", len(w.Licences("default")), 1)
+	w.must(lease.CheckIn{Session: session(1)})
+	w.waits()
+}
+
 func TestLicencesOfOnePoolAddUp(t *testing.T) {
 	w := newWorld(t, feature("cad", 1))
 	w.must(lease.InstallLicence{Licence: licence("L-2", feature("cad", 2))})

@@ -42,6 +42,15 @@ func TestAPolicyIsAppliedAsAWholeOrNotAtAll(t *testing.T) {
 	good.Rules = []lease.Rule{rule(lease.RuleMax, "cad", group("designers"), 2)}
 	w.equal("second", w.must(lease.ApplyPolicy{Policy: good, Expected: 1}).PolicyVersion, uint64(2))
 	w.must(as(checkout(2, "cad", 1), "bob", "ws"))
+	// Each tenant has its own.
+	elsewhere := licence("L-9", feature("cad", 3))
+	elsewhere.Tenant = "other"
+	w.must(lease.InstallLicence{Licence: elsewhere})
+	c := as(checkout(9, "cad", 3), "ann", "ws")
+	c.Tenant = "other"
+	w.must(c)
+	w.equal("the other's", w.must(lease.ApplyPolicy{Policy: lease.Policy{Tenant: "other", Groups: good.Groups, Rules: good.Rules}}).PolicyVersion, uint64(1))
+	w.equal("this one's", w.Policy("").Version, uint64(2))
 }
 
 func TestAWrongPolicyIsRefusedInOneLine(t *testing.T) {
@@ -86,6 +95,9 @@ func TestPrecedence(t *testing.T) {
 		{"excluded from every feature", []lease.Rule{rule(lease.RuleExclude, "", group("designers"), 0)}, lease.Excluded},
 		{"excluded from another version", []lease.Rule{rule(lease.RuleExclude, "cad:VERSION=1.0", user("ann"), 0)}, ""},
 		{"excluded from this version", []lease.Rule{rule(lease.RuleExclude, "cad:VERSION=2026.00", user("ann"), 0)}, lease.Excluded},
+		{"excluded from another vendor's", []lease.Rule{rule(lease.RuleExclude, "cad:VENDOR=other", user("ann"), 0)}, ""},
+		{"excluded from this vendor's", []lease.Rule{rule(lease.RuleExclude, "cad:VENDOR=acme", user("ann"), 0)}, lease.Excluded},
+		{"others are included in this version", []lease.Rule{rule(lease.RuleInclude, "cad:VERSION=2026.0", user("zoe"), 0)}, lease.NotIncluded},
 		{"others are included", []lease.Rule{include}, lease.NotIncluded},
 		{"included beside others", []lease.Rule{include, rule(lease.RuleInclude, "cad", group("designers"), 0)}, ""},
 		{"included in every feature", []lease.Rule{include, rule(lease.RuleInclude, "", user("ann"), 0)}, ""},

@@ -40,8 +40,27 @@ func TestUsagePeaksCountAShareGroupOnce(t *testing.T) {
 	}
 }
 
+// What is held now counts too, up to now.
+func TestUsageCountsWhatIsStillHeld(t *testing.T) {
+	w := newWorld(t, shared("cad", 6, 3))
+	w.must(as(checkout(1, "cad", 1), "ann", "ws"))
+	w.must(as(checkout(2, "cad", 2), "ann", "ws")) // shares ann's seat and takes another
+	w.must(as(checkout(3, "cad", 1), "bob", "ws"))
+	w.wait(2 * time.Minute)
+	live := w.LiveUsage("")
+	got := lease.SumUsage(live, lease.ByFeature, 0, 0)
+	want := lease.UsageSum{Tenant: "default", Feature: "cad", Checkouts: 3, Peak: 3, SeatMillis: (1 + 2 + 1) * 120_000}
+	if len(got) != 1 || got[0] != want {
+		t.Errorf("%+v\nwant %+v", got, want)
+	}
+	if p := lease.Concurrency(live, launch, launch+120_000, time.Minute); len(p) != 2 || p[0].Peak != 3 || p[1].Mean != 3 {
+		t.Errorf("concurrency %+v", p)
+	}
+}
+
 func TestConcurrencyTellsEveryStep(t *testing.T) {
-	records := []lease.UsageRecord{record("ann", 10, 40, 1, 1), record("bob", 20, 25, 2, 2), record("kim", 20, 20, 9, 3)}
+	records := []lease.UsageRecord{record("ann", 10, 40, 1, 1), record("ann", 12, 38, 1, 1), // one share group
+		record("bob", 20, 25, 2, 2), record("kim", 20, 20, 9, 3)}
 	got := lease.Concurrency(records, launch, launch+60*60_000, 15*time.Minute)
 	want := []struct {
 		peak int
@@ -66,10 +85,15 @@ func TestUsageRecordsAddUpToSeatTime(t *testing.T) {
 		const total = 6
 		w := newWorld(t, shared("cad", total, 3))
 		var records []lease.UsageRecord
+		ended := map[lease.ID]bool{}
 		note := func() {
 			for _, e := range w.TakeEvents() {
 				if e.Kind == lease.Ended {
 					records = append(records, e.Usage())
+					if ended[e.Lease.ID] || e.Usage().Reason == 0 {
+						t.Fatalf("seed %d: lease %d ended twice, or for no reason: %+v", seed, e.Lease.ID, e)
+					}
+					ended[e.Lease.ID] = true
 				}
 			}
 		}
