@@ -156,7 +156,7 @@ func (a *app) startAgent(log *slog.Logger) (*servedAgent, error) {
 	}
 	where := []any{"cluster", a.cfg.Client.Addr, "state", c.stateDir()}
 	if path := c.socketPath(a.lookupEnv); path != "" {
-		l, err := listenSocket(path, c)
+		l, err := listenSocket(log, path, c)
 		if err != nil {
 			return fail(err)
 		}
@@ -184,11 +184,12 @@ func (a *app) startAgent(log *slog.Logger) (*servedAgent, error) {
 
 // listenSocket makes the unix socket. One that nobody listens on is what a killed agent
 // left, and goes.
-func listenSocket(path string, c *Agent) (net.Listener, error) {
+func listenSocket(log *slog.Logger, path string, c *Agent) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, exitf(exitConfig, "agent.socket: the path has %d bytes, the system takes %d: choose a shorter one", len(path), maxSocketPath)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	mode, _ := c.mode() // checked
+	if err := socketFolder(log, filepath.Dir(path), mode); err != nil {
 		return nil, exitf(exitConfig, "agent.socket %s: %s", path, fileMessage(err))
 	}
 	if info, err := os.Lstat(path); err == nil {
@@ -210,12 +211,27 @@ func listenSocket(path string, c *Agent) (net.Listener, error) {
 	if err != nil {
 		return nil, exitf(exitError1, "agent.socket %s: %w", path, err)
 	}
-	mode, _ := c.mode() // checked
 	if err := errors.Join(setGroup(path, c.SocketGroup), os.Chmod(path, mode)); err != nil {
 		l.Close()
 		return nil, exitf(exitConfig, "agent.socket %s: %s", path, oneLine(err.Error()))
 	}
 	return l, nil
+}
+
+// socketFolder makes the folder of the socket if it is not there. A socket for others is of
+// no use to them in a folder that they may not enter.
+func socketFolder(log *slog.Logger, dir string, mode os.FileMode) error {
+	folder := os.FileMode(0o700)
+	if mode&0o077 != 0 {
+		folder = 0o755
+	}
+	if err := os.MkdirAll(dir, folder); err != nil {
+		return err
+	}
+	if info, err := os.Stat(dir); err == nil && mode&0o077 != 0 && info.Mode().Perm()&0o011 == 0 {
+		log.Warn("others cannot get to the socket: its folder lets only its owner in", "folder", dir, "mode", fmt.Sprintf("%04o", info.Mode().Perm()), "do", "chmod 755 "+dir)
+	}
+	return nil
 }
 
 // maxSocketPath is sun_path less its end, on the system where it is shortest.

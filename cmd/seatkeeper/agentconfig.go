@@ -29,12 +29,14 @@ type Agent struct {
 	Rejoin       string   `yaml:"rejoin"`
 	TrustedUsers []string `yaml:"trusted_users"`
 
-	Sessions        int `yaml:"sessions"`
-	SessionsPerUser int `yaml:"sessions_per_user"`
-	Connections     int `yaml:"connections"`
-	InFlight        int `yaml:"in_flight"`
-	InFlightPerUser int `yaml:"in_flight_per_user"`
-	Waiting         int `yaml:"waiting"`
+	Sessions           int `yaml:"sessions"`
+	SessionsPerUser    int `yaml:"sessions_per_user"`
+	Connections        int `yaml:"connections"`
+	ConnectionsPerUser int `yaml:"connections_per_user"`
+	InFlight           int `yaml:"in_flight"`
+	InFlightPerUser    int `yaml:"in_flight_per_user"`
+	Waiting            int `yaml:"waiting"`
+	WaitingPerUser     int `yaml:"waiting_per_user"`
 }
 
 // What agent.on_exit may say.
@@ -46,7 +48,8 @@ const (
 func defaultAgent() Agent {
 	return Agent{SocketMode: "0600", OnExit: onExitKeep, DefaultTTL: agent.DefaultTTL.String(), Rejoin: agent.DefaultRejoin.String(),
 		Sessions: agent.DefaultSessions, SessionsPerUser: agent.DefaultUserSessions, Connections: agent.DefaultConnections,
-		InFlight: agent.DefaultInFlight, InFlightPerUser: agent.DefaultUserInFlight, Waiting: agent.DefaultWaiting}
+		ConnectionsPerUser: agent.DefaultUserConnections, InFlight: agent.DefaultInFlight, InFlightPerUser: agent.DefaultUserInFlight,
+		Waiting: agent.DefaultWaiting, WaitingPerUser: agent.DefaultUserWaiting}
 }
 
 // noSocket is the value of agent.socket for an agent on a TCP port alone.
@@ -98,8 +101,9 @@ func ownFolder(of func() (string, error)) string {
 
 // settings are what can change while the agent runs.
 func (c *Agent) settings() agent.Settings {
-	return agent.Settings{Sessions: c.Sessions, UserSessions: c.SessionsPerUser, Connections: c.Connections, InFlight: c.InFlight,
-		UserInFlight: c.InFlightPerUser, Waiting: c.Waiting, TrustedUsers: c.TrustedUsers, ReturnOnExit: c.OnExit == onExitReturn}
+	return agent.Settings{Sessions: c.Sessions, UserSessions: c.SessionsPerUser, Connections: c.Connections,
+		UserConnections: c.ConnectionsPerUser, InFlight: c.InFlight, UserInFlight: c.InFlightPerUser, Waiting: c.Waiting,
+		UserWaiting: c.WaitingPerUser, TrustedUsers: c.TrustedUsers, ReturnOnExit: c.OnExit == onExitReturn}
 }
 
 // mode is the mode of the socket.

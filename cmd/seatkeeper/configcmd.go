@@ -298,10 +298,12 @@ agent:
   sessions: {{.Agent.Sessions}}
   sessions_per_user: {{.Agent.SessionsPerUser}}
   connections: {{.Agent.Connections}}
+  connections_per_user: {{.Agent.ConnectionsPerUser}}
   # Calls being answered; those that wait for a seat or a change count as waiting.
   in_flight: {{.Agent.InFlight}}
   in_flight_per_user: {{.Agent.InFlightPerUser}}
   waiting: {{.Agent.Waiting}}
+  waiting_per_user: {{.Agent.WaitingPerUser}}
 `))
 
 func configTemplate() (string, error) {

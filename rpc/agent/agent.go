@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"log/slog"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -25,6 +24,7 @@ const (
 	whyRejoin     = "did not come back"
 	whyStop       = "agent stopped"
 	whyGivenUp    = "given up"
+	whyFenced     = "taken over by another run"
 )
 
 // Agent keeps the sessions of one machine. It is safe for concurrent use.
@@ -34,6 +34,7 @@ type Agent struct {
 	store   *store
 	metrics *metrics
 	since   time.Time
+	bounds  bounds
 
 	// ctx ends with the agent.
 	ctx    context.Context
@@ -47,7 +48,9 @@ type Agent struct {
 	set       Settings
 	holders   map[string]*holder
 	processes map[process]*holder
-	stopping  bool
+	// leaving are holders that have ended and whose seats are being given back.
+	leaving  map[string]*holder
+	stopping bool
 }
 
 // New makes an agent, takes its state folder, and begins to resume the sessions in it. The
@@ -61,8 +64,8 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, set: cfg.Settings, log: cfg.Logger, store: st, since: time.Now(),
-		holders: map[string]*holder{}, processes: map[process]*holder{}}
+	a := &Agent{cfg: cfg, set: cfg.Settings, log: cfg.Logger, store: st, since: time.Now(), bounds: bounds{headerTimeout, bodyTimeout, answerTimeout},
+		holders: map[string]*holder{}, processes: map[process]*holder{}, leaving: map[string]*holder{}}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	if a.metrics, err = newMetrics(cfg.Registerer, a); err != nil {
 		st.close()
@@ -177,17 +180,12 @@ func (a *Agent) resume(h *holder) {
 	}
 }
 
-// attend begins to watch what the holder lives by. After a restart nobody has its
-// connection yet.
+// attend begins to watch what the holder lives by.
 func (a *Agent) attend(h *holder) {
 	h.mu.Lock()
 	rec := h.rec
 	h.mu.Unlock()
-	if rec.Kind == byConnection {
-		h.arm(a.cfg.Rejoin, whyRejoin)
-	} else {
-		h.renewTTL()
-	}
+	h.restart()
 	if rec.Process.PID != 0 {
 		a.watchProcess(h, rec.Process)
 	}
@@ -228,7 +226,13 @@ func (a *Agent) claim(c caller, k kind, r *checkoutRequest) (h *holder, made boo
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.stopping {
-		return nil, false, &refusal{reason: client.Unreachable, message: "the agent is stopping: ask again", retryMS: 1000}
+		return nil, false, errStopping
+	}
+	if have := a.leaving[id]; have != nil {
+		if !have.ownedBy(c) {
+			return nil, false, notYours(id)
+		}
+		return nil, false, &refusal{reason: client.Unreachable, message: "the seats of this session are being given back: ask again", retryMS: 200}
 	}
 	if have := a.holders[id]; have != nil {
 		if err := have.mayBeUsed(c, k, p); err != nil {
@@ -261,7 +265,7 @@ func (a *Agent) claim(c caller, k kind, r *checkoutRequest) (h *holder, made boo
 
 // room says whether one more session fits. The caller holds mu.
 func (a *Agent) room(c caller) error {
-	if len(a.holders) >= a.set.Sessions {
+	if len(a.holders)+len(a.leaving) >= a.set.Sessions {
 		a.metrics.refused.WithLabelValues("sessions").Inc()
 		return &refusal{reason: lease.Overloaded, message: "the agent keeps all the sessions that it may (agent.sessions)", retryMS: 1000}
 	}
@@ -294,6 +298,9 @@ func (h *holder) mayBeUsed(c caller, k kind, p process) error {
 // ownedBy: the kind, the user and the process of a holder never change.
 func (h *holder) ownedBy(c caller) bool { return c.steward || h.rec.UID == c.uid }
 
+// errStopping says nothing of any seat.
+var errStopping = &refusal{reason: client.Unreachable, message: "the agent is stopping: ask again", retryMS: 1000}
+
 // notYours does not tell another user's session from one that there never was.
 func notYours(id string) error {
 	return refuse(lease.SessionUnknown, "no such session of yours: %.40s (check out again)", id)
@@ -312,11 +319,14 @@ func (a *Agent) find(c caller, id string, pid int) (*holder, error) {
 		}
 	}
 	a.mu.Lock()
-	h := a.holders[strings.ToLower(id)]
+	h, stopping := a.holders[strings.ToLower(id)], a.stopping
 	if id == "" {
 		h = a.processes[p]
 	}
 	a.mu.Unlock()
+	if stopping {
+		return nil, errStopping // what it kept is not lost: the next run says of it
+	}
 	if h == nil || !h.ownedBy(c) {
 		if id == "" {
 			return nil, refuse(lease.SessionUnknown, "process %d holds nothing here: check out again", pid)
@@ -342,20 +352,24 @@ func (a *Agent) of(c caller) []*holder {
 
 // end ends a holder, for the first reason given, and returns its seats beside.
 func (a *Agent) end(h *holder, why string) {
+	a.endIf(h, why, func() bool { return true })
+}
+
+// endIf ends a holder if it still should be, which is asked with its mutex held.
+func (a *Agent) endIf(h *holder, why string, should func() bool) {
 	h.mu.Lock()
-	if h.over != "" {
+	if h.over != "" || !should() {
 		h.mu.Unlock()
 		return
 	}
 	h.over = why
-	if h.timer != nil {
-		h.timer.Stop()
-	}
+	h.arm(0, "")
 	session := h.session
 	h.bump()
 	h.mu.Unlock()
 	a.mu.Lock()
 	delete(a.holders, h.id)
+	a.leaving[h.id] = h
 	if a.processes[h.rec.Process] == h {
 		delete(a.processes, h.rec.Process)
 	}
@@ -386,6 +400,9 @@ func (a *Agent) drop(h *holder) {
 	if err := a.store.remove(h.id); err != nil {
 		a.log.Error("the record of an ended session stays; the next run will end it", "session", h.id, "error", err)
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.leaving, h.id)
 }
 
 // counts are for status and metrics.
@@ -430,15 +447,7 @@ func (a *Agent) Stop(ctx context.Context) {
 		}
 	} else {
 		for _, h := range all {
-			h.mu.Lock()
-			session := h.session
-			if h.timer != nil {
-				h.timer.Stop()
-			}
-			h.mu.Unlock()
-			if session != nil {
-				session.Suspend()
-			}
+			h.suspend()
 		}
 	}
 	a.cancel()
@@ -454,17 +463,4 @@ func (a *Agent) Stop(ctx context.Context) {
 	_ = a.cfg.Client.Close(ended)
 	a.store.close()
 	a.log.Info("stopped", "sessions", len(all), "returned", back)
-}
-
-// serveConn notes who is at the other end of a new connection.
-func (a *Agent) connContext(ctx context.Context, conn net.Conn) context.Context {
-	c := caller{uid: noUID}
-	if u, ok := unixConn(conn); ok {
-		var err error
-		if c, err = peerOf(u); err != nil {
-			a.log.Warn("a caller cannot be told", "error", err)
-			_ = conn.Close()
-		}
-	}
-	return withCaller(ctx, a.judge(c))
 }

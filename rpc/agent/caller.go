@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/user"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -25,7 +24,7 @@ type caller struct {
 	inner int
 	// steward is root or the agent's own user: sees and returns everything.
 	steward bool
-	// trusted may name other users and hosts.
+	// trusted may name other users and hosts, by the settings of the moment.
 	trusted bool
 }
 
@@ -51,8 +50,15 @@ func (a *Agent) judge(c caller) caller {
 		c.user = userName(c.uid)
 		c.steward = c.uid == 0 || c.uid == os.Getuid()
 	}
-	c.trusted = c.steward || slices.Contains(a.settings().TrustedUsers, c.user)
 	return c
+}
+
+// share is how much of a limit is one user's: all of it (0) for a steward.
+func (c caller) share(perUser int) int {
+	if c.steward {
+		return 0
+	}
+	return perUser
 }
 
 // userName is the login name of a user id; one that the system has no name for is named

@@ -22,14 +22,18 @@ const (
 	// DefaultUserSessions leaves room for others when one user's script runs away.
 	DefaultUserSessions = 1024
 	// DefaultConnections: every session may have its connection, and some are for looking.
-	// It stays below the open files that the unit allows.
-	DefaultConnections = DefaultSessions + 512
+	// It stays below the open files that the unit allows. DefaultUserConnections leaves room
+	// for others.
+	DefaultConnections     = DefaultSessions + 512
+	DefaultUserConnections = DefaultUserSessions + 128
 	// DefaultInFlight and DefaultUserInFlight bound calls that are being answered: the
 	// cluster takes 30 at a time from one client, and others of this machine wait their turn.
 	DefaultInFlight     = 256
 	DefaultUserInFlight = 64
 	// DefaultWaiting bounds calls that wait: for seats, or for a change (watch).
-	DefaultWaiting = 1024
+	// DefaultUserWaiting leaves room for others.
+	DefaultWaiting     = 1024
+	DefaultUserWaiting = 256
 	// DefaultTTL is how long a lease by the clock lives without a renewal, if the caller
 	// does not say; MinTTL fits a call from a busy machine, MaxTTL is a day's work.
 	DefaultTTL = time.Minute
@@ -46,6 +50,12 @@ const (
 	// headerTimeout and bodyTimeout cut off whoever sends nothing: a local caller is quick.
 	headerTimeout = 5 * time.Second
 	bodyTimeout   = 10 * time.Second
+	// answerTimeout cuts off whoever does not read its answer.
+	answerTimeout = 10 * time.Second
+	// maxTurned bounds the connections too many that are told so; others are just closed.
+	maxTurned = 64
+	// maxScrapes bounds looks at the metrics at once: each looks at all sessions.
+	maxScrapes = 4
 	// idleTimeout closes a connection that is kept open for nothing.
 	idleTimeout = 2 * time.Minute
 	// maxWait and maxWatch bound one call; the caller asks again.
@@ -65,9 +75,10 @@ const (
 
 // Settings are what can change while the agent runs.
 type Settings struct {
-	// Sessions, UserSessions, Connections, InFlight, UserInFlight and Waiting are limits;
-	// 0 means the default.
-	Sessions, UserSessions, Connections, InFlight, UserInFlight, Waiting int
+	// Sessions, Connections, InFlight and Waiting are limits, and the others those of one
+	// user; 0 means the default. Root and the agent's own user have no such share but of
+	// calls in flight.
+	Sessions, UserSessions, Connections, UserConnections, InFlight, UserInFlight, Waiting, UserWaiting int
 	// TrustedUsers may name another user or host than their own. Root and the agent's own
 	// user may in any case.
 	TrustedUsers []string
@@ -133,7 +144,8 @@ func (s Settings) withDefaults() Settings {
 		have *int
 		std  int
 	}{{&s.Sessions, DefaultSessions}, {&s.UserSessions, DefaultUserSessions}, {&s.Connections, DefaultConnections},
-		{&s.InFlight, DefaultInFlight}, {&s.UserInFlight, DefaultUserInFlight}, {&s.Waiting, DefaultWaiting}} {
+		{&s.UserConnections, DefaultUserConnections}, {&s.InFlight, DefaultInFlight}, {&s.UserInFlight, DefaultUserInFlight},
+		{&s.Waiting, DefaultWaiting}, {&s.UserWaiting, DefaultUserWaiting}} {
 		if *l.have <= 0 {
 			*l.have = l.std
 		}
@@ -141,8 +153,11 @@ func (s Settings) withDefaults() Settings {
 	return s
 }
 
+// bounds are how long a caller may take with each part of a call.
+type bounds struct{ header, body, answer time.Duration }
+
 // newServer is an HTTP server that cuts off whoever is slow.
-func newServer(h http.Handler) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: maxHeader}
+func newServer(h http.Handler, b bounds) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: b.header, ReadTimeout: b.body, WriteTimeout: b.body + b.answer,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader}
 }

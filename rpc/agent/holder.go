@@ -59,6 +59,7 @@ type holder struct {
 	changed  chan struct{}
 	calls    int // that use it now
 	conns    int // that it lives by
+	paused   int // calls for which its time does not run
 	timer    *time.Timer
 	deadline time.Time // of the timer
 	over     string    // why it has ended
@@ -249,35 +250,63 @@ func (h *holder) checkin(ctx context.Context, ids []uint64) ([]lostView, error) 
 	return released, nil
 }
 
-// arm makes the holder end after d, unless it is armed again or disarmed (0).
+// arm makes the holder end after d, unless it is armed again or disarmed (0). The caller
+// holds mu.
 func (h *holder) arm(d time.Duration, why string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if h.timer != nil {
 		h.timer.Stop()
 		h.timer, h.deadline = nil, time.Time{}
 	}
-	if d > 0 && h.over == "" {
-		h.deadline = time.Now().Add(d)
-		at := h.deadline
-		h.timer = time.AfterFunc(d, func() {
-			h.mu.Lock()
-			late := h.deadline == at
-			h.mu.Unlock()
-			if late {
-				h.a.end(h, why)
-			}
-		})
+	if d <= 0 || h.over != "" {
+		return
+	}
+	at := time.Now().Add(d)
+	h.deadline = at
+	h.timer = time.AfterFunc(d, func() { h.a.endIf(h, why, func() bool { return h.deadline == at }) })
+}
+
+// restart gives what lives by the clock its whole time again: a time to live, or the time
+// to open another connection after a restart of the agent.
+func (h *holder) restart() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch ttl := time.Duration(h.rec.TTLMillis) * time.Millisecond; {
+	case h.paused > 0:
+	case ttl > 0:
+		h.arm(ttl, whyTTL)
+	case h.rec.Kind == byConnection && h.conns == 0:
+		h.arm(h.a.cfg.Rejoin, whyRejoin)
 	}
 }
 
-// renewTTL gives a lease by the clock its whole time again.
-func (h *holder) renewTTL() {
+// pause stops the holder's time until the function that it returns is called.
+func (h *holder) pause() (goOn func()) {
 	h.mu.Lock()
-	ttl := time.Duration(h.rec.TTLMillis) * time.Millisecond
+	h.paused++
+	h.arm(0, "")
 	h.mu.Unlock()
-	if ttl > 0 {
-		h.arm(ttl, whyTTL)
+	return func() {
+		h.mu.Lock()
+		h.paused--
+		h.mu.Unlock()
+		h.restart()
+	}
+}
+
+// suspend leaves the session to the next run of the agent. From then on nothing is said of
+// its leases, which are not lost.
+func (h *holder) suspend() {
+	h.mu.Lock()
+	session := h.session
+	if h.over != "" {
+		session = nil // its seats are being given back
+	} else {
+		h.session, h.leases = nil, nil
+		h.arm(0, "")
+	}
+	h.mu.Unlock()
+	if session != nil {
+		session.Suspend()
 	}
 }
 
@@ -290,11 +319,10 @@ func (h *holder) use() (done func()) {
 		stopping := h.a.isStopping()
 		h.mu.Lock()
 		h.calls--
-		empty := !stopping && h.calls == 0 && h.conns == 0 && h.session != nil && len(h.leases) == 0 && len(h.gone) == 0 && h.over == ""
 		h.mu.Unlock()
-		if empty {
-			h.a.end(h, whyReturned)
-		}
+		h.a.endIf(h, whyReturned, func() bool {
+			return !stopping && h.calls == 0 && h.conns == 0 && h.session != nil && len(h.leases) == 0 && len(h.gone) == 0
+		})
 	}
 }
 

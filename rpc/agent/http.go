@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,54 +22,11 @@ import (
 // port of l is a TCP one, and callers must show the token; else l is a unix socket and the
 // system says who they are.
 func (a *Agent) Serve(l net.Listener, token string) *http.Server {
-	srv := newServer(a.handler(token))
-	srv.ConnContext = a.connContext
+	srv := newServer(a.handler(token), a.bounds)
+	srv.ConnContext = connContext
 	srv.BaseContext = func(net.Listener) context.Context { return a.ctx }
 	go func() { _ = srv.Serve(&counted{Listener: l, a: a}) }()
 	return srv
-}
-
-// counted holds the number of open connections within the limit.
-type counted struct {
-	net.Listener
-	a *Agent
-}
-
-func (l *counted) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if l.a.conns.enter(0, l.a.settings().Connections, 0) {
-			return &countedConn{Conn: c, a: l.a, open: make(chan struct{}, 1)}, nil
-		}
-		l.a.metrics.refused.WithLabelValues("connections").Inc()
-		_ = c.Close()
-	}
-}
-
-type countedConn struct {
-	net.Conn
-	a    *Agent
-	open chan struct{} // full once it was closed
-}
-
-func (c *countedConn) Close() error {
-	select {
-	case c.open <- struct{}{}:
-		c.a.conns.leave(0)
-	default:
-	}
-	return c.Conn.Close()
-}
-
-func unixConn(c net.Conn) (*net.UnixConn, bool) {
-	if counted, ok := c.(*countedConn); ok {
-		c = counted.Conn
-	}
-	u, ok := c.(*net.UnixConn)
-	return u, ok
 }
 
 // call is what a path does; its answer is sent as JSON.
@@ -87,7 +45,7 @@ func (a *Agent) handler(token string) http.Handler {
 	} {
 		mux.Handle(path, a.answering(path, do))
 	}
-	mux.Handle("GET /metrics", promhttp.HandlerFor(a.cfg.Gatherer, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.cfg.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.Handle("/", a.answering("other", func(_ http.ResponseWriter, r *http.Request, _ caller) (any, error) {
 		return nil, refuse(lease.Invalid, "%s %.100s: there are POST /v1/checkout, /v1/renew, /v1/checkin, /v1/hold and GET /v1/session, /v1/watch, /v1/status, /metrics", r.Method, r.URL.Path)
@@ -123,6 +81,7 @@ func (a *Agent) answering(path string, do call) http.Handler {
 			readAll(w)
 		}
 		set := a.settings()
+		c.trusted = c.steward || slices.Contains(set.TrustedUsers, c.user)
 		if !a.calls.enter(c.uid, set.InFlight, set.UserInFlight) {
 			a.metrics.refused.WithLabelValues("in_flight").Inc()
 			a.metrics.requests.WithLabelValues(name, "429").Inc()
@@ -132,6 +91,7 @@ func (a *Agent) answering(path string, do call) http.Handler {
 		out := once(func() { a.calls.leave(c.uid) })
 		defer out()
 		got, err := do(w, r.WithContext(context.WithValue(r.Context(), leaveKey{}, out)), c)
+		a.answerSoon(w)
 		status := http.StatusOK
 		switch {
 		case err != nil:
@@ -144,13 +104,19 @@ func (a *Agent) answering(path string, do call) http.Handler {
 	})
 }
 
+// answerSoon gives the caller so long from now on to read its answer.
+func (a *Agent) answerSoon(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(a.bounds.answer))
+}
+
 type leaveKey struct{}
 
 // waiting moves a call from those that are being answered to those that wait.
 func (a *Agent) waiting(r *http.Request, c caller) (done func(), err error) {
-	if !a.waits.enter(c.uid, a.settings().Waiting, 0) {
+	set := a.settings()
+	if !a.waits.enter(c.uid, set.Waiting, c.share(set.UserWaiting)) {
 		a.metrics.refused.WithLabelValues("waiting").Inc()
-		return nil, &refusal{reason: lease.Overloaded, message: "too many calls wait already (agent.waiting)", retryMS: 1000}
+		return nil, &refusal{reason: lease.Overloaded, message: "too many calls wait already (agent.waiting, agent.waiting_per_user)", retryMS: 1000}
 	}
 	if out, ok := r.Context().Value(leaveKey{}).(func()); ok {
 		out()
@@ -256,13 +222,16 @@ func (a *Agent) take(r *http.Request, c caller, k kind, req *checkoutRequest) (h
 		}
 		defer end()
 	}
-	if k != byConnection {
-		h.arm(0, "") // not while it waits
-		defer h.renewTTL()
-	}
+	defer h.pause()() // its time does not run while it waits
 	ctx, cancel := context.WithTimeout(r.Context(), wait+client.DefaultCallTimeout)
 	defer cancel()
 	if err = h.checkout(ctx, wait, items); err != nil {
+		switch {
+		case a.isStopping():
+			err = errStopping // the session is the next run's
+		case client.ReasonOf(err) == lease.Fenced:
+			a.end(h, whyFenced) // for good: the next checkout begins anew
+		}
 		return nil, nil, err
 	}
 	return h, leave, nil
@@ -310,7 +279,7 @@ func (a *Agent) renewCall(w http.ResponseWriter, r *http.Request, c caller) (any
 		return nil, err
 	}
 	defer h.use()()
-	h.renewTTL() // also while it is being resumed
+	h.restart() // also while it is being resumed
 	if err := h.waitReady(r.Context()); err != nil {
 		return nil, err
 	}
@@ -374,6 +343,7 @@ func (a *Agent) holdCall(w http.ResponseWriter, r *http.Request, c caller) (any,
 		out() // held connections are counted as sessions
 	}
 	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Time{}) // it may be read at leisure: what counts is that it is open
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	lines := json.NewEncoder(w)
 	for {
@@ -396,8 +366,8 @@ func (a *Agent) holdCall(w http.ResponseWriter, r *http.Request, c caller) (any,
 // join notes a connection by which the holder lives.
 func (h *holder) join() {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.conns++
-	h.mu.Unlock()
 	h.arm(0, "")
 }
 
