@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/seatkeeper/seatkeeper/cluster"
 	"github.com/seatkeeper/seatkeeper/lease"
+	"github.com/seatkeeper/seatkeeper/lease/access"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
 
@@ -102,6 +104,7 @@ func (d *diagnosisService) Examine(ctx context.Context, r *pb.ExamineRequest) (*
 		Limits: processLimits(d.s.cfg.Connections), Certificates: certificatesPB(d.s.cfg.Diagnosis.Certificates),
 		GossipKeyId: f.GossipKeyID, GossipMembers: f.GossipMembers, Alarms: alarms, HistoryTrouble: f.HistoryTrouble,
 		UptimeMs: uint64(mono.Milliseconds()), Tls: d.s.cfg.TLS != nil, TokensRequired: d.s.cfg.TokensRequired,
+		LogVersion: st.LogVersion, LogVersionUnderstood: understood(node), TokensEnding: tokensEnding(node.Access()),
 	}
 	peers := node.Peers()
 	for _, p := range peers {
@@ -226,6 +229,27 @@ func certificatesPB(read func() []*x509.Certificate) (list []*pb.Certificate) {
 		}
 		list = append(list, &pb.Certificate{Use: use, Subject: c.Subject.String(), Issuer: c.Issuer.String(), Names: names,
 			NotBefore: c.NotBefore.Format(time.RFC3339), NotAfter: c.NotAfter.Format(time.RFC3339), Fingerprint: hex.EncodeToString(sum[:])})
+	}
+	return list
+}
+
+// Of the ends of tokens: time enough to bring out new ones, and a list that a person reads.
+const (
+	tokenEndsSoon = 30 * 24 * time.Hour
+	tokenEnded    = 7 * 24 * time.Hour
+	maxTokenEnds  = 20
+)
+
+// tokensEnding are the tokens whose end is near, or was just now: some program may still
+// use them.
+func tokensEnding(table *access.Table, today lease.Calendar) (list []*pb.TokenEnd) {
+	near := slices.DeleteFunc(table.List(), func(x access.Token) bool {
+		left := x.Expires.Time().Sub(today.Time())
+		return x.Expires == 0 || left > tokenEndsSoon || left < -tokenEnded
+	})
+	slices.SortFunc(near, func(a, b access.Token) int { return cmp.Compare(a.Expires, b.Expires) })
+	for _, x := range near[:min(len(near), maxTokenEnds)] {
+		list = append(list, &pb.TokenEnd{Id: x.ID, Role: x.Role.String(), Expires: date(x.Expires)})
 	}
 	return list
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/seatkeeper/seatkeeper/lease"
 	"github.com/seatkeeper/seatkeeper/lease/access"
 	"github.com/seatkeeper/seatkeeper/lease/license"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
@@ -241,5 +243,41 @@ func TestRealNodesExamineEachOther(t *testing.T) {
 	c2, err := first.Clock(t.Context(), &pb.ClockRequest{})
 	if err != nil || c2.GetMonoNs() <= c1.GetMonoNs() || time.Since(time.Unix(0, c2.GetWallNs())).Abs() > time.Minute {
 		t.Errorf("clocks %v, then %v: %v", c1, c2, err)
+	}
+}
+
+// A node tells an operator which tokens end soon, or have just ended, and nothing that opens a door.
+func TestExamineTellsOfTokensThatEnd(t *testing.T) {
+	now := time.Date(2030, 6, 1, 0, 0, 0, 0, time.UTC)
+	node := newFakeNode(t)
+	in := func(d time.Duration) lease.Calendar { return lease.CalendarOf(now.Add(d)) }
+	const day = 24 * time.Hour
+	for _, left := range []time.Duration{0, 400 * day, 31 * day, 29 * day, 2 * day, -day, -8 * day} {
+		x := access.Token{Role: access.Client, Description: "the build farm's", User: "ann", Expires: in(left)}
+		if left == 0 {
+			x = access.Token{Role: access.Admin} // for ever
+		}
+		node.give(t, x)
+	}
+	table, _ := node.Access()
+	var got []string
+	for _, x := range tokensEnding(table, lease.CalendarOf(now)) {
+		got = append(got, x.Role+" "+x.Expires)
+		if text := x.String(); len(x.Id) != 2*access.IDBytes || strings.Contains(text, "farm") || strings.Contains(text, "ann") {
+			t.Errorf("it tells %s", text)
+		}
+	}
+	if want := []string{"client 2030-05-31T00:00:00Z", "client 2030-06-03T00:00:00Z", "client 2030-06-30T00:00:00Z"}; !slices.Equal(got, want) {
+		t.Errorf("tokens that end: %v, want %v", got, want)
+	}
+	for range 2 * maxTokenEnds {
+		node.give(t, access.Token{Role: access.Viewer, Expires: in(day)})
+	}
+	table, _ = node.Access()
+	if n := len(tokensEnding(table, lease.CalendarOf(now))); n != maxTokenEnds {
+		t.Errorf("%d are told of, want at most %d", n, maxTokenEnds)
+	}
+	if tokensEnding(nil, 0) != nil {
+		t.Error("a cluster without tokens has some that end")
 	}
 }

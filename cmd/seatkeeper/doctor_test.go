@@ -164,11 +164,31 @@ var plantedFaults = []plantedFault{
 		level: levelWarn, check: "version", what: "cannot be examined", do: "upgrade"},
 	{name: "versions that differ", plant: func(w *doctorWorld) { w.nodes[2].who.Version = "v0" },
 		level: levelWarn, check: "version", what: "v0 on node-3; v1 on node-1, node-2", do: "finish the upgrade"},
+	{name: "node of an older build", plant: func(w *doctorWorld) {
+		for i, n := range w.nodes {
+			n.who.LogVersion, n.who.LogVersionUnderstood = 3, uint32(4-i/2)
+		}
+	}, level: levelWarn, check: "version/log", what: "node-3 understands log version 3 and others 4: the cluster stays at 3", do: "operator upgrade"},
+	{name: "log version held down by a node that is off", plant: func(w *doctorWorld) {
+		for _, n := range w.nodes {
+			n.who.LogVersion, n.who.LogVersionUnderstood = 3, 4
+		}
+		w.nodes[2].closed = true
+	}, level: levelWarn, check: "version/log", what: "the log stays at version 3 and all that answer understand 4: it waits for node-3", do: "start it", code: 1},
+	{name: "token that ends soon", plant: func(w *doctorWorld) { w.tokenEnds(100 * time.Hour) },
+		level: levelWarn, check: "token/dates", what: "the token ab12 of the role client ends in 4 days", do: "token create --role client"},
+	{name: "token that has ended", plant: func(w *doctorWorld) { w.tokenEnds(-time.Hour) },
+		level: levelWarn, check: "token/dates", what: "the token ab12 of the role client ended on", do: "token revoke ab12"},
+	{name: "one voter among three", plant: func(w *doctorWorld) {
+		for _, n := range w.nodes {
+			n.who.RaftState.Members[1].Voter, n.who.RaftState.Members[2].Voter = false, false
+		}
+	}, level: levelWarn, check: "quorum", what: "one of 3 members votes", do: "autopilot state"},
 	{name: "even number of voters", plant: func(w *doctorWorld) {
 		for _, n := range w.nodes {
 			n.who.RaftState.Members[2].Voter = false
 		}
-	}, level: levelWarn, check: "quorum", what: "2 voters", do: "three or five"},
+	}, level: levelWarn, check: "quorum", what: "2 voters survive no more losses than 1", do: "three or five"},
 
 	// Machines.
 	{name: "clock off by a minute and more", plant: func(w *doctorWorld) { w.nodes[1].ahead = 3 * time.Minute },

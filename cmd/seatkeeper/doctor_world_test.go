@@ -205,6 +205,13 @@ func (w *doctorWorld) probe(from, to int, port string) *pb.PeerProbe {
 	return nil
 }
 
+// tokenEnds has all nodes tell of a token that ends so long from now.
+func (w *doctorWorld) tokenEnds(left time.Duration) {
+	for _, n := range w.nodes {
+		n.who.TokensEnding = []*pb.TokenEnd{{Id: "ab12", Role: "client", Expires: time.Now().Add(left).Format(time.RFC3339)}}
+	}
+}
+
 func (w *doctorWorld) serve(l net.Listener, n *doctorNode) {
 	switch {
 	case n.closed:

@@ -43,6 +43,8 @@ func (d *doctor) judgeCluster() {
 	nodes = slices.DeleteFunc(nodes, func(v *visit) bool { return v.who.ClusterId != "" && v.who.ClusterId != d.cluster() })
 	d.judgeQuorum(nodes)
 	d.judgeVersions(nodes)
+	d.judgeLogVersion(nodes)
+	d.judgeTokens(nodes)
 	d.judgeClocks(nodes)
 	d.judgeGossipKeys(nodes)
 	d.judgeReach(nodes)
@@ -177,8 +179,11 @@ func (d *doctor) judgeQuorum(nodes []*visit) {
 	default:
 		d.ok("quorum", "", "%s leads; all %d voters answer", leaders[0], voters)
 	}
-	if voters%2 == 0 || voters == 1 && len(newest.Members) > 1 {
-		d.warn("quorum", "", fmt.Sprintf("%d voters stand no more losses than %d", voters, max(voters-1, 1)), "add a node, or remove one: three or five voters")
+	switch {
+	case voters == 1 && len(newest.Members) > 1:
+		d.warn("quorum", "", fmt.Sprintf("one of %d members votes: the cluster stops with it", len(newest.Members)), "seatkeeper operator autopilot state shows what keeps the others from their votes")
+	case voters > 0 && voters%2 == 0:
+		d.warn("quorum", "", fmt.Sprintf("%d voters survive no more losses than %d", voters, voters-1), "add a node, or remove one: three or five voters")
 	}
 }
 

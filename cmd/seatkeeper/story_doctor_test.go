@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -114,16 +116,8 @@ func TestDoctorOnRealNodesThatGoWrong(t *testing.T) {
 }
 
 func TestDoctorMonitorAndBundleOnASecureCluster(t *testing.T) {
-	s := startSecure(t, func(c *Config) { c.ACL.Required = true })
-	var secret string
-	eventually(t, "the first token", func() error {
-		code, out, stderr := run(t, s.settings("ann", ""), "acl", "bootstrap")
-		if code != 0 {
-			return errors.New(stderr)
-		}
-		secret = strings.TrimSpace(out)
-		return nil
-	})
+	s := startSecure(t, func(c *Config) { c.ACL.Required, c.Log.Level = true, "trace" })
+	secret := s.bootstrap()
 	admin := s.settings("ann", secret)
 	s.ready(admin)
 	s.applyLicence(admin, seats("cad", 10, patientProfile))
@@ -132,8 +126,10 @@ func TestDoctorMonitorAndBundleOnASecureCluster(t *testing.T) {
 		out, _ := s.cli(0, admin, "token", "create", "--role", role)
 		tokens[role] = strings.TrimSpace(out)
 	}
+	out, _ := s.cli(0, admin, "token", "create", "--role", "client", "--expires-in", "240h30m")
+	tokens["client"] = strings.TrimSpace(out)
 	viewer, operator := s.settings("ann", tokens["viewer"]), s.settings("ann", tokens["operator"])
-	out, _ := s.cli(0, admin, "checkout", "cad", "-o", "json")
+	out, _ = s.cli(0, admin, "checkout", "cad", "-o", "json")
 	var held pb.CheckoutResponse
 	mustJSON(t, out, &held)
 
@@ -148,7 +144,8 @@ func TestDoctorMonitorAndBundleOnASecureCluster(t *testing.T) {
 		t.Errorf("in plain text: %d\n%s", code, r)
 	}
 	_, r := runDoctor(t, operator)
-	for _, want := range [][4]string{{levelOK, "tls", "valid for", ""}, {levelOK, "quorum", "all 3 voters answer", ""}, {levelOK, "reach", "node-1 reaches node-2: API, Raft", ""}} {
+	for _, want := range [][4]string{{levelOK, "tls", "valid for", ""}, {levelOK, "quorum", "all 3 voters answer", ""}, {levelOK, "reach", "node-1 reaches node-2: API, Raft", ""},
+		{levelWarn, "token/dates", "of the role client ends in 10 days", "token create --role client"}, {levelOK, "version/log", "all nodes understand it", ""}} {
 		if !r.find(want[0], want[1], want[2], want[3]) {
 			t.Errorf("no %v in\n%s", want, r)
 		}
@@ -187,7 +184,8 @@ func TestDoctorMonitorAndBundleOnASecureCluster(t *testing.T) {
 		secrets["token of "+role] = token
 	}
 	secrets["session secret"] = held.Session.Secret
-	searchBundle(t, files, secrets)
+	searchFor(t, files, secrets)
+	searchFor(t, s.exposed(tokens), secrets)
 	// A second one does not overwrite the first.
 	if _, stderr := s.cli(1, operator, "debug", "bundle", "--output", file); !strings.Contains(stderr, "choose another name") {
 		t.Errorf("it says %q", stderr)
@@ -283,7 +281,49 @@ func readBundle(t *testing.T, file string) map[string][]byte {
 	return files
 }
 
-func searchBundle(t *testing.T, files map[string][]byte, secrets map[string]string) {
+// exposed is what others on a node's host, or whoever reads its log, may see of it, after
+// callers were careless with their tokens.
+func (s *secureStory) exposed(tokens map[string]string) map[string][]byte {
+	s.t.Helper()
+	pair, err := tls.LoadX509KeyPair(filepath.Join(s.pki, "ann.pem"), filepath.Join(s.pki, "ann-key.pem"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: s.roots(), Certificates: []tls.Certificate{pair}}}}
+	places := map[string][]byte{}
+	for i, n := range s.nodes {
+		for _, token := range tokens {
+			for _, path := range []string{"/v1/status?token=" + token, "/" + token, "/v1/leases?feature=" + token, "/metrics"} {
+				req, err := http.NewRequest("GET", "https://"+n.API+path, nil)
+				if err != nil {
+					s.t.Fatal(err)
+				}
+				req.Header.Set("Authorization", []string{"Bearer ", "Basic ", "", "Bearer x"}[i]+token)
+				resp, err := c.Do(req)
+				if err != nil {
+					s.t.Fatal(err)
+				}
+				resp.Body.Close()
+			}
+		}
+		for _, name := range []string{"cmdline", "environ"} {
+			data, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", n.pid(), name))
+			if err != nil || len(data) == 0 {
+				s.t.Errorf("%s of %s: %v", name, n.Name, err)
+			}
+			places[name+" of "+n.Name] = data
+		}
+		log, err := os.ReadFile(n.logPath())
+		if err != nil || !bytes.Contains(log, []byte("[DEBUG]")) {
+			s.t.Errorf("the log of %s proves nothing: %v", n.Name, err)
+		}
+		places["log of "+n.Name] = log
+	}
+	return places
+}
+
+// searchFor looks for secrets where there must be none.
+func searchFor(t *testing.T, files map[string][]byte, secrets map[string]string) {
 	t.Helper()
 	if len(secrets) < 12 {
 		t.Errorf("%d secrets are known", len(secrets))

@@ -93,8 +93,15 @@ type ExamineResponse struct {
 	UptimeMs       uint64 `protobuf:"varint,18,opt,name=uptime_ms,json=uptimeMs,proto3" json:"uptime_ms,omitempty"`
 	Tls            bool   `protobuf:"varint,19,opt,name=tls,proto3" json:"tls,omitempty"`
 	TokensRequired bool   `protobuf:"varint,20,opt,name=tokens_required,json=tokensRequired,proto3" json:"tokens_required,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Version of the log that the cluster is at, as this node knows, and the highest that this
+	// node's build understands.
+	LogVersion           uint32 `protobuf:"varint,150,opt,name=log_version,json=logVersion,proto3" json:"log_version,omitempty"`
+	LogVersionUnderstood uint32 `protobuf:"varint,151,opt,name=log_version_understood,json=logVersionUnderstood,proto3" json:"log_version_understood,omitempty"`
+	// Access tokens that end within 30 days, the soonest first, at most 20 of them; those that
+	// ended longer than a week ago are left out.
+	TokensEnding  []*TokenEnd `protobuf:"bytes,152,rep,name=tokens_ending,json=tokensEnding,proto3" json:"tokens_ending,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExamineResponse) Reset() {
@@ -267,6 +274,89 @@ func (x *ExamineResponse) GetTokensRequired() bool {
 	return false
 }
 
+func (x *ExamineResponse) GetLogVersion() uint32 {
+	if x != nil {
+		return x.LogVersion
+	}
+	return 0
+}
+
+func (x *ExamineResponse) GetLogVersionUnderstood() uint32 {
+	if x != nil {
+		return x.LogVersionUnderstood
+	}
+	return 0
+}
+
+func (x *ExamineResponse) GetTokensEnding() []*TokenEnd {
+	if x != nil {
+		return x.TokensEnding
+	}
+	return nil
+}
+
+// TokenEnd is the end of an access token. Nothing here opens a door.
+type TokenEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Role  string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	// RFC 3339.
+	Expires       string `protobuf:"bytes,3,opt,name=expires,proto3" json:"expires,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenEnd) Reset() {
+	*x = TokenEnd{}
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenEnd) ProtoMessage() {}
+
+func (x *TokenEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenEnd.ProtoReflect.Descriptor instead.
+func (*TokenEnd) Descriptor() ([]byte, []int) {
+	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *TokenEnd) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TokenEnd) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *TokenEnd) GetExpires() string {
+	if x != nil {
+		return x.Expires
+	}
+	return ""
+}
+
 type NodeEndpoint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Bind          string                 `protobuf:"bytes,1,opt,name=bind,proto3" json:"bind,omitempty"`
@@ -277,7 +367,7 @@ type NodeEndpoint struct {
 
 func (x *NodeEndpoint) Reset() {
 	*x = NodeEndpoint{}
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[2]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +379,7 @@ func (x *NodeEndpoint) String() string {
 func (*NodeEndpoint) ProtoMessage() {}
 
 func (x *NodeEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[2]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +392,7 @@ func (x *NodeEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEndpoint.ProtoReflect.Descriptor instead.
 func (*NodeEndpoint) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{2}
+	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *NodeEndpoint) GetBind() string {
@@ -340,7 +430,7 @@ type RaftState struct {
 
 func (x *RaftState) Reset() {
 	*x = RaftState{}
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[3]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -352,7 +442,7 @@ func (x *RaftState) String() string {
 func (*RaftState) ProtoMessage() {}
 
 func (x *RaftState) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[3]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -365,7 +455,7 @@ func (x *RaftState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaftState.ProtoReflect.Descriptor instead.
 func (*RaftState) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{3}
+	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RaftState) GetState() string {
@@ -454,7 +544,7 @@ type RaftMember struct {
 
 func (x *RaftMember) Reset() {
 	*x = RaftMember{}
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[4]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -466,7 +556,7 @@ func (x *RaftMember) String() string {
 func (*RaftMember) ProtoMessage() {}
 
 func (x *RaftMember) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[4]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -479,7 +569,7 @@ func (x *RaftMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaftMember.ProtoReflect.Descriptor instead.
 func (*RaftMember) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{4}
+	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RaftMember) GetId() string {
@@ -546,7 +636,7 @@ type PeerProbe struct {
 
 func (x *PeerProbe) Reset() {
 	*x = PeerProbe{}
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[5]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -558,7 +648,7 @@ func (x *PeerProbe) String() string {
 func (*PeerProbe) ProtoMessage() {}
 
 func (x *PeerProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[5]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -571,7 +661,7 @@ func (x *PeerProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerProbe.ProtoReflect.Descriptor instead.
 func (*PeerProbe) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{5}
+	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PeerProbe) GetId() string {
@@ -646,7 +736,7 @@ type DiskProbe struct {
 
 func (x *DiskProbe) Reset() {
 	*x = DiskProbe{}
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[6]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +748,7 @@ func (x *DiskProbe) String() string {
 func (*DiskProbe) ProtoMessage() {}
 
 func (x *DiskProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[6]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +761,7 @@ func (x *DiskProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskProbe.ProtoReflect.Descriptor instead.
 func (*DiskProbe) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{6}
+	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DiskProbe) GetDir() string {
@@ -737,7 +827,7 @@ type ProcessLimits struct {
 
 func (x *ProcessLimits) Reset() {
 	*x = ProcessLimits{}
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[7]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -749,7 +839,7 @@ func (x *ProcessLimits) String() string {
 func (*ProcessLimits) ProtoMessage() {}
 
 func (x *ProcessLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[7]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -762,7 +852,7 @@ func (x *ProcessLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessLimits.ProtoReflect.Descriptor instead.
 func (*ProcessLimits) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{7}
+	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ProcessLimits) GetOpenFiles() uint64 {
@@ -818,7 +908,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[8]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +920,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[8]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +933,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{8}
+	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Certificate) GetUse() string {
@@ -903,7 +993,7 @@ type ClockRequest struct {
 
 func (x *ClockRequest) Reset() {
 	*x = ClockRequest{}
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[9]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1005,7 @@ func (x *ClockRequest) String() string {
 func (*ClockRequest) ProtoMessage() {}
 
 func (x *ClockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[9]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1018,7 @@ func (x *ClockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockRequest.ProtoReflect.Descriptor instead.
 func (*ClockRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{9}
+	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{10}
 }
 
 type ClockResponse struct {
@@ -944,7 +1034,7 @@ type ClockResponse struct {
 
 func (x *ClockResponse) Reset() {
 	*x = ClockResponse{}
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[10]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1046,7 @@ func (x *ClockResponse) String() string {
 func (*ClockResponse) ProtoMessage() {}
 
 func (x *ClockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[10]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1059,7 @@ func (x *ClockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockResponse.ProtoReflect.Descriptor instead.
 func (*ClockResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{10}
+	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ClockResponse) GetId() string {
@@ -1007,7 +1097,7 @@ type MonitorRequest struct {
 
 func (x *MonitorRequest) Reset() {
 	*x = MonitorRequest{}
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[11]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1019,7 +1109,7 @@ func (x *MonitorRequest) String() string {
 func (*MonitorRequest) ProtoMessage() {}
 
 func (x *MonitorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[11]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1032,7 +1122,7 @@ func (x *MonitorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MonitorRequest.ProtoReflect.Descriptor instead.
 func (*MonitorRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{11}
+	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MonitorRequest) GetLevel() string {
@@ -1067,7 +1157,7 @@ type MonitorResponse struct {
 
 func (x *MonitorResponse) Reset() {
 	*x = MonitorResponse{}
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[12]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1079,7 +1169,7 @@ func (x *MonitorResponse) String() string {
 func (*MonitorResponse) ProtoMessage() {}
 
 func (x *MonitorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[12]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1092,7 +1182,7 @@ func (x *MonitorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MonitorResponse.ProtoReflect.Descriptor instead.
 func (*MonitorResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{12}
+	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MonitorResponse) GetLine() string {
@@ -1121,7 +1211,7 @@ type CollectRequest struct {
 
 func (x *CollectRequest) Reset() {
 	*x = CollectRequest{}
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[13]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +1223,7 @@ func (x *CollectRequest) String() string {
 func (*CollectRequest) ProtoMessage() {}
 
 func (x *CollectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[13]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +1236,7 @@ func (x *CollectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectRequest.ProtoReflect.Descriptor instead.
 func (*CollectRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{13}
+	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CollectRequest) GetPart() string {
@@ -1172,7 +1262,7 @@ type CollectResponse struct {
 
 func (x *CollectResponse) Reset() {
 	*x = CollectResponse{}
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[14]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1184,7 +1274,7 @@ func (x *CollectResponse) String() string {
 func (*CollectResponse) ProtoMessage() {}
 
 func (x *CollectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[14]
+	mi := &file_seatkeeper_v1_diagnosis_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1197,7 +1287,7 @@ func (x *CollectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectResponse.ProtoReflect.Descriptor instead.
 func (*CollectResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{14}
+	return file_seatkeeper_v1_diagnosis_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CollectResponse) GetData() []byte {
@@ -1213,7 +1303,7 @@ const file_seatkeeper_v1_diagnosis_proto_rawDesc = "" +
 	"\n" +
 	"\x1dseatkeeper/v1/diagnosis.proto\x12\rseatkeeper.v1\"&\n" +
 	"\x0eExamineRequest\x12\x14\n" +
-	"\x05probe\x18\x01 \x01(\bR\x05probe\"\x99\x06\n" +
+	"\x05probe\x18\x01 \x01(\bR\x05probe\"\xb1\a\n" +
 	"\x0fExamineResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1237,7 +1327,15 @@ const file_seatkeeper_v1_diagnosis_proto_rawDesc = "" +
 	"\x0fhistory_trouble\x18\x11 \x01(\tR\x0ehistoryTrouble\x12\x1b\n" +
 	"\tuptime_ms\x18\x12 \x01(\x04R\buptimeMs\x12\x10\n" +
 	"\x03tls\x18\x13 \x01(\bR\x03tls\x12'\n" +
-	"\x0ftokens_required\x18\x14 \x01(\bR\x0etokensRequired\"@\n" +
+	"\x0ftokens_required\x18\x14 \x01(\bR\x0etokensRequired\x12 \n" +
+	"\vlog_version\x18\x96\x01 \x01(\rR\n" +
+	"logVersion\x125\n" +
+	"\x16log_version_understood\x18\x97\x01 \x01(\rR\x14logVersionUnderstood\x12=\n" +
+	"\rtokens_ending\x18\x98\x01 \x03(\v2\x17.seatkeeper.v1.TokenEndR\ftokensEnding\"H\n" +
+	"\bTokenEnd\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12\x18\n" +
+	"\aexpires\x18\x03 \x01(\tR\aexpires\"@\n" +
 	"\fNodeEndpoint\x12\x12\n" +
 	"\x04bind\x18\x01 \x01(\tR\x04bind\x12\x1c\n" +
 	"\tadvertise\x18\x02 \x01(\tR\tadvertise\"\xd5\x02\n" +
@@ -1336,47 +1434,49 @@ func file_seatkeeper_v1_diagnosis_proto_rawDescGZIP() []byte {
 	return file_seatkeeper_v1_diagnosis_proto_rawDescData
 }
 
-var file_seatkeeper_v1_diagnosis_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_seatkeeper_v1_diagnosis_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_seatkeeper_v1_diagnosis_proto_goTypes = []any{
 	(*ExamineRequest)(nil),  // 0: seatkeeper.v1.ExamineRequest
 	(*ExamineResponse)(nil), // 1: seatkeeper.v1.ExamineResponse
-	(*NodeEndpoint)(nil),    // 2: seatkeeper.v1.NodeEndpoint
-	(*RaftState)(nil),       // 3: seatkeeper.v1.RaftState
-	(*RaftMember)(nil),      // 4: seatkeeper.v1.RaftMember
-	(*PeerProbe)(nil),       // 5: seatkeeper.v1.PeerProbe
-	(*DiskProbe)(nil),       // 6: seatkeeper.v1.DiskProbe
-	(*ProcessLimits)(nil),   // 7: seatkeeper.v1.ProcessLimits
-	(*Certificate)(nil),     // 8: seatkeeper.v1.Certificate
-	(*ClockRequest)(nil),    // 9: seatkeeper.v1.ClockRequest
-	(*ClockResponse)(nil),   // 10: seatkeeper.v1.ClockResponse
-	(*MonitorRequest)(nil),  // 11: seatkeeper.v1.MonitorRequest
-	(*MonitorResponse)(nil), // 12: seatkeeper.v1.MonitorResponse
-	(*CollectRequest)(nil),  // 13: seatkeeper.v1.CollectRequest
-	(*CollectResponse)(nil), // 14: seatkeeper.v1.CollectResponse
+	(*TokenEnd)(nil),        // 2: seatkeeper.v1.TokenEnd
+	(*NodeEndpoint)(nil),    // 3: seatkeeper.v1.NodeEndpoint
+	(*RaftState)(nil),       // 4: seatkeeper.v1.RaftState
+	(*RaftMember)(nil),      // 5: seatkeeper.v1.RaftMember
+	(*PeerProbe)(nil),       // 6: seatkeeper.v1.PeerProbe
+	(*DiskProbe)(nil),       // 7: seatkeeper.v1.DiskProbe
+	(*ProcessLimits)(nil),   // 8: seatkeeper.v1.ProcessLimits
+	(*Certificate)(nil),     // 9: seatkeeper.v1.Certificate
+	(*ClockRequest)(nil),    // 10: seatkeeper.v1.ClockRequest
+	(*ClockResponse)(nil),   // 11: seatkeeper.v1.ClockResponse
+	(*MonitorRequest)(nil),  // 12: seatkeeper.v1.MonitorRequest
+	(*MonitorResponse)(nil), // 13: seatkeeper.v1.MonitorResponse
+	(*CollectRequest)(nil),  // 14: seatkeeper.v1.CollectRequest
+	(*CollectResponse)(nil), // 15: seatkeeper.v1.CollectResponse
 }
 var file_seatkeeper_v1_diagnosis_proto_depIdxs = []int32{
-	2,  // 0: seatkeeper.v1.ExamineResponse.api:type_name -> seatkeeper.v1.NodeEndpoint
-	2,  // 1: seatkeeper.v1.ExamineResponse.raft:type_name -> seatkeeper.v1.NodeEndpoint
-	2,  // 2: seatkeeper.v1.ExamineResponse.gossip:type_name -> seatkeeper.v1.NodeEndpoint
-	3,  // 3: seatkeeper.v1.ExamineResponse.raft_state:type_name -> seatkeeper.v1.RaftState
-	5,  // 4: seatkeeper.v1.ExamineResponse.probes:type_name -> seatkeeper.v1.PeerProbe
-	6,  // 5: seatkeeper.v1.ExamineResponse.disk:type_name -> seatkeeper.v1.DiskProbe
-	7,  // 6: seatkeeper.v1.ExamineResponse.limits:type_name -> seatkeeper.v1.ProcessLimits
-	8,  // 7: seatkeeper.v1.ExamineResponse.certificates:type_name -> seatkeeper.v1.Certificate
-	4,  // 8: seatkeeper.v1.RaftState.members:type_name -> seatkeeper.v1.RaftMember
-	0,  // 9: seatkeeper.v1.Diagnosis.Examine:input_type -> seatkeeper.v1.ExamineRequest
-	9,  // 10: seatkeeper.v1.Diagnosis.Clock:input_type -> seatkeeper.v1.ClockRequest
-	11, // 11: seatkeeper.v1.Diagnosis.Monitor:input_type -> seatkeeper.v1.MonitorRequest
-	13, // 12: seatkeeper.v1.Diagnosis.Collect:input_type -> seatkeeper.v1.CollectRequest
-	1,  // 13: seatkeeper.v1.Diagnosis.Examine:output_type -> seatkeeper.v1.ExamineResponse
-	10, // 14: seatkeeper.v1.Diagnosis.Clock:output_type -> seatkeeper.v1.ClockResponse
-	12, // 15: seatkeeper.v1.Diagnosis.Monitor:output_type -> seatkeeper.v1.MonitorResponse
-	14, // 16: seatkeeper.v1.Diagnosis.Collect:output_type -> seatkeeper.v1.CollectResponse
-	13, // [13:17] is the sub-list for method output_type
-	9,  // [9:13] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	3,  // 0: seatkeeper.v1.ExamineResponse.api:type_name -> seatkeeper.v1.NodeEndpoint
+	3,  // 1: seatkeeper.v1.ExamineResponse.raft:type_name -> seatkeeper.v1.NodeEndpoint
+	3,  // 2: seatkeeper.v1.ExamineResponse.gossip:type_name -> seatkeeper.v1.NodeEndpoint
+	4,  // 3: seatkeeper.v1.ExamineResponse.raft_state:type_name -> seatkeeper.v1.RaftState
+	6,  // 4: seatkeeper.v1.ExamineResponse.probes:type_name -> seatkeeper.v1.PeerProbe
+	7,  // 5: seatkeeper.v1.ExamineResponse.disk:type_name -> seatkeeper.v1.DiskProbe
+	8,  // 6: seatkeeper.v1.ExamineResponse.limits:type_name -> seatkeeper.v1.ProcessLimits
+	9,  // 7: seatkeeper.v1.ExamineResponse.certificates:type_name -> seatkeeper.v1.Certificate
+	2,  // 8: seatkeeper.v1.ExamineResponse.tokens_ending:type_name -> seatkeeper.v1.TokenEnd
+	5,  // 9: seatkeeper.v1.RaftState.members:type_name -> seatkeeper.v1.RaftMember
+	0,  // 10: seatkeeper.v1.Diagnosis.Examine:input_type -> seatkeeper.v1.ExamineRequest
+	10, // 11: seatkeeper.v1.Diagnosis.Clock:input_type -> seatkeeper.v1.ClockRequest
+	12, // 12: seatkeeper.v1.Diagnosis.Monitor:input_type -> seatkeeper.v1.MonitorRequest
+	14, // 13: seatkeeper.v1.Diagnosis.Collect:input_type -> seatkeeper.v1.CollectRequest
+	1,  // 14: seatkeeper.v1.Diagnosis.Examine:output_type -> seatkeeper.v1.ExamineResponse
+	11, // 15: seatkeeper.v1.Diagnosis.Clock:output_type -> seatkeeper.v1.ClockResponse
+	13, // 16: seatkeeper.v1.Diagnosis.Monitor:output_type -> seatkeeper.v1.MonitorResponse
+	15, // 17: seatkeeper.v1.Diagnosis.Collect:output_type -> seatkeeper.v1.CollectResponse
+	14, // [14:18] is the sub-list for method output_type
+	10, // [10:14] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_v1_diagnosis_proto_init() }
@@ -1390,7 +1490,7 @@ func file_seatkeeper_v1_diagnosis_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_seatkeeper_v1_diagnosis_proto_rawDesc), len(file_seatkeeper_v1_diagnosis_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
