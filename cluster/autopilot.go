@@ -142,6 +142,7 @@ func (n *Node) noteHealth() {
 	}
 	n.metrics.healthy.Set(healthy)
 	n.metrics.tolerance.Set(float64(a.FailureTolerance))
+	n.metrics.voters.Set(float64(len(a.Voters)))
 }
 
 func majority(voters int) int { return voters/2 + 1 }

@@ -26,6 +26,7 @@ type metrics struct {
 	diskAlarm prometheus.Gauge
 	healthy   prometheus.Gauge
 	tolerance prometheus.Gauge
+	voters    prometheus.Gauge
 	// logVersion and understands tell how far an upgrade is.
 	logVersion  prometheus.Gauge
 	understands prometheus.Gauge
@@ -61,13 +62,14 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		diskAlarm:   gauge("disk_alarm", "1 while the data directory's disk is nearly full and new checkouts are refused here."),
 		healthy:     gauge("healthy", "1 on the leader while all members are healthy, 0 elsewhere."),
 		tolerance:   gauge("failure_tolerance", "How many voters may be lost now before nobody can lead, as the leader sees it; 0 elsewhere."),
+		voters:      gauge("voters", "How many members vote, as the leader knows; 0 elsewhere."),
 		logVersion:  gauge("log_version", "Version of the log that the cluster is at, as this node knows; every member understands it."),
 		understands: gauge("log_version_understood", "Highest version of the log that this node's build understands."),
 		expired:     counter("expirations_total", "Expirations proposed by this node."),
 		verifies:    counter("verifies_total", "Leader checks made for reads; many reads share one."),
 		reads:       counter("reads_total", "Consistent reads served or tried."),
 	}
-	m.all = []prometheus.Collector{m.proposals, m.batch, m.commit, m.queue, m.inFlight, m.epoch, m.leading, m.lost, m.diskFree, m.diskAlarm, m.healthy, m.tolerance, m.logVersion, m.understands, m.expired, m.verifies, m.reads}
+	m.all = []prometheus.Collector{m.proposals, m.batch, m.commit, m.queue, m.inFlight, m.epoch, m.leading, m.lost, m.diskFree, m.diskAlarm, m.healthy, m.tolerance, m.voters, m.logVersion, m.understands, m.expired, m.verifies, m.reads}
 	if reg == nil {
 		return m, nil
 	}
@@ -105,6 +107,7 @@ func (m *metrics) revoked() {
 	m.lost.Set(0)
 	m.healthy.Set(0)
 	m.tolerance.Set(0)
+	m.voters.Set(0)
 }
 
 // outcome counts one proposed command.

@@ -59,6 +59,11 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.Registerer.Register(newPoolMetrics(cfg.Node)); err != nil {
 		return nil, err
 	}
+	if read := cfg.Diagnosis.Certificates; read != nil {
+		if err := cfg.Registerer.Register(newCertificateEnds(read)); err != nil {
+			return nil, err
+		}
+	}
 	s := &Server{
 		cfg:     cfg,
 		metrics: m,
