@@ -17,6 +17,7 @@ NODES ?= 3
 # How the servers of the harness keep their log: bolt or wal.
 LOG_STORE ?= bolt
 HOURS ?= 1
+WORKLOAD ?= both
 # Two packages at a time: the cluster's tests start real servers and time real elections.
 TEST_FLAGS := -timeout 20m -p 2
 TOOLS := bin/tools
@@ -80,8 +81,8 @@ jepsen-build: build
 	@CGO_ENABLED=0 go build -trimpath -o bin/jepsen-harness ./jepsen/cmd/jepsen
 
 .PHONY: jepsen
-jepsen: jepsen-build ## break a real cluster with one fault of each family (root), FAULTS=a,b chooses
-	@bin/jepsen-harness run -nodes $(NODES) -log-store $(LOG_STORE) $(if $(SEED),-seed $(SEED)) $(if $(FAULTS),-faults $(FAULTS))
+jepsen: jepsen-build ## break a real cluster with one fault of each family (root), FAULTS=a,b and WORKLOAD=plain|rules|both choose
+	@bin/jepsen-harness run -workload $(WORKLOAD) -nodes $(NODES) -log-store $(LOG_STORE) $(if $(SEED),-seed $(SEED)) $(if $(FAULTS),-faults $(FAULTS))
 
 # About two minutes: a fault of each kind of trouble, long enough for each pool to be judged.
 SHORT := kill,partition-leader,pause,power-one-torn,power-all,full-disk,clock-jump,membership,delay,loss,client-cut,half-open
@@ -94,7 +95,7 @@ jepsen-short: jepsen-build ## the harness with a few faults, where it can run (r
 
 .PHONY: jepsen-long
 jepsen-long: jepsen-build ## mix faults for HOURS=n on NODES=n with SEED=s (root)
-	@bin/jepsen-harness long -nodes $(NODES) -log-store $(LOG_STORE) -hours $(HOURS) $(if $(SEED),-seed $(SEED)) $(if $(FAULTS),-faults $(FAULTS))
+	@bin/jepsen-harness long -workload $(WORKLOAD) -nodes $(NODES) -log-store $(LOG_STORE) -hours $(HOURS) $(if $(SEED),-seed $(SEED)) $(if $(FAULTS),-faults $(FAULTS))
 
 .PHONY: jepsen-mutants
 jepsen-mutants: jepsen-build ## each sown bug must turn its checker red (root), MUTANTS=a,b chooses

@@ -79,8 +79,8 @@ func cutTornLine(f *os.File) error {
 }
 
 // observe notes one applied entry.
-func (a *appliedLog) observe(l *raft.Log, e *logv1.Entry, o fsm.Outcome, _ *lease.Book, _ []lease.Event) {
-	a.put(fsm.Audit(l, e, o))
+func (a *appliedLog) observe(l *raft.Log, e *logv1.Entry, o fsm.Outcome, b *lease.Book, events []lease.Event) {
+	a.put(fsm.Audit(l, e, o, b, events))
 }
 
 // restored notes that the state was replaced.

@@ -134,11 +134,11 @@ func (p *replayer) restore(machine *fsm.FSM) (next, last uint64, err error) {
 	return 1, last, nil
 }
 
-func (p *replayer) observe(l *raft.Log, e *logv1.Entry, o fsm.Outcome, _ *lease.Book, _ []lease.Event) {
+func (p *replayer) observe(l *raft.Log, e *logv1.Entry, o fsm.Outcome, b *lease.Book, events []lease.Event) {
 	if l.Index < p.From || p.err != nil {
 		return
 	}
-	a := fsm.Audit(l, e, o)
+	a := fsm.Audit(l, e, o, b, events)
 	a.Uncertain = l.Index > p.applied
 	p.err = p.out.Encode(a)
 }

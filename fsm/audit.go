@@ -73,6 +73,12 @@ type AuditCommand struct {
 	Access string `json:"access,omitempty"`
 	// LogVersion is what the log may hold from a raise_version on.
 	LogVersion uint32 `json:"log_version,omitempty"`
+	// Policy is the one applied.
+	Policy *AuditPolicy `json:"policy,omitempty"`
+	// Events is all that the command did to leases and places in the queue, in this order,
+	// where its result does not say all of it: seats that were reclaimed in passing, or went
+	// to somebody who waited.
+	Events []AuditEvent `json:"events,omitempty"`
 }
 
 // AuditRestore is the backup that a restore goes back to (kind restore), or the place of
@@ -151,6 +157,7 @@ type AuditResult struct {
 	Leases   []AuditLease    `json:"leases,omitempty"`
 	Lost     []AuditReleased `json:"lost,omitempty"`
 	Released []AuditReleased `json:"released,omitempty"`
+	Place    *AuditPlace     `json:"place,omitempty"` // of a checkout that is queued
 }
 
 // AuditLease is one live lease.
@@ -215,8 +222,8 @@ type AuditSession struct {
 	Closed      bool            `json:"closed"`
 }
 
-// Audit describes one applied entry.
-func Audit(l *raft.Log, e *logv1.Entry, o Outcome) AuditEntry {
+// Audit describes one applied entry. b and events are what Options.Observe is called with.
+func Audit(l *raft.Log, e *logv1.Entry, o Outcome, b *lease.Book, events []lease.Event) AuditEntry {
 	a := AuditEntry{
 		Index: l.Index, Term: l.Term, NowNS: int64(o.Now), StampNS: e.Stamp, CalendarMS: e.Calendar,
 		Epoch: e.Epoch, Stale: o.Stale, Hash: hex.EncodeToString(o.StateHash[:]),
@@ -234,6 +241,13 @@ func Audit(l *raft.Log, e *logv1.Entry, o Outcome) AuditEntry {
 				r := &a.Commands[i].Renewals[k]
 				r.Reason, r.Leases, r.RemainingNS, r.News = string(x.Reason), x.Leases, int64(x.Remaining), x.News
 			}
+		}
+		if i < len(o.Steps) && o.Steps[i] <= len(events) {
+			from := 0
+			if i > 0 {
+				from = o.Steps[i-1]
+			}
+			a.Commands[i].Events = auditEvents(b, events[from:o.Steps[i]], &o.Replies[i])
 		}
 	}
 	return a
@@ -322,6 +336,9 @@ func auditCommand(cmd lease.Command) AuditCommand {
 	if a, ok := auditBorrow(cmd); ok {
 		return a
 	}
+	if c, ok := cmd.(lease.ApplyPolicy); ok {
+		return AuditCommand{Kind: "apply_policy", Tenant: c.Policy.Tenant, Policy: auditPolicy(&c.Policy)}
+	}
 	if a, ok := auditAccess(cmd); ok {
 		return a
 	}
@@ -340,6 +357,9 @@ func auditResult(r *lease.Reply) *AuditResult {
 	a := &AuditResult{Replayed: r.Replayed, Leases: auditLeases(r.Leases)}
 	if r.Refusal != nil {
 		a.Reason, a.Final = string(r.Refusal.Reason), r.Refusal.Final
+	}
+	if p := r.Place; p != nil {
+		a.Place = &AuditPlace{Ticket: p.Ticket, Position: p.Position, Priority: p.Priority}
 	}
 	for _, x := range r.Lost {
 		a.Lost = append(a.Lost, AuditReleased{ID: uint64(x.ID), Token: uint64(x.Token), Feature: x.Feature, Reason: x.Reason.String()})

@@ -91,7 +91,7 @@ func TestAuditShowsNoPrivateHalf(t *testing.T) {
 		}
 		o := f.Apply(l).(fsm.Outcome)
 		epoch = o.Epoch.Index
-		line, err := json.Marshal(fsm.Audit(l, e, o))
+		line, err := json.Marshal(fsm.Audit(l, e, o, nil, nil))
 		if err != nil {
 			t.Fatal(err)
 		}

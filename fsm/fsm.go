@@ -30,6 +30,9 @@ type Outcome struct {
 	Stale   bool
 	Epoch   Epoch         // the current epoch after the entry
 	Replies []lease.Reply // one per command
+	// Steps is how many of the entry's events there were after each command, if somebody
+	// observes.
+	Steps []int
 	// StateHash is the chain over all entries that had an effect, this one included.
 	StateHash [32]byte
 }
@@ -136,6 +139,9 @@ func (f *FSM) apply(l *raft.Log, e *logv1.Entry) Outcome {
 				continue
 			}
 			o.Replies[i] = f.carryOut(l, cmd)
+			if f.opts.Observe != nil {
+				o.Steps = append(o.Steps, len(f.replaced)+f.book.Happened())
+			}
 		}
 		f.events.add(append(f.replaced, f.book.TakeEvents()...))
 		f.replaced = nil

@@ -53,6 +53,8 @@ type Event struct {
 	// Charge names what the lease charges (Granted, Ended): leases of one pool with the same
 	// charge at one instant share their seats. It is given to others later.
 	Charge uint32
+	// Ticket is that of the place (Queued, Dequeued).
+	Ticket uint64
 }
 
 // Usage gives the usage record of an Ended event.
@@ -63,6 +65,9 @@ func (e Event) Usage() UsageRecord {
 		StartDate: e.StartDate, EndDate: e.Date, Reason: e.Release, Vendor: e.Vendor, Charge: e.Charge,
 	}
 }
+
+// Happened is how many events TakeEvents would return.
+func (b *Book) Happened() int { return len(b.events) }
 
 // TakeEvents returns what happened since the last call, in order.
 func (b *Book) TakeEvents() []Event {

@@ -317,7 +317,7 @@ func (b *Book) placeEvent(k EventKind, slot uint32, reason Reason) Event {
 		Kind: k, At: b.Now(), Date: b.Calendar(), Start: p.Joined, StartDate: p.JoinedDate, Tenant: b.owner(p.Session).tenant(),
 		Feature: it.Feature, Version: it.Version, Count: it.Count,
 		Session: b.sessions.at(p.Session).ID, Principal: b.principalOf(p.Session), Reason: reason, Final: k == Denied,
-		Vendor: b.vendorOf(b.owner(p.Session).tenant(), it.Feature),
+		Vendor: b.vendorOf(b.owner(p.Session).tenant(), it.Feature), Ticket: p.Ticket,
 	}
 }
 

@@ -18,8 +18,10 @@ type Test struct {
 	Workload    string            `edn:"workload,omitempty"`
 	Nemesis     []string          `edn:"nemesis,omitempty"`
 	Pools       []Pool            `edn:"pools"`
-	Limits      Limits            `edn:"limits"`
-	Require     Require           `edn:"require"`
+	// Ruled: the workload used the queue, bookings, borrowing and policies.
+	Ruled   bool    `edn:"ruled,omitempty"`
+	Limits  Limits  `edn:"limits"`
+	Require Require `edn:"require"`
 }
 
 // Pool is one pool as it was licensed.

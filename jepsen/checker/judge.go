@@ -51,6 +51,10 @@ func (r *Report) Of(name string) *Verdict {
 	return nil
 }
 
+// plainOnly are the checkers that know seats which are taken and given back, and nothing
+// that reserves, books, lends or queues them.
+var plainOnly = []string{"C2", "C5", "C10"}
+
 // Judge asks all checkers. C0 comes first in the report and is asked last: it also says
 // whether the others knew.
 func Judge(r *Run, o Options) Report {
@@ -60,7 +64,12 @@ func Judge(r *Run, o Options) Report {
 		CheckWitness, func(r *Run) Verdict { return CheckLinear(r, o.Dir) }, CheckBelief, CheckFencing, CheckLeaks, CheckOnce,
 		CheckReplicas, CheckDurable, CheckAvailable, CheckExpiry, CheckTime, CheckReads,
 	} {
-		if asked(fmt.Sprint("C", i+1)) {
+		if name := fmt.Sprint("C", i+1); asked(name) && !(r.Ruled && slices.Contains(plainOnly, name)) {
+			rep.Verdicts = append(rep.Verdicts, c(r))
+		}
+	}
+	for i, c := range []Checker{CheckPromised, CheckQueue, CheckBorrowed, CheckBooked, CheckPolicy} {
+		if r.Ruled && asked(fmt.Sprint("R", i+1)) {
 			rep.Verdicts = append(rep.Verdicts, c(r))
 		}
 	}

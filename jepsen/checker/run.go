@@ -48,7 +48,11 @@ func NewRun(t Test, ops []history.Op, audits []*history.Audit) (*Run, error) {
 		r.Audits = append(r.Audits, &history.Audit{Node: a.Node, Entries: slices.DeleteFunc(slices.Clone(a.Entries), uncertain)})
 	}
 	r.log = merge(r.Audits)
-	r.log.complete()
+	if t.Ruled {
+		r.log.told()
+	} else {
+		r.log.complete()
+	}
 	for _, p := range pairs {
 		if p.OK() && p.Done.RaftIndex > 0 {
 			r.acks = append(r.acks, ack{p.Done.RaftIndex, p, isRead(p.Done)})
@@ -187,6 +191,27 @@ func (l *Log) complete() {
 		}
 		if house.Apply(e); !e.HasEnded {
 			l.ended[e.Index] = house.Ended()
+		}
+	}
+}
+
+// told collects which leases ended as the nodes told it: each command says all that it did.
+func (l *Log) told() {
+	l.ended = map[uint64][]history.AuditEnded{}
+	for _, e := range l.Entries {
+		for i := range e.Commands {
+			c := &e.Commands[i]
+			if e.Stale || c.Result.Replayed {
+				continue
+			}
+			if len(c.Events) == 0 {
+				l.ended[e.Index] = append(l.ended[e.Index], c.Result.Released...)
+			}
+			for _, x := range c.Events {
+				if x.Kind == history.EventEnded {
+					l.ended[e.Index] = append(l.ended[e.Index], history.AuditEnded{ID: x.ID, Token: x.Token, Feature: x.Feature, Reason: x.Reason})
+				}
+			}
 		}
 	}
 }

@@ -69,6 +69,17 @@ const (
 	KindTick          = "tick"
 	KindRestorePart   = "restore_part" // of a backup; it changes nothing
 	KindRestore       = "restore"
+
+	KindPolicy        = "apply_policy"
+	KindLeave         = "leave"
+	KindDequeue       = "dequeue"
+	KindBook          = "make_booking"
+	KindCancel        = "cancel_booking"
+	KindExpireBooking = "expire_booking"
+	KindBorrow        = "borrow"
+	KindRenewBorrow   = "renew_borrow"
+	KindReturn        = "return_early"
+	KindRevoke        = "revoke_borrow"
 )
 
 // Command is one command of an entry; which fields are set depends on Kind.
@@ -110,6 +121,18 @@ type Command struct {
 
 	Renewals []Renewal `edn:"renewals,omitempty"` // renew_many
 
+	// WaitNS is how long a place in the queue is wanted, Booking the booking whose seats a
+	// checkout uses, or which is made or cancelled; ForNS is how long it is to last.
+	WaitNS  int64  `edn:"wait-ns,omitempty"`
+	Booking string `edn:"booking,omitempty"`
+	ForNS   int64  `edn:"for-ns,omitempty"`
+	Ticket  uint64 `edn:"ticket,omitempty"` // leave, dequeue
+	// Borrow is what commands of borrowing have beside the others, Policy the one applied.
+	Borrow *AuditBorrow `edn:"borrow,omitempty"`
+	Policy *PolicyText  `edn:"policy,omitempty"`
+	// Events is all that the command did, in this order, where its result does not say it.
+	Events []AuditEvent `edn:"events,omitempty"`
+
 	Result CommandResult `edn:"result"`
 }
 
@@ -144,6 +167,66 @@ type CommandResult struct {
 	Leases   []AuditLease `edn:"leases,omitempty"`
 	Lost     []AuditEnded `edn:"lost,omitempty"`
 	Released []AuditEnded `edn:"released,omitempty"`
+	Place    *AuditPlace  `edn:"place,omitempty"` // of a checkout that is queued
+}
+
+// AuditBorrow is for how long (borrow, renew_borrow) and whether at once (revoke_borrow).
+type AuditBorrow struct {
+	TermNS int64 `edn:"term-ns,omitempty"`
+	AtOnce bool  `edn:"at-once,omitempty"`
+}
+
+// AuditPlace is where a checkout stands in the queue.
+type AuditPlace struct {
+	Ticket   uint64 `edn:"ticket"`
+	Position int    `edn:"position,omitempty"`
+	Priority int    `edn:"priority,omitempty"`
+}
+
+// Kinds of AuditEvent.
+const (
+	EventGranted  = "checkout"
+	EventEnded    = "release"
+	EventQueued   = "queued"
+	EventDequeued = "dequeued"
+)
+
+// AuditEvent is one thing that happened to a lease or to a place in the queue.
+type AuditEvent struct {
+	Kind       string `edn:"kind"`
+	ID         uint64 `edn:"id,omitempty"`
+	Token      uint64 `edn:"token,omitempty"`
+	Ticket     uint64 `edn:"ticket,omitempty"`
+	Session    string `edn:"session,omitempty"`
+	User       string `edn:"user,omitempty"`
+	Feature    string `edn:"feature,omitempty"`
+	Version    string `edn:"version,omitempty"`
+	Count      int    `edn:"count,omitempty"`
+	Seats      []int  `edn:"seats,omitempty"`
+	DeadlineNS int64  `edn:"deadline-ns,omitempty"`
+	Reason     string `edn:"reason,omitempty"`
+}
+
+// PolicyText is a policy in the API's words.
+type PolicyText struct {
+	Groups []PolicyGroup `edn:"groups,omitempty"`
+	Rules  []PolicyRule  `edn:"rules,omitempty"`
+}
+
+// PolicyGroup is a set of users.
+type PolicyGroup struct {
+	Name     string   `edn:"name"`
+	Members  []string `edn:"members,omitempty"`
+	Priority int      `edn:"priority,omitempty"`
+}
+
+// PolicyRule is one rule: what, about which feature and whom, and how many seats.
+type PolicyRule struct {
+	Kind    string `edn:"kind"`
+	Feature string `edn:"feature,omitempty"`
+	WhoType string `edn:"who-type,omitempty"`
+	Who     string `edn:"who,omitempty"`
+	Seats   int    `edn:"seats,omitempty"`
 }
 
 // AuditLease is a lease in a result.
@@ -158,6 +241,8 @@ type AuditLease struct {
 	DeadlineNS int64  `edn:"deadline-ns"`
 	GraceNS    int64  `edn:"grace-ns,omitempty"`
 	Rev        uint64 `edn:"rev,omitempty"`
+	Session    string `edn:"session,omitempty"`
+	State      string `edn:"state,omitempty"`
 }
 
 // AuditEnded is a lease that ended, and why.

@@ -43,6 +43,15 @@ const (
 	FLicence  F = "licence"  // *Licence: apply or remove a licence file
 	FTransfer F = "transfer" // *Transfer: hand leadership over, by the operator's word
 
+	// What the rules workload does beside these.
+	FLeave  F = "leave"  // *Leave: give up a place in the queue
+	FBook   F = "book"   // *Book: keep seats for a job
+	FCancel F = "cancel" // *Book: let go of them
+	FBorrow F = "borrow" // *Borrow: take a seat offline
+	FReturn F = "return" // *Return: give a borrowed seat back
+	FRevoke F = "revoke" // *Return: forbid its use, by the operator's word
+	FPolicy F = "policy" // *Policy: put another policy in place
+
 	// Facts, of process :observer and type :info.
 	FBelieve F = "believe" // *Believe
 	FLost    F = "lost"    // *Lost

@@ -15,6 +15,9 @@ const (
 	Rejected Result = "rejected"
 )
 
+// Queued is the refusal of a checkout that has a place in the queue.
+const Queued Result = "queued"
+
 // Refused says whether the answer is a definite no.
 func (r Result) Refused() bool {
 	return r != "" && r != Granted && r != Done && r != Accepted && r != Rejected
@@ -67,11 +70,16 @@ type Checkout struct {
 	User   string `edn:"user,omitempty"`
 	Host   string `edn:"host,omitempty"`
 	WaitMS int64  `edn:"wait-ms,omitempty"`
+	// QueueMS is how long a place in the queue is wanted, Booking whose seats to use.
+	QueueMS int64  `edn:"queue-ms,omitempty"`
+	Booking string `edn:"booking,omitempty"`
 
 	Result   Result  `edn:"result,omitempty"`
 	Final    bool    `edn:"final,omitempty"`
 	Replayed bool    `edn:"replayed,omitempty"`
 	Leases   []Lease `edn:"leases,omitempty"`
+	// Position is where it stands in the queue, if Result says Queued.
+	Position int `edn:"position,omitempty"`
 }
 
 // Renew is a heartbeat. Leases are those held after it, Lost those that ended meanwhile.
@@ -290,6 +298,16 @@ func valueOf(f F) any {
 		return &Licence{}
 	case FTransfer:
 		return &Transfer{}
+	case FLeave:
+		return &Leave{}
+	case FBook, FCancel:
+		return &Book{}
+	case FBorrow:
+		return &Borrow{}
+	case FReturn, FRevoke:
+		return &Return{}
+	case FPolicy:
+		return &Policy{}
 	case FBelieve:
 		return &Believe{}
 	case FLost:
@@ -324,6 +342,16 @@ func ResultOf(value any) Result {
 	case *Licence:
 		return v.Result
 	case *Transfer:
+		return v.Result
+	case *Leave:
+		return v.Result
+	case *Book:
+		return v.Result
+	case *Borrow:
+		return v.Result
+	case *Return:
+		return v.Result
+	case *Policy:
 		return v.Result
 	}
 	return ""

@@ -281,6 +281,8 @@ type Pool struct {
 	Lifespan, Grace time.Duration
 	// Share is a share rule in the licence's grammar; empty means none.
 	Share string
+	// Borrow lets seats be borrowed for so long; 0: not.
+	Borrow time.Duration
 }
 
 // Sign makes a signed licence file of pools of one tenant.
@@ -294,6 +296,9 @@ func (c *Cluster) Sign(id, tenant string, pools []Pool) ([]byte, error) {
 		}
 		fmt.Fprintf(&b, "\nfeature: %s\nversion: 1.0\ncount: %d\nexpiry: never\nserial: %s-%s\nprofile: lifespan %s grace %s\nshare: %s\n",
 			p.Feature, p.Count, id, p.Feature, seconds(p.Lifespan), seconds(p.Grace), share)
+		if p.Borrow > 0 {
+			fmt.Fprintf(&b, "borrow: %dh\n", int(p.Borrow.Hours()))
+		}
 	}
 	doc := filepath.Join(c.Dir, "licences", id+".txt")
 	if err := os.MkdirAll(filepath.Dir(doc), 0o755); err != nil {

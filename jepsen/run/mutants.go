@@ -22,6 +22,8 @@ type Mutant struct {
 type Scene struct {
 	Name string
 	Crew workload.Crew
+	// Ruled: they use what the rules workload uses, with its pools.
+	Ruled bool
 	// Rate is how many operations a second one worker starts.
 	Rate float64
 	// Warm and After are load before the faults and after them.
@@ -66,6 +68,8 @@ var (
 	// lateAnswers: what clients heard last was old when they heard it.
 	lateAnswers = &Scene{Name: "late-answers", Crew: workload.Crew{GRPC: 12, HTTP: 3}, Rate: 8, Warm: 2 * time.Second, Term: 3 * time.Second, After: time.Second,
 		Faults: []string{"late-answers-cut", "late-answers-cut", "late-answers-cut", "late-answers-cut"}}
+	// rules: the queue, bookings, borrowed seats and policies, and nothing breaks.
+	rules = &Scene{Name: "rules", Crew: ruledCrew, Ruled: true, Rate: 8, Warm: 25 * time.Second}
 	// newDisk: a node with an empty disk is asked for its vote by one that is behind.
 	newDisk = &Scene{Name: "new-disk", Crew: workload.Crew{GRPC: 4, HTTP: 4, Readers: 2}, Rate: 8, Warm: 2 * time.Second, Term: 3 * time.Second, After: 2 * time.Second,
 		Faults: []string{"empty-disk-votes"}}
@@ -90,6 +94,14 @@ func Mutants() []Mutant {
 		{Name: "forgets-check-in", Broken: "release", Checker: "C1", Scene: quiet, What: "a check-in frees nothing"},
 		{Name: "deadline-from-answer", Client: workload.BugReceipt, Checker: "C3", Scene: lateAnswers, What: "a client counts its deadline from the answer"},
 		{Name: "new-request-id", Client: workload.BugNewRequest, Checker: "C6", Scene: asksAgain, What: "a client asks again as somebody else"},
+		{Name: "seat-too-many", Broken: "capacity", Checker: "R1", Scene: rules, What: "one seat more is granted than there are, beside what is booked and reserved"},
+		{Name: "reserved-given-away", Broken: "reserve", Checker: "R1", Scene: rules, What: "seats that are reserved for somebody are given to others"},
+		{Name: "overtakes", Broken: "overtake", Checker: "R2", Scene: rules, What: "whoever asks is served before those who wait"},
+		{Name: "queue-not-served", Broken: "serve", Checker: "R2", Scene: rules, What: "seats that come free are not given to those who wait"},
+		{Name: "no-quarantine", Broken: "quarantine", Checker: "R3", Scene: rules, What: "a borrowed seat is free as soon as it is revoked"},
+		{Name: "booked-given-away", Broken: "booked", Checker: "R4", Scene: rules, What: "seats that are booked are given to others"},
+		{Name: "cap-not-kept", Broken: "max", Checker: "R5", Scene: rules, What: "a cap of the policy does not hold"},
+		{Name: "excluded-served", Broken: "exclude", Checker: "R5", Scene: rules, What: "who is excluded by the policy is served"},
 		{Name: "empty-disk-votes", Broken: "identity", Checker: "C8", Scene: newDisk, What: "an emptied node passes for the one it was"},
 	}
 }

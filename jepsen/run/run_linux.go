@@ -44,6 +44,8 @@ type Config struct {
 	Bug string
 	// Idle leaves the workers out: a run in which nothing happens.
 	Idle bool
+	// Ruled makes it a run of the rules workload.
+	Ruled bool
 	// Scene, if set, makes this a short run with workers and faults of its own.
 	Scene *Scene
 	// Only names the checkers that a scene is for; with Early it ends when one is red.
@@ -184,15 +186,21 @@ func install(ctx context.Context, c *client.Client, signed []byte) error {
 	}
 }
 
+// ruled says whether the rules workload works.
+func (w *world) ruled() bool { return w.cfg.Ruled || w.cfg.Scene != nil && w.cfg.Scene.Ruled }
+
 func (w *world) pools() []node.Pool {
-	if w.cfg.Scene != nil {
+	switch {
+	case w.ruled():
+		return ruledPools()
+	case w.cfg.Scene != nil:
 		return w.cfg.Scene.pools()
 	}
 	return pools()
 }
 
 func (w *world) tenants() int {
-	if w.cfg.Scene != nil {
+	if w.cfg.Scene != nil || w.cfg.Ruled {
 		return 0
 	}
 	return tenants
@@ -211,6 +219,9 @@ func (w *world) begin(ctx context.Context) (*workload.Workers, error) {
 	cfg := workload.Config{Addresses: w.cluster.Addresses(), Seed: w.cfg.Seed, Rate: w.cfg.Rate, Pools: map[string]int{"cad": 5, "solver": 3, "mesh": 2},
 		Guarded: guarded, Bug: w.cfg.Bug, Dir: filepath.Join(w.cfg.Dir, "clients"),
 		Crew: workload.Crew{SDK: 3, GRPC: 3, HTTP: 3, Reconnect: 2, Crash: 2, Fenced: 2, Readers: 2, Surge: 6}}
+	if w.ruled() {
+		cfg.Queued, cfg.Booked, cfg.Borrowed, cfg.Crew = queuedPool, bookedPool, borrowedPool, ruledCrew
+	}
 	switch {
 	case w.cfg.Idle:
 		cfg.Crew = workload.Crew{}
@@ -258,6 +269,9 @@ func (w *world) describe(load workload.Config, concurrency int) {
 		Limits:   checker.DefaultLimits(), Require: checker.DefaultRequire()}
 	if w.cfg.Mixed == 0 {
 		w.test.Limits.GapNS = int64(gapAlone)
+	}
+	if w.ruled() {
+		describeRuled(&w.test, load)
 	}
 	for _, f := range w.cfg.Families {
 		w.test.Nemesis = append(w.test.Nemesis, f.Name)

@@ -221,6 +221,7 @@ func httpError(resp *http.Response, data []byte) error {
 		Reason, Message string
 		Final           bool
 		RetryAfterMS    int64 `json:"retry_after_ms"`
+		Position        int
 	}
 	if err := json.Unmarshal(data, &body); err != nil || body.Reason == "" {
 		if resp.StatusCode == http.StatusTemporaryRedirect {
@@ -228,7 +229,7 @@ func httpError(resp *http.Response, data []byte) error {
 		}
 		return &client.Error{Reason: client.UnknownOutcome, Message: fmt.Sprintf("HTTP %d: %.200s", resp.StatusCode, data)}
 	}
-	e := &client.Error{Message: body.Message, Final: body.Final, RetryAfter: time.Duration(body.RetryAfterMS) * time.Millisecond}
+	e := &client.Error{Message: body.Message, Final: body.Final, RetryAfter: time.Duration(body.RetryAfterMS) * time.Millisecond, Position: body.Position}
 	// The reason's type is the rules' own; it is set by conversion from the field's.
 	setReason(e, body.Reason)
 	return e

@@ -78,16 +78,24 @@ type Config struct {
 	Bug string
 	// Dir is where clients keep their state files.
 	Dir string
+	// Queued is the feature that waiters crowd at, Booked that of jobs, Borrowed that of
+	// borrowers; waiters ask for all three.
+	Queued, Booked, Borrowed string
 }
 
 // Crew is how many workers of each kind there are. Late is for scenes that need it.
 type Crew struct {
 	SDK, GRPC, HTTP, Reconnect, Crash, Fenced, Readers, Surge, Late int
+	// Those of the rules workload: who waits in the queue (by gRPC, by HTTP, by the SDK's
+	// sessions), jobs with bookings, borrowers, and operators who change the policy and
+	// revoke what is borrowed.
+	Waiters, HTTPWaiters, SDKWaiters, Jobs, Borrowers, Operators int
 }
 
 // Workers is how many these are.
 func (c Crew) Workers() int {
-	return c.SDK + c.GRPC + c.HTTP + c.Reconnect + c.Crash + c.Fenced + c.Readers + c.Surge + c.Late
+	return c.SDK + c.GRPC + c.HTTP + c.Reconnect + c.Crash + c.Fenced + c.Readers + c.Surge + c.Late +
+		c.Waiters + c.HTTPWaiters + c.SDKWaiters + c.Jobs + c.Borrowers + c.Operators
 }
 
 // The bugs that clients can be given.
@@ -145,6 +153,12 @@ func Start(ctx context.Context, cfg Config, rec *Recorder) (*Workers, error) {
 		{"reader", "http", cfg.Readers, runReader},
 		{"surge", "grpc", cfg.Surge, runSurge},
 		{"late", "grpc", cfg.Late, runLate},
+		{"waiter", "grpc", cfg.Waiters, runWaiter},
+		{"webwaiter", "http", cfg.HTTPWaiters, runWaiter},
+		{"sdkwaiter", "sdk", cfg.SDKWaiters, runSDKWaiter},
+		{"job", "grpc", cfg.Jobs, runJob},
+		{"borrower", "grpc", cfg.Borrowers, runBorrower},
+		{"operator", "grpc", cfg.Operators, runOperator},
 	}
 	for _, k := range kinds {
 		for i := range k.count {

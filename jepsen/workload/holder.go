@@ -29,6 +29,10 @@ type holder struct {
 	held             map[uint64]*hold
 	nextBeat         client.Instant
 	bug              string
+	// queue is how long the next checkout wants a place in the queue, wait how long it lets
+	// the server wait for it; booking is the one whose seats it uses.
+	queue, wait time.Duration
+	booking     string
 	// again is a request whose outcome is unknown, to be asked again.
 	again *asked
 }
@@ -165,7 +169,8 @@ func (h *holder) op(f history.F, request string, seq uint64, value any) history.
 func (h *holder) checkout(ctx context.Context, request string, items ...history.Item) ([]history.Lease, error) {
 	h.seq++
 	r := &pb.CheckoutRequest{User: h.user, Host: h.host, InstanceId: h.voice.client, SessionId: h.id, SessionSecret: h.secret,
-		Incarnation: h.incarnation, Seq: h.seq, Tenant: h.tenant}
+		Incarnation: h.incarnation, Seq: h.seq, Tenant: h.tenant,
+		WaitMs: uint32(h.wait.Milliseconds()), QueueMs: uint32(h.queue.Milliseconds()), Booking: h.booking}
 	for _, it := range items {
 		r.Items = append(r.Items, &pb.Item{Feature: it.Feature, Version: it.Version, Count: int32(it.Count)})
 	}
@@ -174,7 +179,7 @@ func (h *holder) checkout(ctx context.Context, request string, items ...history.
 
 func (h *holder) sendCheckout(ctx context.Context, a *asked) ([]history.Lease, error) {
 	r := a.checkout
-	ask := history.Checkout{Tenant: r.Tenant, User: r.User, Host: r.Host, WaitMS: int64(r.WaitMs)}
+	ask := history.Checkout{Tenant: r.Tenant, User: r.User, Host: r.Host, WaitMS: int64(r.WaitMs), QueueMS: int64(r.QueueMs), Booking: r.Booking}
 	for _, it := range r.Items {
 		ask.Items = append(ask.Items, history.Item{Feature: it.Feature, Version: it.Version, Count: int(it.Count)})
 	}

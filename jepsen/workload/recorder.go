@@ -159,7 +159,7 @@ func refuse(value any, result history.Result, err error) any {
 	switch v := value.(type) {
 	case *history.Checkout:
 		c := *v
-		c.Result, c.Final = result, e.Final
+		c.Result, c.Final, c.Position = result, e.Final, e.Position
 		return &c
 	case *history.Renew:
 		c := *v
@@ -186,5 +186,5 @@ func refuse(value any, result history.Result, err error) any {
 		c.Result = result
 		return &c
 	}
-	return value
+	return refuseRule(value, result)
 }

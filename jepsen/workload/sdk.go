@@ -107,12 +107,16 @@ func (a *application) op(f history.F, value any) history.Op {
 }
 
 func (a *application) checkout(ctx context.Context, feature string) (granted bool) {
+	return a.checkoutWait(ctx, 0, feature)
+}
+
+func (a *application) checkoutWait(ctx context.Context, wait time.Duration, feature string) (granted bool) {
 	p := principal(a.w.name)
-	ask := history.Checkout{Items: []history.Item{{Feature: feature, Count: 1}}, User: p.User, Host: p.Host}
+	ask := history.Checkout{Items: []history.Item{{Feature: feature, Count: 1}}, User: p.User, Host: p.Host, WaitMS: wait.Milliseconds()}
 	var got []*client.Lease
 	a.w.voice.do(a.op(history.FCheckout, &ask), func() outcome {
 		var err error
-		got, err = a.s.Checkout(ctx, client.Item{Feature: feature, Count: 1})
+		got, err = a.s.CheckoutWait(ctx, wait, client.Item{Feature: feature, Count: 1})
 		if err != nil {
 			return outcome{err: err, session: a.s.ID().String()}
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -26,6 +27,7 @@ type settings struct {
 	seed                    uint64
 	rate, hours             float64
 	idle                    bool
+	workload                string
 }
 
 func command(args []string, stdout, stderr io.Writer) int {
@@ -46,6 +48,7 @@ func command(args []string, stdout, stderr io.Writer) int {
 	f.Float64Var(&s.rate, "rate", 4, "operations a second of each client")
 	f.Float64Var(&s.hours, "hours", 1, "how long faults are mixed")
 	f.StringVar(&s.only, "mutants", "", "mutants to try, comma separated (default: all)")
+	f.StringVar(&s.workload, "workload", "plain", "what clients do: plain, rules (queue, bookings, borrowing, policies), or both, one run after the other")
 	f.BoolVar(&s.idle, "idle", false, "let no client work (the run is not conclusive then)")
 	if err := f.Parse(args[1:]); err != nil {
 		return checker.ExitNotConclusive
@@ -55,9 +58,9 @@ func command(args []string, stdout, stderr io.Writer) int {
 	c := &cli{settings: s, out: stdout, err: stderr}
 	switch args[0] {
 	case "run":
-		return c.run(ctx, 0)
+		return c.runs(ctx, 0)
 	case "long":
-		return c.run(ctx, time.Duration(s.hours*float64(time.Hour)))
+		return c.runs(ctx, time.Duration(s.hours*float64(time.Hour)))
 	case "mutants":
 		return c.mutants(ctx)
 	case "replay":
@@ -129,7 +132,15 @@ func (c *cli) ready() error {
 	return err
 }
 
-func (c *cli) run(ctx context.Context, mixed time.Duration) int {
+// rulesShare is the part of a mixed run of both workloads that the rules have.
+const rulesShare = 4
+
+// ruledFaults are those that the rules workload meets unless others are named: one of each
+// kind of trouble. A restore is not among them: R1 to R5 do not follow it.
+const ruledFaults = "kill,pause,partition-leader,partition-ring,power-all,power-one-torn,hung-disk,full-disk,clock-jump,transfer,membership,delay,loss,client-cut,half-open,retry-storm"
+
+// runs carries out one run for each workload that was asked for.
+func (c *cli) runs(ctx context.Context, mixed time.Duration) int {
 	if err := c.ready(); err != nil {
 		return c.fail("%v", err)
 	}
@@ -137,11 +148,45 @@ func (c *cli) run(ctx context.Context, mixed time.Duration) int {
 	if err != nil {
 		return c.fail("%v", err)
 	}
-	cfg, err := c.config(fmt.Sprintf("seed%d", c.seed), families)
+	ruled := slices.DeleteFunc(slices.Clone(families), func(f nemesis.Family) bool { return f.Name == "backup-restore" })
+	if c.settings.families == "" && mixed == 0 {
+		if ruled, err = nemesis.Named(strings.Split(ruledFaults, ",")...); err != nil {
+			return c.fail("%v", err)
+		}
+	}
+	switch c.workload {
+	case "plain":
+		return c.run(ctx, mixed, families, false)
+	case "rules":
+		return c.run(ctx, mixed, ruled, true)
+	case "both":
+		first := c.run(ctx, mixed-mixed/rulesShare, families, false)
+		if ctx.Err() != nil {
+			return first
+		}
+		return graver(first, c.run(ctx, mixed/rulesShare, ruled, true))
+	}
+	return c.fail("-workload is plain, rules or both, not %q", c.workload)
+}
+
+// graver is the exit code of two runs: invalid before not conclusive.
+func graver(a, b int) int {
+	if a == checker.ExitInvalid || b == checker.ExitInvalid {
+		return checker.ExitInvalid
+	}
+	return max(a, b)
+}
+
+func (c *cli) run(ctx context.Context, mixed time.Duration, families []nemesis.Family, ruled bool) int {
+	name := fmt.Sprintf("seed%d", c.seed)
+	if ruled {
+		name += "-rules"
+	}
+	cfg, err := c.config(name, families)
 	if err != nil {
 		return c.fail("%v", err)
 	}
-	cfg.Mixed = mixed
+	cfg.Mixed, cfg.Ruled = mixed, ruled
 	fmt.Fprintf(c.out, "seed %d, stored in %s\n", c.seed, cfg.Dir)
 	if err := run.Execute(ctx, cfg); err != nil {
 		if ctx.Err() != nil {

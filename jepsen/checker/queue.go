@@ -1,0 +1,165 @@
+package checker
+
+import (
+	"github.com/seatkeeper/seatkeeper/jepsen/history"
+)
+
+// bookingLate is how much cluster time after its end a booking may still keep its seats: the
+// leader looks every tick, and a new one needs its time.
+const bookingLate = int64(6e9)
+
+// CheckQueue is R2: nothing of a pool overtakes an older request of at least its priority
+// where that could delay it, and nobody waits for what is there. In the log: after a grant
+// or booking the seats that are free and kept for nobody suffice for all that wait before
+// it; and no command leaves somebody waiting who could be served beside all who are ahead.
+// For the clients: nobody who asked after another was told to wait is served, and answered,
+// while that one still waits.
+//
+// Left out: those whom a cap may hold up, who claim nothing then; seats of reservations and
+// bookings, which those who wait could not have; and several items in one request.
+func CheckQueue(r *Run) Verdict {
+	j := newJury("R2", "the queue is fair")
+	grants := 0
+	var d *desk
+	// claimed is what those want who are ahead of somebody.
+	claimed := func(feature string, before func(x *place) bool) (n int) {
+		for _, x := range d.line() {
+			if before(x) && !d.over(x) && !d.everNamed("max", feature, x.user) && !d.everNamed("include", feature, x.user) && x.booking == "" {
+				n += d.wants(x, feature)
+			}
+		}
+		return n
+	}
+	loose := func(feature string, late int64) int {
+		return d.pools[feature].Total - d.charged(feature) - d.kept(feature, late) - d.unfilled(feature)
+	}
+	judge := func(what, feature string, before func(x *place) bool) {
+		if d.pools[feature] == nil {
+			return
+		}
+		grants++
+		n := claimed(feature, before)
+		if n == 0 {
+			return
+		}
+		j.judged++
+		if free := loose(feature, 0); free < n {
+			j.guilty("entry %d: %s gets %s; those before it wait for %d seats, %d are free", d.at.Index, what, feature, n, max(free, 0))
+		}
+	}
+	newcomer := func(user string) func(x *place) bool {
+		own := priority(d.policy, user)
+		return func(x *place) bool { return x.priority >= own }
+	}
+	d = newDesk(r, hooks{
+		queued: func(x *place) {
+			if want := priority(d.policy, x.user); x.priority != want {
+				j.guilty("entry %d: %s waits with priority %d, its groups say %d", d.at.Index, x.user, x.priority, want)
+			}
+		},
+		granted: func(p *paper, _ *history.Command, _ int) {
+			if p.booked > 0 || d.named("reserve", p.feature, p.user) {
+				return // it has what was kept for it
+			}
+			ahead := newcomer(p.user)
+			if own := p.place; own != nil {
+				ahead = func(x *place) bool {
+					return x.priority > own.priority || x.priority == own.priority && x.ticket < own.ticket
+				}
+			}
+			judge(p.user, p.feature, ahead)
+		},
+		booked: func(x *deskJob, feature string, _ int) { judge("booking "+x.id, feature, newcomer(x.user)) },
+		after: func(*history.Command) {
+			line := d.line()
+			if len(line) == 0 {
+				return
+			}
+			for feature := range d.pools {
+				left := loose(feature, bookingLate)
+				for _, x := range line {
+					n := d.wants(x, feature)
+					if n > 0 && n <= left && len(x.items) == 1 && x.booking == "" && d.mayHave(x, feature) {
+						j.guilty("entry %d: %s waits (ticket %d) for %d seats of %s, and %d are free beside those ahead", d.at.Index, x.user, x.ticket, n, feature, left)
+					}
+					left -= n
+				}
+			}
+			j.judged++
+		},
+	})
+	d.walk(r, j)
+	seen := r.overtaken(d, j)
+	return j.done("%d grants and bookings in the log, %d waits seen by clients", grants, seen)
+}
+
+// mayHave says that nothing but a lack of seats can keep one who waits from a feature.
+func (d *desk) mayHave(x *place, feature string) bool {
+	return !d.over(x) && !d.everNamed("max", feature, x.user) && !d.everNamed("include", feature, x.user) && !d.named("exclude", feature, x.user)
+}
+
+// vigil is what a client saw of one wait: it was told to wait, and told so again and again.
+type vigil struct {
+	client, feature string
+	told            int64 // when it was first told
+	asked           int64 // when it asked the last time that it was told so
+	last            *history.Op
+}
+
+// overtaken judges by what clients saw.
+func (r *Run) overtaken(d *desk, j *jury) int {
+	type wish struct{ client, request string }
+	open := map[wish]*vigil{}
+	first := map[wish]int64{} // when it was first asked
+	var vigils []*vigil
+	type served struct {
+		feature, user string
+		asked         int64 // first
+		op            *history.Op
+	}
+	var got []served
+	for _, p := range r.Pairs {
+		v, ok := p.Invoke.Value.(*history.Checkout)
+		if !ok || p.Failed() || len(v.Items) != 1 || v.Booking != "" {
+			continue
+		}
+		k, feature := wish{p.Invoke.Client, p.Invoke.Request}, v.Items[0].Feature
+		if first[k] == 0 {
+			first[k] = p.Invoke.Time
+		}
+		if !p.OK() {
+			continue
+		}
+		answer := p.Done.Value.(*history.Checkout)
+		switch x := open[k]; {
+		case answer.Result == history.Granted && !answer.Replayed:
+			got = append(got, served{feature, p.Invoke.Client, first[k], p.Done})
+		case answer.Result != history.Queued:
+			delete(open, k)
+		// A place outlives the silence of its client for one term.
+		case x != nil && p.Done.Time-x.asked < d.pools[feature].term():
+			x.asked, x.last = p.Invoke.Time, p.Done
+		default:
+			x = &vigil{client: p.Invoke.Client, feature: feature, told: p.Done.Time, asked: p.Invoke.Time, last: p.Done}
+			open[k] = x
+			vigils = append(vigils, x)
+		}
+	}
+	for _, b := range got {
+		_, most := d.priorities(b.user)
+		if d.everNamed("reserve", b.feature, b.user) {
+			continue
+		}
+		for _, a := range vigils {
+			least, _ := d.priorities(a.client)
+			if a.feature != b.feature || a.told >= b.asked || a.asked <= b.op.Time || least < most || a.client == b.user ||
+				d.everNamed("max", a.feature, a.client) || d.everNamed("include", a.feature, a.client) || r.clockBroken(a.told, a.last.Time) {
+				continue
+			}
+			j.guilty("operation %d: %s, which asked at %s, is served %s; %s waits for it since %s and was told to wait on at operation %d", b.op.Index, b.user, seconds(b.asked),
+				b.feature, a.client, seconds(a.told), a.last.Index)
+		}
+	}
+	j.judged += len(vigils)
+	return len(vigils)
+}
