@@ -14,7 +14,9 @@ func TestThePolicyLimitsWhoBorrowsForHowLongAndHowMany(t *testing.T) {
 		b.Principal = lease.Principal{User: "ann", Host: "ws"}
 		return b
 	}
-	hours := func(feature string, who lease.Subject, n int) lease.Rule { return rule(lease.RuleMaxBorrow, feature, who, n) }
+	hours := func(feature string, who lease.Subject, n int) lease.Rule {
+		return rule(lease.RuleMaxBorrow, feature, who, n)
+	}
 	for _, c := range []struct {
 		name  string
 		rules []lease.Rule

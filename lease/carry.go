@@ -159,10 +159,10 @@ func (b *Book) overAlarms(pool uint32, p *PoolRecord, told map[*kin]int) (list [
 		told[st.kin] += borne
 	}
 	if over -= borne; over > 0 {
-		list = append(list, fmt.Sprintf("feature %s: %d seats in use beyond what is licensed now", p.Feature, over))
+		list = append(list, fmt.Sprintf("feature %s: %s in use beyond what is licensed now", p.Feature, seatsText(over)))
 	}
 	if borne > 0 {
-		list = append(list, fmt.Sprintf("feature %s: %d seats of version %s are still out beyond what is licensed now; as many others are held back", p.Feature, borne, p.Version))
+		list = append(list, fmt.Sprintf("feature %s: %s of version %s still out beyond what is licensed now; as many others are held back", p.Feature, seatsText(borne), p.Version))
 	}
 	return list
 }

@@ -59,7 +59,7 @@ func TestSeatsOutOfAReplacedLicenceCountAgainstItsNewOnes(t *testing.T) {
 			if r.Refusal == nil || r.Refusal.Reason != lease.NoSeats || !strings.Contains(r.Refusal.Message, "3 held back for as many still out of an earlier licence") {
 				t.Fatalf("%+v", r.Refusal)
 			}
-			if a := strings.Join(w.Alarms(), "; "); !strings.Contains(a, "feature cad: 3 seats of version 2026.0 are still out beyond what is licensed now; as many others are held back") {
+			if a := strings.Join(w.Alarms(), "; "); !strings.Contains(a, "feature cad: 3 seats of version 2026.0 still out beyond what is licensed now; as many others are held back") {
 				t.Errorf("alarms %q", a)
 			}
 			for n := byte(1); n <= 3; n++ {

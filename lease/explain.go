@@ -25,11 +25,14 @@ func (r *Rule) Explain() string {
 	case RuleInclude:
 		return fmt.Sprintf("%s may use %s; who is not included may not", who, feature)
 	case RuleExclude:
+		if r.Feature == "" {
+			return who + " may use no feature"
+		}
 		return fmt.Sprintf("%s may not use %s", who, feature)
 	case RuleMax:
 		return fmt.Sprintf("%s may hold at most %s of %s, all together", who, seatsText(r.Seats), feature)
 	case RuleReserve:
-		return fmt.Sprintf("%s of %s are kept for %s", seatsText(r.Seats), feature, who)
+		return fmt.Sprintf("%s of %s %s kept for %s", seatsText(r.Seats), feature, isOrAre(r.Seats), who)
 	case RuleProfile:
 		return fmt.Sprintf("leases of %s%s live %v without a heartbeat, then %v of grace", feature, whose, r.Time, r.Grace)
 	case RuleLinger:
@@ -43,7 +46,7 @@ func (r *Rule) Explain() string {
 	case RuleMaxOverdraft:
 		return fmt.Sprintf("at most %s of %s above the licensed count", seatsText(r.Seats), feature)
 	case RuleSoftLimit:
-		return fmt.Sprintf("an alarm when more than %s of %s are in use", seatsText(r.Seats), feature)
+		return fmt.Sprintf("an alarm when more than %s of %s %s in use", seatsText(r.Seats), feature, isOrAre(r.Seats))
 	case RuleIncludeBorrow:
 		return fmt.Sprintf("%s may borrow %s; who is not included may not", who, feature)
 	case RuleExcludeBorrow:
@@ -54,6 +57,13 @@ func (r *Rule) Explain() string {
 		return fmt.Sprintf("%s of %s cannot be borrowed", seatsText(r.Seats), feature)
 	}
 	return r.Kind.String()
+}
+
+func isOrAre(n int) string {
+	if n == 1 {
+		return "is"
+	}
+	return "are"
 }
 
 func seatsText(n int) string {

@@ -65,7 +65,7 @@ func (b *Book) Pools(tenant string) []PoolStatus {
 	expiring, drawn := b.expiringByPool(), b.drawnByPool()
 	var out []PoolStatus
 	b.pools.all(func(i uint32, p *PoolRecord) bool {
-		if p.Feature != "" && (tenant == "" || tenant == p.Tenant) {
+		if p.Feature != "" && (tenant == "" || tenant == p.Tenant) && !b.past(i) {
 			st := &b.state[i]
 			out = append(out, PoolStatus{
 				Terms: p.Terms, Uncounted: b.uncounted(p), OverUse: b.overUse(i), HeldBack: st.heldBack, Drawn: drawn[i],
@@ -80,6 +80,12 @@ func (b *Book) Pools(tenant string) []PoolStatus {
 		return cmp.Or(cmp.Compare(x.Tenant, y.Tenant), cmp.Compare(x.Feature, y.Feature), CompareVersions(x.Version, y.Version), cmp.Compare(x.Vendor, y.Vendor))
 	})
 	return out
+}
+
+// past says that no line counts for the pool any more (removed, or superseded) and nothing
+// of it is out or kept. Most such pools are forgotten at the next change of licences.
+func (b *Book) past(i uint32) bool {
+	return !b.state[i].licensed() && b.pools.at(i).Charged == 0 && b.booking.kept[i] == 0
 }
 
 // expiringByPool counts the leases past their deadline. It looks at those that the due
@@ -251,7 +257,7 @@ func (b *Book) Alarms() []string {
 		return true
 	})
 	for _, o := range b.Overdrawn("") {
-		out = append(out, fmt.Sprintf("feature %s: %d seats of lease %d were taken from their borrower at once; until %s two may use them", o.Feature, o.Count, o.ID, o.Until.Time().Format(time.DateTime)))
+		out = append(out, fmt.Sprintf("feature %s: %s of lease %d taken from their borrower at once; until %s two may use the same", o.Feature, seatsText(o.Count), o.ID, o.Until.Time().Format(time.DateTime)))
 	}
 	return out
 }

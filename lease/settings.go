@@ -239,7 +239,7 @@ func (b *Book) softAlarms() (list []string) {
 				}
 			}
 			if used > r.Seats {
-				list = append(list, fmt.Sprintf("feature %s of tenant %s: %d seats in use, above the soft limit of %d", r.Feature, p.Tenant, used, r.Seats))
+				list = append(list, fmt.Sprintf("feature %s of tenant %s: %s in use, above the soft limit of %d", r.Feature, p.Tenant, seatsText(used), r.Seats))
 			}
 		}
 	}

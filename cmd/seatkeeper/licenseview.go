@@ -80,7 +80,8 @@ func poolNotes(p *pb.PoolStatus) string {
 	}
 	some(p.OverUse > 0, "%d over", p.OverUse)
 	some(p.HeldBack > 0, "%d held back", p.HeldBack)
-	some(p.InGrace > 0, "in grace until %s", day(p.GraceEnd))
+	some(p.InUse > p.Total+p.OverUse && !p.Uncounted, "%d overdraft", p.InUse-p.Total-p.OverUse)
+	some(p.InGrace > 0, "in grace until %s", expiryOf(p.GraceEnd, ""))
 	some(p.GetTerms().GetSuite(), "suite")
 	if d := p.Draw; d != nil && d.Suite {
 		notes = append(notes, "with suite "+d.Feature)

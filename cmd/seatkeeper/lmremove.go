@@ -64,8 +64,9 @@ func (h *lmHolder) names(l *pb.LeaseEntry) bool {
 	return lmUserName(l.User) == lmUserName(h.user) && lmHost(l.Host) == lmHost(h.host) && lmDisplay(l.Display) == lmDisplay(h.display)
 }
 
-// lmremove takes back every lease of the feature that the holder has. What the policy
-// keeps for a while after a check-out or a check-in stays.
+// lmremove takes back every lease of the feature that the holder has, lingering ones too.
+// What the policy protects for a while after its checkout stays, and the seat of a borrowed
+// one is in use until its term is over.
 func (u *lmutil) lmremove(ctx context.Context, args []string) error {
 	h, list, err := parseLmremove(args)
 	if err != nil {
@@ -100,6 +101,11 @@ func (u *lmutil) lmremove(ctx context.Context, args []string) error {
 		return u.fail(ctx, "lmremove", lmremoveError(apiError(err)))
 	}
 	for _, l := range answer.Killed {
+		if l.State == "quarantined" { // its borrower may be offline
+			fmt.Fprintf(u.stdout, "%s: revoked %s@%s %s (handle %d, %s, in use until the borrowed term ends)\n", lmFeatureName(l.Feature), lmUserName(l.User),
+				lmHost(l.Host), lmDisplay(l.Display), l.Handle, licences(int(l.Count)))
+			continue
+		}
 		fmt.Fprintf(u.stdout, "%s: removed %s@%s %s (handle %d, %s)\n", lmFeatureName(l.Feature), lmUserName(l.User), lmHost(l.Host),
 			lmDisplay(l.Display), l.Handle, licences(int(l.Count)))
 	}

@@ -259,6 +259,9 @@ func userOf(l *pb.LeaseEntry, now time.Time) lmUser {
 	case "borrowed", "quarantined", "lingering":
 		u.Linger = time.Duration(l.RemainingMs) * time.Millisecond
 		u.LingerOf = max(now.Sub(since), 0) + u.Linger
+		if until, err := time.Parse(time.RFC3339, l.GetUntil()); err == nil {
+			u.LingerOf = max(until.Sub(since), u.Linger) // the same each time it is asked
+		}
 	}
 	return u
 }
