@@ -23,6 +23,8 @@ TEST_FLAGS := -timeout 20m -p 2
 TOOLS := bin/tools
 GO_FILES = $(shell git ls-files -co --exclude-standard -- '*.go')
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+# 0 for root, who can do what asks for another root folder.
+ROOT := $(filter 0,$(shell id -u))
 # -race needs cgo and a C compiler.
 HAVE_CC := $(shell command -v gcc >/dev/null 2>&1 || command -v cc >/dev/null 2>&1 || command -v clang >/dev/null 2>&1 && echo yes)
 RACE := $(if $(HAVE_CC),-race,)
@@ -141,11 +143,17 @@ packages-check: packages ## make the packages twice: they must be the same byte 
 	@$(MAKE) --no-print-directory packages >/dev/null
 	@cd bin/packages && sha256sum --quiet -c ../packages.sha256 && echo "packages are the same each time"
 
+.PHONY: install-check
+install-check: packages $(ROOT:0=bin/cleanroot.tar) ## install, upgrade, remove and purge the packages on a clean Debian (root: debootstrap)
+	@$(if $(ROOT),,echo 'not root: the packages were NOT installed';) \
+	SEATKEEPER_CLEAN_ROOT=$(ROOT:0=$(CURDIR)/bin/cleanroot.tar) go test -count=1 -timeout 10m -v -run 'Package' ./deploy
+
 .PHONY: drill
-drill: packages ## work through the runbook on a cluster of what the Debian package holds, under clients
-	@rm -rf bin/drill && dpkg-deb -x bin/packages/seatkeeper_*_$$(dpkg --print-architecture).deb bin/drill
-	@SEATKEEPER_DRILL=1 SEATKEEPER_DRILL_BINARY=$(CURDIR)/bin/drill/usr/bin/seatkeeper \
-	  go test -count=1 -v -run TestRunbookDrill ./cmd/seatkeeper
+drill: packages $(ROOT:0=bin/cleanroot.tar) ## work through the runbook on machines with the Debian package, under clients (root: debootstrap)
+	@deploy/drill.sh bin/packages/seatkeeper_*_$$(dpkg --print-architecture).deb
+
+bin/cleanroot.tar: deploy/cleanroot.sh
+	@deploy/cleanroot.sh make $@
 
 .PHONY: chart
 chart: ## check the Helm chart and the compose file by Helm's, Kubernetes' and compose's own code

@@ -47,6 +47,9 @@ func TestRunbookDrill(t *testing.T) {
 		t.Skip("takes a minute and a second build: make drill")
 	}
 	next := nextBuild(t)
+	if machines != "" {
+		next = nextPackage(t, next)
+	}
 	d := startDrill(t)
 	d.applyLicence(d.admin, unshared("crowd", crowdSeats, drillProfile))
 
@@ -105,8 +108,8 @@ func TestRunbookDrill(t *testing.T) {
 	t.Logf("%d checkouts and check-ins of those who came and went", passing.acts.Load())
 }
 
-// startDrill starts the cluster; SEATKEEPER_DRILL_BINARY is the program of its nodes, for
-// one that came out of a package.
+// startDrill starts the cluster; SEATKEEPER_DRILL_BINARY is what stands for the program of
+// its nodes, for one that was installed from a package.
 func startDrill(t *testing.T) *drill {
 	t.Helper()
 	s := startSecureOf(t, os.Getenv("SEATKEEPER_DRILL_BINARY"), func(c *Config) { c.ACL.Required = true })
@@ -270,6 +273,7 @@ func (d *drill) rotateCertificates() {
 	for _, n := range d.nodes {
 		before := d.shownBy(n)
 		d.replace(n)
+		d.own(n)
 		n.signal(syscall.SIGHUP)
 		eventually(d.t, n.Name+" to show its new certificate", func() error {
 			if now := d.shownBy(n); now == before {
@@ -349,14 +353,14 @@ func (d *drill) destroyAndRestore(backup string) {
 }
 
 // upgrade puts the next build in the place of a node's.
-func (d *drill) upgrade(n *devNode, binary string) {
+func (d *drill) upgrade(n *devNode, next string) {
 	d.t.Helper()
+	d.install(n, next)
 	n.signal(terminateSignal)
 	<-n.exited
 	if code := n.cmd.ProcessState.ExitCode(); code != exitOK {
 		d.t.Errorf("%s stops with %d: %s", n.Name, code, n.lastLog())
 	}
-	n.binary = binary
 	if err := n.start(); err != nil {
 		d.t.Fatal(err)
 	}

@@ -45,7 +45,7 @@ func TestRunbooksFirstInstallOfPackagesMakesACluster(t *testing.T) {
 		if done, err := os.ReadFile(filepath.Join(place, "done")); err != nil || !strings.Contains(string(done), "systemctl enable --now seatkeeper") {
 			t.Errorf("the machine was told %q (%v)", done, err)
 		}
-		here := map[string]string{"/etc/seatkeeper/": place + "/", "/var/lib/seatkeeper/data": place + "/data"}
+		here := map[string]string{"/etc/seatkeeper/": place + "/", "/var/lib/seatkeeper": place + "/data"}
 		for k := range 3 {
 			here[fmt.Sprintf("0.0.0.0:%d", apiPort+k)] = fmt.Sprintf("0.0.0.0:%d", port+portsPerNode*i+k)
 		}

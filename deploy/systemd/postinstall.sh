@@ -6,7 +6,7 @@ if command -v systemd-sysusers >/dev/null 2>&1; then
   systemd-sysusers /usr/lib/sysusers.d/seatkeeper.conf
 else
   for name in seatkeeper seatkeeper-agent; do
-    id "$name" >/dev/null 2>&1 || useradd --system --home-dir "/var/lib/$name" --shell /usr/sbin/nologin "$name"
+    id "$name" >/dev/null 2>&1 || useradd --system --user-group --no-create-home --home-dir "/var/lib/$name" --shell /usr/sbin/nologin "$name"
   done
 fi
 chgrp seatkeeper /etc/seatkeeper
