@@ -190,27 +190,44 @@ func BenchmarkDueAfterRenewal(b *testing.B) {
 	}
 }
 
-// One denial among 100,000 leases of another feature that are due: they are all reclaimed
-// before it is certain.
+// One denial among 100,000 leases of another feature that are due costs what it costs
+// when nothing is.
 func BenchmarkDenialAmongDue(b *testing.B) {
 	const live = 100_000
 	cam := feature("cam", 1)
 	cam.Profile = lease.Profiles["wan"]
+	book := full(b, live)
+	apply(b, book, lease.InstallLicence{Licence: licence("L-3", cam)})
+	want := manyCheckout(live)
+	want.Items = []lease.Item{{Feature: "cam", Count: 1}}
+	apply(b, book, want)
+	book.Advance(lease.Time(250*time.Second), launch)
+	want.Session = manySession(live + 1)
+	b.ReportAllocs()
+	for b.Loop() {
+		if r := book.Apply(2, want); r.Refusal == nil || r.Refusal.Reason != lease.NoSeats {
+			b.Fatal(r.Refusal)
+		}
+		book.TakeEvents()
+	}
+	if _, leases := book.Counts(); leases != live+1 {
+		b.Fatalf("%d leases left", leases)
+	}
+}
+
+// Where they are of the feature that is asked for, and all are wanted: as much as one
+// command reclaims.
+func BenchmarkReclaimByOneCommand(b *testing.B) {
+	const live = 8192
 	for b.Loop() {
 		b.StopTimer()
-		book := full(b, live)
-		apply(b, book, lease.InstallLicence{Licence: licence("L-3", cam)})
-		want := manyCheckout(live)
-		want.Items = []lease.Item{{Feature: "cam", Count: 1}}
-		apply(b, book, want)
+		book := fullOf(b, live, feature("cad", live/2), manyCheckout)
 		book.Advance(lease.Time(250*time.Second), launch)
-		want.Session = manySession(live + 1)
+		want := manyCheckout(live)
+		want.Items[0].Count = live
 		b.StartTimer()
-		if r := book.Apply(2, want); r.Refusal == nil {
-			b.Fatal("granted")
-		}
-		if _, leases := book.Counts(); leases != 1 {
-			b.Fatalf("%d leases left", leases)
+		if r := book.Apply(2, want); r.Refusal == nil || r.Refusal.Reason != lease.Overloaded {
+			b.Fatal(r.Refusal)
 		}
 	}
 }

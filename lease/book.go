@@ -24,11 +24,12 @@ type Book struct {
 	sessionByID                                     slotIndex
 	groupByShare                                    slotIndex // of shared charges
 	poolsByFeature                                  map[featureKey][]uint32
-	state                                           []poolState       // by pool slot
-	drawByHolder                                    slotIndex         // of suites
-	drawOf                                          map[uint32]uint32 // charge to draw; only ever asked for one
+	drawers                                         map[featureKey][]uint32 // pools by what their seats draw on
+	state                                           []poolState             // by pool slot
+	drawByHolder                                    slotIndex               // of suites
+	drawOf                                          map[uint32]uint32       // charge to draw; only ever asked for one
 	drawSlots                                       numbers
-	dueLeases                                       dueIndex
+	dueLeases                                       duePools
 	dueSessions                                     dueIndex // those without a lease
 	liveSessions, liveLeases                        int
 	lentSeats                                       map[uint32]int        // borrowed, by pool slot
@@ -168,6 +169,9 @@ func (b *Book) fence() Reply {
 // write between a backup and its restore.
 const generation = 1 << 32
 
+// poolAt is the pool of a live lease.
+func (b *Book) poolAt(slot uint32) uint32 { return b.groups.at(b.leases.at(slot).Group).Pool }
+
 // leaseDue is when a lease may be reclaimed.
 func (b *Book) leaseDue(slot uint32) Time {
 	if p := b.pinAt(slot); p != nil {
@@ -236,9 +240,9 @@ const (
 // reindex rebuilds everything that is derived from the tables.
 func (b *Book) reindex() {
 	b.sessionByID, b.groupByShare = newSlotIndex(maphash.MakeSeed()), newSlotIndex(maphash.MakeSeed())
-	b.poolsByFeature = map[featureKey][]uint32{}
+	b.poolsByFeature, b.drawers = map[featureKey][]uint32{}, map[featureKey][]uint32{}
 	b.state = nil
-	b.dueLeases, b.dueSessions = dueIndex{}, dueIndex{}
+	b.dueLeases, b.dueSessions = duePools{}, dueIndex{}
 	b.liveSessions, b.liveLeases = 0, 0
 	f := Frozen{b.tables}
 	var taken []uint32
@@ -271,7 +275,7 @@ func (b *Book) reindex() {
 	b.eachLease(func(i uint32, l *leaseRow) bool {
 		taken = append(taken, i)
 		b.liveLeases++
-		b.dueLeases.push(i, b.leaseDue(i))
+		b.dueLeases.push(b.poolAt(i), i, b.leaseDue(i))
 		return true
 	})
 	b.leaseSlots, taken = numbersWithout(taken), nil
@@ -304,6 +308,10 @@ func (b *Book) indexPool(i uint32, p *PoolRecord) {
 	list := append(b.poolsByFeature[k], i)
 	slices.SortFunc(list, func(x, y uint32) int { return comparePools(b.pools.at(x), b.pools.at(y)) })
 	b.poolsByFeature[k] = list
+	if p.Draw.Of != "" {
+		k := featureKey{p.Tenant, p.Draw.Of}
+		b.drawers[k] = append(b.drawers[k], i)
+	}
 }
 
 // Advance lets time pass to t, never back, and offers the proposer's wall clock.

@@ -145,14 +145,12 @@ func (b *Book) makeBooking(c MakeBooking) Reply {
 	// It finds its seats as a checkout by somebody new would.
 	ask := Checkout{Tenant: c.Tenant, Session: SessionRef{ID: SessionID{1}}, Principal: c.Only, Items: c.Items}
 	lines, refusal := b.planBooking(&ask)
-	for refusal != nil && refusal.Reason == NoSeats {
-		pool, ok := b.reclaimNext()
-		if !ok {
-			break
-		}
-		if b.names(&ask, pool) {
-			lines, refusal = b.planBooking(&ask)
-		}
+	short := func() bool { return refusal != nil && refusal.Reason == NoSeats }
+	if short() && !b.regain(&ask, false, func() bool {
+		lines, refusal = b.planBooking(&ask)
+		return !short()
+	}) {
+		return Reply{Refusal: stillDue()}
 	}
 	if refusal != nil {
 		return Reply{Refusal: refusal}

@@ -38,10 +38,10 @@ func (b *Book) checkLeases() (err error) {
 			err = fmt.Errorf("lease %d: %d seats asked, %d charged", id, l.Count, len(b.seats(l.Group)))
 		case l.Token > b.High || l.Granted > b.Now():
 			err = fmt.Errorf("lease %d is from the future", id)
-		case b.dueLeases.place(i) < 0:
-			err = fmt.Errorf("lease %d is not in the due index", id)
-		case b.dueLeases.entry(b.dueLeases.place(i)).key > b.leaseDue(i):
-			err = fmt.Errorf("lease %d would be found due too late", id)
+		default:
+			if key, ok := b.dueLeases.keyOf(g.Pool, i); !ok || key > b.leaseDue(i) {
+				err = fmt.Errorf("lease %d would be found due too late, or not at all", id)
+			}
 		}
 		return err == nil
 	})

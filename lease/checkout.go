@@ -1,9 +1,6 @@
 package lease
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // plan is what one item of a checkout comes to before anything is changed.
 type plan struct {
@@ -30,19 +27,20 @@ func (b *Book) checkout(index uint64, c Checkout) Reply {
 		return b.again(slot, s)
 	}
 	plans, refusal := b.plan(slot, s, &c)
-	for lacksSeats(plans, refusal) {
-		pools, ok := b.recover()
-		if !ok {
-			break
-		}
-		if slices.ContainsFunc(pools, func(i uint32) bool { return b.names(&c, i) }) { // else the plan would come out the same
+	all := true
+	if lacksSeats(plans, refusal) {
+		all = b.regain(&c, true, func() bool {
 			plans, refusal = b.plan(slot, s, &c)
-		}
+			return !lacksSeats(plans, refusal)
+		})
+	}
+	if refusal != nil && c.Wait > 0 && waits(refusal) {
+		return b.wait(&c, slot, s, plans)
+	}
+	if !all {
+		return Reply{Refusal: stillDue()}
 	}
 	if refusal != nil {
-		if c.Wait > 0 && waits(refusal) {
-			return b.wait(&c, slot, s, plans)
-		}
 		b.standAside(slot, &c)
 		return b.deny(&c, slot, s, plans, refusal)
 	}
@@ -87,14 +85,6 @@ func reclaimHelps(r *Refusal) bool {
 		return !r.Final
 	}
 	return false
-}
-
-// names says whether the pool is of a feature that the checkout asks for.
-func (b *Book) names(c *Checkout, pool uint32) bool {
-	p := b.pools.at(pool)
-	return p.Tenant == c.Tenant && slices.ContainsFunc(c.Items, func(it Item) bool {
-		return it.Feature == p.Feature || b.paysFor(pool, c.Tenant, it.Feature)
-	})
 }
 
 // normalize fills what is left out and refuses what can never be granted.

@@ -368,24 +368,6 @@ func (b *Book) drawToken(gslot uint32, t Token, note bool) Token {
 	return t
 }
 
-// paysFor says whether seats that come free in pool i may help a request for a feature:
-// they pay for it, or are paid from what pays for it.
-func (b *Book) paysFor(i uint32, tenant, feature string) bool {
-	freed := b.pools.at(i)
-	if freed.Tenant != tenant {
-		return false
-	}
-	if freed.Draw.Of == feature {
-		return freed.Draw.Of != ""
-	}
-	for _, j := range b.poolsByFeature[featureKey{tenant, feature}] {
-		if of := b.pools.at(j).Draw.Of; of != "" && (of == freed.Feature || of == freed.Draw.Of) {
-			return true
-		}
-	}
-	return false
-}
-
 // indexDraws rebuilds what is derived from the draws.
 func (b *Book) indexDraws() {
 	b.drawByHolder, b.drawOf = newSlotIndex(maphash.MakeSeed()), map[uint32]uint32{}

@@ -10,7 +10,9 @@ type dueIndex struct {
 	// keys and slots are the heap; two lists, so that no entry has a hole in it.
 	keys  list[Time]
 	slots list[uint32]
-	pos   list[uint32] // by slot: place in the heap plus one; 0 means absent
+	// pos is by slot the place in the heap plus one; 0 means absent. Heaps whose slots are
+	// of one table, each in one heap at most, share it.
+	pos *list[uint32]
 }
 
 type dueEntry struct {
@@ -40,6 +42,9 @@ func (d *dueIndex) place(slot uint32) int {
 }
 
 func (d *dueIndex) push(slot uint32, key Time) {
+	if d.pos == nil {
+		d.pos = new(list[uint32])
+	}
 	d.pos.grow(slot)
 	d.keys.grow(uint32(d.n))
 	d.slots.grow(uint32(d.n))
@@ -63,6 +68,21 @@ func (d *dueIndex) remove(slot uint32) {
 	d.down(d.up(i))
 }
 
+// hasten moves a slot that is there to an earlier key, if the key is earlier.
+func (d *dueIndex) hasten(slot uint32, key Time) {
+	if i := d.place(slot); key < *d.keys.at(uint32(i)) {
+		*d.keys.at(uint32(i)) = key
+		d.up(i)
+	}
+}
+
+// move gives a slot that is there another key.
+func (d *dueIndex) move(slot uint32, key Time) {
+	i := d.place(slot)
+	*d.keys.at(uint32(i)) = key
+	d.down(d.up(i))
+}
+
 // top gives the earliest slot whose true key is at most t, correcting the keys that
 // looked so and were not.
 func (d *dueIndex) top(t Time, trueKey func(slot uint32) Time) (slot uint32, ok bool) {
@@ -74,25 +94,33 @@ func (d *dueIndex) top(t Time, trueKey func(slot uint32) Time) (slot uint32, ok 
 }
 
 // settle corrects up to n keys that come first and look due at t, until one really is.
-func (d *dueIndex) settle(t Time, n int, trueKey func(slot uint32) Time) {
+// It says how many of the n are left.
+func (d *dueIndex) settle(t Time, n int, trueKey func(slot uint32) Time) int {
 	for ; n > 0 && d.n > 0; n-- {
 		e := d.entry(0)
 		if e.key > t {
-			return
+			return n
 		}
 		k := trueKey(e.slot)
 		if k == e.key {
-			return
+			return n
 		}
 		*d.keys.at(0) = k
 		d.down(0)
 	}
+	return n
 }
 
 // dueBy gives slots whose true key is at most t, at most limit of them. It corrects the
 // keys that looked due and were not, at most corrections of them: done is false if there
 // may be more, and then slots may be too few.
 func (d *dueIndex) dueBy(t Time, limit, corrections int, trueKey func(slot uint32) Time) (slots []uint32, done bool) {
+	slots, corrected := d.look(t, limit, corrections, trueKey)
+	return slots, len(slots) == limit || corrected < corrections
+}
+
+// look does what dueBy does and says how many keys it corrected.
+func (d *dueIndex) look(t Time, limit, corrections int, trueKey func(slot uint32) Time) (slots []uint32, corrected int) {
 	var early []uint32
 	d.walk(t, func(slot uint32) bool {
 		if trueKey(slot) <= t {
@@ -107,7 +135,7 @@ func (d *dueIndex) dueBy(t Time, limit, corrections int, trueKey func(slot uint3
 		*d.keys.at(uint32(i)) = trueKey(slot)
 		d.down(i)
 	}
-	return slots, len(slots) == limit || len(early) < corrections
+	return slots, len(early)
 }
 
 // walk visits the slots whose key is at most t, in no order that means anything.

@@ -94,14 +94,19 @@ func TestReclaimTakesTheLongestDueFirst(t *testing.T) {
 	w.equal("held by the second", len(w.must(lease.Renew{Session: session(2)}).Leases), 1)
 }
 
-func TestASessionMayBeReclaimedByItsOwnRequest(t *testing.T) {
+// A request is a heartbeat: what is due of its own session and nobody asked for goes on,
+// as it does with a heartbeat that comes before the entry that would reclaim it.
+func TestARequestRevivesWhatIsDueInOtherPools(t *testing.T) {
 	w := newWorld(t, feature("cad", 1), feature("mesh", 1))
 	w.must(checkout(1, "cad", 1))
 	w.must(checkout(2, "mesh", 1))
 	w.wait(time.Hour)
 	r := w.must(checkout(1, "mesh", 1))
 	w.equal("leases", len(r.Leases), 1)
-	w.equal("lost", len(w.must(lease.Renew{Session: session(1)}).Lost), 1)
+	r = w.must(lease.Renew{Session: session(1)})
+	w.equal("lost", len(r.Lost), 0)
+	w.equal("held", len(r.Leases), 2)
+	w.equal("lost by the other", len(w.must(lease.Renew{Session: session(2)}).Lost), 1)
 }
 
 func TestEachProfileHasItsOwnDeadline(t *testing.T) {

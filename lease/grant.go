@@ -32,7 +32,7 @@ func (b *Book) grant(index uint64, sslot uint32, s *sessionRow, p *plan) uint32 
 	pool.Grants++
 	b.setProfile(slot, p.pool, b.principalOf(sslot))
 	b.lengthen(s, b.profileOf(slot))
-	b.dueLeases.push(slot, b.leaseDue(slot))
+	b.dueLeases.push(p.pool, slot, b.leaseDue(slot))
 	b.liveLeases++
 	b.events = append(b.events, b.event(Granted, slot))
 	if p.lingers != 0 && p.group != 0 { // its seats are those of the group that was joined
@@ -130,7 +130,7 @@ func (b *Book) release(slot uint32, why Release) Released {
 	if s.Leases == 0 {
 		b.dueSessions.push(l.Session, b.sessionDue(l.Session))
 	}
-	b.dueLeases.remove(slot)
+	b.dueLeases.remove(b.groups.at(l.Group).Pool, slot)
 	told := b.claimed(slot)
 	b.forgetPin(slot)
 	b.dropProfile(slot)

@@ -172,10 +172,17 @@ func (m *model) release(l *modelLease, why lease.Release) lease.Lost {
 	return end
 }
 
-// reclaim ends the lease that is due longest.
-func (m *model) reclaim() bool {
+// reclaim ends the lease that is due longest among those of what is asked for.
+func (m *model) reclaim(c lease.Checkout) bool {
+	asked := map[string]bool{}
+	for _, it := range c.Items {
+		asked[it.Feature] = true
+	}
 	var first *modelLease
 	for _, l := range m.leases {
+		if l.session.tenant != c.Tenant || !asked[l.pool.ent.Feature] {
+			continue
+		}
 		if m.due(l) <= m.now && (first == nil || m.due(l) < m.due(first) || m.due(l) == m.due(first) && l.handle < first.handle) {
 			first = l
 		}

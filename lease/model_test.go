@@ -206,7 +206,7 @@ func (m *model) checkout(index uint64, c lease.Checkout) *expected {
 		}
 	}
 	wanted, reason := m.plan(s, c)
-	for (reason == lease.NoSeats || reason == lease.SessionsExceeded) && m.reclaim() {
+	for (reason == lease.NoSeats || reason == lease.SessionsExceeded) && m.reclaim(c) {
 		wanted, reason = m.plan(s, c)
 	}
 	if reason != "" {

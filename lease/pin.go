@@ -89,8 +89,9 @@ func (b *Book) countPin(slot uint32, sign int) {
 // dueAnew puts a lease at its place in the due index: a pin may end before what stands
 // there, which the index does not bear otherwise.
 func (b *Book) dueAnew(slot uint32) {
-	b.dueLeases.remove(slot)
-	b.dueLeases.push(slot, b.leaseDue(slot))
+	pool := b.poolAt(slot)
+	b.dueLeases.remove(pool, slot)
+	b.dueLeases.push(pool, slot, b.leaseDue(slot))
 }
 
 // claimed says whether its session still holds the lease: it does not hold what it has

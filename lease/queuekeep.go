@@ -19,16 +19,6 @@ func (b *Book) waiting(pool uint32) int {
 	return 0
 }
 
-// recover reclaims what is due longest: a lease, else a booking. It says whose pools may
-// have gained.
-func (b *Book) recover() (pools []uint32, ok bool) {
-	if pool, ok := b.reclaimNext(); ok {
-		return []uint32{pool}, true
-	}
-	pools = b.endNextBooking()
-	return pools, len(pools) > 0
-}
-
 // dueOthers adds what else is due: places in the queue, bookings.
 func (b *Book) dueOthers(due []Command, limit int) ([]Command, bool) {
 	places, done := b.queue.due.dueBy(b.Now(), limit-len(due), dueStep, b.placeDue)

@@ -198,6 +198,13 @@ func (b *Book) dropUnusedPools() {
 		if len(b.poolsByFeature[k]) == 0 {
 			delete(b.poolsByFeature, k)
 		}
+		if p.Draw.Of != "" {
+			k := featureKey{p.Tenant, p.Draw.Of}
+			b.drawers[k] = slices.DeleteFunc(b.drawers[k], func(x uint32) bool { return x == i })
+			if len(b.drawers[k]) == 0 {
+				delete(b.drawers, k)
+			}
+		}
 		*p = PoolRecord{}
 		b.state[i] = poolState{}
 		if int(i) < len(b.policing.pools) {

@@ -115,18 +115,6 @@ func (b *Book) expireSession(c ExpireSession) Reply {
 	return Reply{}
 }
 
-// reclaimNext reclaims the lease that is due longest, if any: before seats are denied,
-// what nobody renewed comes back. Which one that is depends on the records alone.
-func (b *Book) reclaimNext() (pool uint32, ok bool) {
-	slot, ok := b.dueLeases.top(b.Now(), b.leaseDue)
-	if !ok {
-		return 0, false
-	}
-	pool = b.groups.at(b.leases.at(slot).Group).Pool
-	b.release(slot, b.dueReason(slot))
-	return pool, true
-}
-
 func (b *Book) kill(c Kill) Reply {
 	for _, ref := range c.Refs {
 		if slot := b.lookup(ref.ID); slot != 0 && (ref.Token == 0 || ref.Token == b.leases.at(slot).Token) {

@@ -64,18 +64,36 @@ func (v *vec[T]) from(i uint32, yield func(i uint32, r *T) bool) {
 }
 
 // list is a plain vector in chunks: it grows without moving what it holds, so no single
-// command pays for the whole, and without room to spare.
-type list[T any] struct{ chunks []*[chunkSize]T }
+// command pays for the whole, and without room to spare. Only its first chunk begins
+// small, and is moved: there is a list for each pool, and most pools have few leases.
+type list[T any] struct{ chunks [][]T }
 
-const chunkSize = 1024
+const (
+	chunkSize  = 1024
+	firstChunk = 8
+)
 
 func (l *list[T]) at(i uint32) *T { return &l.chunks[i/chunkSize][i%chunkSize] }
 
 // grow makes element i exist.
 func (l *list[T]) grow(i uint32) {
+	if l.has(i) {
+		return
+	}
+	if len(l.chunks) == 0 {
+		l.chunks = [][]T{nil}
+	}
+	if had := len(l.chunks[0]); had < chunkSize {
+		first := make([]T, min(chunkSize, max(firstChunk, 2*had, int(i)+1)))
+		copy(first, l.chunks[0])
+		l.chunks[0] = first
+	}
 	for int(i/chunkSize) >= len(l.chunks) {
-		l.chunks = append(l.chunks, new([chunkSize]T))
+		l.chunks = append(l.chunks, make([]T, chunkSize))
 	}
 }
 
-func (l *list[T]) has(i uint32) bool { return int(i/chunkSize) < len(l.chunks) }
+func (l *list[T]) has(i uint32) bool {
+	c := int(i / chunkSize)
+	return l != nil && c < len(l.chunks) && int(i%chunkSize) < len(l.chunks[c])
+}
