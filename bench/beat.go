@@ -22,6 +22,7 @@ type messages struct {
 	batched  bool
 	next     int
 	ready    map[int]*pb.RenewBatchRequest // by the first session: they never change
+	made     []*pb.RenewBatchRequest       // if not empty, instead of what sessions come to
 }
 
 // one renews the next session.
@@ -33,6 +34,11 @@ func (m *messages) one() *pb.RenewRequest {
 
 // batch renews the next sessions, at most as many as there are.
 func (m *messages) batch() *pb.RenewBatchRequest {
+	if len(m.made) > 0 {
+		r := m.made[m.next]
+		m.next = (m.next + 1) % len(m.made)
+		return r
+	}
 	from := m.next
 	to := min(from+m.per, len(m.sessions))
 	m.next = to % len(m.sessions)
@@ -41,12 +47,7 @@ func (m *messages) batch() *pb.RenewBatchRequest {
 	}
 	r := &pb.RenewBatchRequest{Tenant: m.sessions[from].tenant}
 	for _, h := range m.sessions[from:to] {
-		id, err := hex.DecodeString(h.id)
-		if err != nil {
-			panic(err) // we minted it
-		}
-		r.SessionIds = append(r.SessionIds, id...)
-		r.SessionSecrets = append(r.SessionSecrets, h.secret...)
+		h.addTo(r)
 	}
 	if m.ready == nil {
 		m.ready = map[int]*pb.RenewBatchRequest{}
@@ -55,13 +56,27 @@ func (m *messages) batch() *pb.RenewBatchRequest {
 	return r
 }
 
+// idBytes is how long a session id is.
+const idBytes = 16
+
+// addTo adds the session to a message that renews many.
+func (h *holder) addTo(r *pb.RenewBatchRequest) {
+	id, err := hex.DecodeString(h.id)
+	if err != nil {
+		panic(err) // we minted it
+	}
+	r.SessionIds = append(r.SessionIds, id...)
+	r.SessionSecrets = append(r.SessionSecrets, h.secret...)
+}
+
 // judged counts the results of a batch.
 func judged(m *load.Meter, r *pb.RenewBatchResponse) {
 	renewed := 0
 	for _, result := range r.Results {
-		if result == pb.RenewResult_RENEW_RESULT_RENEWED {
+		switch result {
+		case pb.RenewResult_RENEW_RESULT_RENEWED, pb.RenewResult_RENEW_RESULT_RENEWED_WITH_NEWS:
 			renewed++
-		} else {
+		default:
 			m.Error(result.String())
 		}
 	}

@@ -186,8 +186,14 @@ func TestSurgeMeasuresBothTenants(t *testing.T) {
 	if err := s.Run(t.Context(), target, r); err != nil {
 		t.Fatal(err)
 	}
-	wantRows(t, r, RowQuietAlone, RowQuiet(StylePolite), RowQuiet(StyleRude), RowAggressors(StylePolite), RowAggressors(StyleRude), RowQuiet(StyleStreamed), RowAggressors(StyleStreamed), RowSixty)
+	wantRows(t, r, RowQuietAlone, RowQuiet(StylePolite), RowQuiet(StyleRude), RowAggressors(StylePolite), RowAggressors(StyleRude), RowQuiet(StyleStreamed), RowAggressors(StyleStreamed), RowQuiet(StyleGreedy), RowAggressors(StyleGreedy), RowSixty)
 	for _, style := range Styles {
+		if v, ok := r.Find(QuietRefused(style)); !ok || v.Value < 0 {
+			t.Errorf("%s: not said how many of the quiet ones were refused", style)
+		}
+		if style == StyleGreedy {
+			continue // one client
+		}
 		if v, ok := r.Find(ServedClients(style)); !ok || v.Value < 1 || v.Value > 8 {
 			t.Errorf("%s: %+v of 8 clients were served", style, v)
 		}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,18 +33,24 @@ const (
 	RowFailover = "failover"
 	// RowFailoverSDK is the same for clients of the SDK with its own pauses.
 	RowFailoverSDK = "failover, SDK"
+	// RowFollows is how long a killed node takes from its start until it follows.
+	RowFollows = "failover: killed node started, to following again"
+)
+
+// Values of a failover.
+const (
+	ValueKills    = "kills"
+	ValueLateAck  = "kills after which nobody was served within 10 s"
+	ValueLateNode = "killed nodes that did not follow again within 30 s"
 )
 
 const (
-	// rejoinBound is how long a killed node may take to be a follower again.
-	rejoinBound = 60 * time.Second
-	// failoverBound is how long the others may take to serve.
-	failoverBound = 30 * time.Second
-	// prober waits this long after a "no" of all nodes.
-	proberPause = 2 * time.Millisecond
-	// proberBound is how long one try may take: a dead node answers at once, and one
-	// that is not yet leading says so.
-	proberBound = 250 * time.Millisecond
+	// lateAck and lateNode are what the report calls late: far beyond any time-out of the
+	// cluster, so that it is not a slow machine that is told of.
+	lateAck, lateNode = 10 * time.Second, 30 * time.Second
+	// failoverBound and followBound are after how long nothing works any more, and the
+	// benchmark ends.
+	failoverBound, followBound = 2 * time.Minute, 5 * time.Minute
 )
 
 // Run kills and measures.
@@ -68,70 +76,105 @@ func (f Failover) Run(ctx context.Context, t *Target, r *load.Report) error {
 	defer load1.stop()
 	done, finished := t.watch("kills", 0, int64(f.Kills))
 	defer finished()
-	raw, sdk := load.NewSample(), load.NewSample()
-	for range f.Kills {
-		if err := f.once(ctx, t, w, load1, raw, sdk); err != nil {
-			return err
+	k := kills{w: w, load: load1, raw: load.NewSample(), sdk: load.NewSample(), follows: load.NewSample()}
+	for i := range f.Kills {
+		if err := k.once(ctx); err != nil {
+			return fmt.Errorf("kill %d of %d: %w", i+1, f.Kills, err)
 		}
 		done.Add(1)
+		pause(ctx, f.Rest)
 	}
-	for _, row := range []load.Row{raw.Row(RowFailover, f.Clients), sdk.Row(RowFailoverSDK, f.Clients)} {
+	for _, row := range []load.Row{k.raw.Row(RowFailover, f.Clients), k.sdk.Row(RowFailoverSDK, f.Clients), k.follows.Row(RowFollows, f.Clients)} {
 		row.PerSecond = 0 // how often we kill says nothing
 		r.Rows = append(r.Rows, row)
 	}
+	r.Add(ValueKills, float64(f.Kills), "times")
+	r.Add(ValueLateAck, k.lateAcks, "times")
+	r.Add(ValueLateNode, k.lateNodes, "times")
 	r.Notes = append(r.Notes,
 		fmt.Sprintf("the leader is killed %d times with SIGKILL under the load of %d raw and %d SDK clients that check out and in without a pause", f.Kills, f.Clients, f.Clients),
-		"time counts from just before the signal to the first acknowledged checkout that was sent after the process was gone",
+		"time counts from just before the signal to the first acknowledged checkout that was sent after the process was gone; a request whose answer the kill swallowed is sent again with its number until somebody answers it",
 		"the killed node is started again and follows before the next kill")
 	return nil
 }
 
+// kills is a series of them.
+type kills struct {
+	w                   *Wire
+	load                *failoverLoad
+	raw, sdk, follows   *load.Sample
+	lateAcks, lateNodes float64
+}
+
 // once is one kill.
-func (f Failover) once(ctx context.Context, t *Target, w *Wire, l *failoverLoad, raw, sdk *load.Sample) error {
-	leader, err := w.Find(ctx)
+func (k *kills) once(ctx context.Context) error {
+	leader, err := k.w.Find(ctx)
 	if err != nil {
 		return err
 	}
-	killed := time.Now()
-	if err := t.Nodes.Kill(leader); err != nil {
+	nodes, killed := k.w.target.Nodes, time.Now()
+	if err := nodes.Kill(leader); err != nil {
 		return err
 	}
 	// What was sent before the process was gone may have been answered by it.
-	l.raw.expect(killed)
-	l.sdk.expect(killed)
+	k.load.raw.expect(killed)
+	k.load.sdk.expect(killed)
 	for _, each := range []struct {
 		*firstAck
 		*load.Sample
-	}{{l.raw, raw}, {l.sdk, sdk}} {
-		took, err := each.wait(ctx)
+	}{{k.load.raw, k.raw}, {k.load.sdk, k.sdk}} {
+		took, err := each.wait(ctx, failoverBound)
 		if err != nil {
-			return fmt.Errorf("after the kill of %s: %w", leader, err)
+			return fmt.Errorf("after the end of %s: %w", leader, err)
 		}
 		each.Note(took)
+		if took > lateAck {
+			k.lateAcks++
+		}
 	}
-	if err := t.Nodes.Start(leader); err != nil {
+	began := time.Now()
+	if err := nodes.Start(leader); err != nil {
 		return err
 	}
-	if err := w.waitFollows(ctx, leader); err != nil {
+	if err := k.w.waitFollows(ctx, leader); err != nil {
 		return err
 	}
-	pause(ctx, f.Rest)
+	took := time.Since(began)
+	k.follows.Note(took)
+	if took > lateNode {
+		k.lateNodes++
+	}
 	return ctx.Err()
 }
 
 // waitFollows waits until a node that was started again is a follower.
 func (w *Wire) waitFollows(ctx context.Context, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, rejoinBound)
+	bounded, cancel := context.WithTimeout(ctx, followBound)
 	defer cancel()
+	last := "nobody was asked"
 	for {
-		if s, err := w.status(ctx); err == nil && slices.ContainsFunc(s.Nodes, func(n *pb.NodeStatus) bool {
-			return n.Address == address && (n.Role == "follower" || n.Role == "leader") && n.StateHash != ""
-		}) {
-			return nil
+		s, err := w.status(bounded)
+		switch {
+		case err != nil:
+			last = err.Error()
+		default:
+			last = "it is no member"
+			for _, n := range s.Nodes {
+				if n.Address != address {
+					continue
+				}
+				if (n.Role == "follower" || n.Role == "leader") && n.StateHash != "" {
+					return nil
+				}
+				last = "its role is " + n.Role
+			}
 		}
-		pause(ctx, 20*time.Millisecond)
+		pause(bounded, 20*time.Millisecond)
 		if ctx.Err() != nil {
-			return fmt.Errorf("%s did not come back within %s", address, rejoinBound)
+			return ctx.Err()
+		}
+		if bounded.Err() != nil {
+			return fmt.Errorf("%s did not come back within %s: %s", address, followBound, last)
 		}
 	}
 }
@@ -155,6 +198,7 @@ func (w *Wire) status(ctx context.Context) (*pb.StatusResponse, error) {
 type firstAck struct {
 	mu           sync.Mutex
 	killed, gone time.Time
+	refused      map[string]int     // reasons since then
 	got          chan time.Duration // capacity 1
 }
 
@@ -164,7 +208,7 @@ func newFirstAck() *firstAck { return &firstAck{got: make(chan time.Duration, 1)
 func (a *firstAck) expect(killed time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.killed, a.gone = killed, time.Now()
+	a.killed, a.gone, a.refused = killed, time.Now(), map[string]int{}
 }
 
 // acked is told of every acknowledged checkout.
@@ -178,15 +222,38 @@ func (a *firstAck) acked(sent time.Time) {
 	a.gone = time.Time{}
 }
 
-func (a *firstAck) wait(ctx context.Context) (time.Duration, error) {
+// no is told of every checkout that was not acknowledged, and why.
+func (a *firstAck) no(reason string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.gone.IsZero() {
+		a.refused[reason]++
+	}
+}
+
+func (a *firstAck) wait(ctx context.Context, bound time.Duration) (time.Duration, error) {
 	select {
 	case took := <-a.got:
 		return took, nil
 	case <-ctx.Done():
 		return 0, ctx.Err()
-	case <-time.After(failoverBound):
-		return 0, fmt.Errorf("no checkout was acknowledged within %s", failoverBound)
+	case <-time.After(bound):
+		return 0, fmt.Errorf("no checkout was acknowledged within %s; the clients were told: %s", bound, a.told())
 	}
+}
+
+// told lists the reasons since the kill, and how often each was heard.
+func (a *firstAck) told() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.refused) == 0 {
+		return "nothing at all"
+	}
+	var list []string
+	for _, reason := range slices.Sorted(maps.Keys(a.refused)) {
+		list = append(list, fmt.Sprintf("%s (%d times)", reason, a.refused[reason]))
+	}
+	return strings.Join(list, ", ")
 }
 
 // failoverLoad is the clients that work all the time.
@@ -212,7 +279,7 @@ func (f Failover) startLoad(ctx context.Context, t *Target, w *Wire) (*failoverL
 			return nil, err
 		}
 		l.wg.Go(func() { l.work(ctx, &sdkCycler{s, client.Item{Feature: t.Feature}}) })
-		p := &prober{h: w.newHolder(i, f.Clients, t.Feature), at: i}
+		p := w.newProber(i, f.Clients)
 		l.wg.Go(func() { p.work(ctx, l.raw) })
 	}
 	return l, nil
@@ -225,12 +292,14 @@ func (l *failoverLoad) stop() {
 	l.clients.close(ctx)
 }
 
-// work is an SDK client.
+// work is an SDK client. What it could not give back its session still holds, and the
+// next checkout finds.
 func (l *failoverLoad) work(ctx context.Context, c *sdkCycler) {
 	for ctx.Err() == nil {
 		sent := time.Now()
 		leases, err := c.s.Checkout(ctx, c.item)
 		if err != nil {
+			l.sdk.no(reasonText(sdkReason(err)))
 			pause(ctx, proberPause)
 			continue
 		}
@@ -239,45 +308,4 @@ func (l *failoverLoad) work(ctx context.Context, c *sdkCycler) {
 			_ = lease.CheckIn(ctx)
 		}
 	}
-}
-
-// prober is a raw client that asks one node after the other until one says yes.
-type prober struct {
-	h  *holder
-	at int
-}
-
-func (p *prober) work(ctx context.Context, first *firstAck) {
-	nodes := p.h.w.target.Addresses
-	for ctx.Err() == nil {
-		sent := time.Now()
-		err := p.try(ctx, nodes[p.at%len(nodes)])
-		if err == nil {
-			first.acked(sent)
-			continue
-		}
-		p.at++
-		pause(ctx, proberPause)
-	}
-}
-
-// try checks out and in at one node. What it may have left behind after an error
-// expires with its session.
-func (p *prober) try(ctx context.Context, address string) error {
-	cc, err := p.h.w.to(address, 0)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(p.h.w.target.signed(ctx), proberBound)
-	defer cancel()
-	h, seats := p.h, pb.NewSeatsClient(cc)
-	h.renew()
-	answer, err := seats.Checkout(ctx, &pb.CheckoutRequest{Items: h.items, User: h.user, Host: "bench",
-		SessionId: h.id, SessionSecret: h.secret, Incarnation: 1, Seq: 1, Tenant: h.tenant})
-	if err != nil {
-		return err
-	}
-	_, _ = seats.Checkin(ctx, &pb.CheckinRequest{SessionId: h.id, SessionSecret: h.secret, Incarnation: 1, Seq: 2,
-		LeaseIds: []uint64{answer.Leases[0].Id}, Close: true, Tenant: h.tenant})
-	return nil
 }

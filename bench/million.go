@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/seatkeeper/seatkeeper/bench/load"
@@ -45,14 +43,19 @@ const (
 	ValueGrowth   = "checkout median at all leases / at few"
 	ValueExpiry   = "others' p99 while leases expire together / before"
 	ValueHeap     = "heap per lease"
-	ValueRSS      = "resident set of the leader"
-	ValueSnapshot = "snapshot: applies stand still, mean"
+	ValueRSS      = "resident set of the largest node at all leases"
+	ValueRSSPeak  = "resident set of any node, the most that was seen"
+	ValueSnapshot = "snapshot at all leases: applies stand still, mean"
+	ValueSnaps    = "snapshots that is the mean of"
 	ValueDecay    = "from the first lease due to the last one gone"
 	ValueRestart  = "all nodes killed and started: to the next acknowledged checkout"
 	ValueRejoin   = "one follower killed and started: to following again"
 
-	// fillers fill at once: enough to keep the leader's batches full.
-	fillers = 64
+	// MillionTenants is over how many tenants the leases are spread: as many as a server
+	// takes so many fillers of at once.
+	MillionTenants = fillers / sharedInTenant
+	// fillers fill at once, on shared streams: enough to keep the leader's batches full.
+	fillers = 256
 	// MaxPerSession is as many items as one checkout may have.
 	MaxPerSession = 64
 	// collectBound: Go collects garbage at least every two minutes.
@@ -78,8 +81,14 @@ func (m Million) Run(ctx context.Context, t *Target, r *load.Report) error {
 	if err := m.validate(t); err != nil {
 		return err
 	}
-	f := &filler{t: t, per: m.PerSession}
+	f := &filler{t: t, per: m.PerSession, beats: map[string][]*pb.RenewBatchRequest{}}
+	peak := t.watchResident(ctx)
+	defer peak.stop()
 	if err := m.growth(ctx, t, r, f); err != nil {
+		return err
+	}
+	snapsBefore := t.snapshots(ctx)
+	if err := m.alive(ctx, t, r, f); err != nil {
 		return err
 	}
 	if err := m.backup(ctx, t, r); err != nil {
@@ -90,13 +99,15 @@ func (m Million) Run(ctx context.Context, t *Target, r *load.Report) error {
 			return err
 		}
 	}
+	m.stall(r, snapsBefore, t.snapshots(ctx))
+	r.Add(ValueRSSPeak, peak.stop(), "bytes")
 	if m.Restart {
 		if err := m.restart(ctx, t, r); err != nil {
 			return err
 		}
 	}
 	r.Notes = append(r.Notes,
-		fmt.Sprintf("%d leases in sessions of %d, filled by batch checkouts of %d features each", m.Leases, m.PerSession, m.PerSession),
+		fmt.Sprintf("%d leases of %d tenants, %d to a session, each session opened by one numbered checkout", m.Leases, len(t.Tenants), m.PerSession),
 		"heap is what the last garbage collection of the leader left, less the same at few leases; sessions, indexes and dedupe state are in it")
 	return nil
 }
@@ -115,7 +126,6 @@ func (m Million) growth(ctx context.Context, t *Target, r *load.Report, f *fille
 	if err != nil {
 		return err
 	}
-	snapsBefore := t.snapshots(ctx)
 	began := time.Now()
 	if err := f.fill(ctx, m.Leases-m.Few, BatchFeature); err != nil {
 		return err
@@ -136,18 +146,26 @@ func (m Million) growth(ctx context.Context, t *Target, r *load.Report, f *fille
 		PerSecond: float64(m.Leases-m.Few) / took.Seconds()})
 	r.Add(ValueGrowth, part(many, partCheckout).Latency.P50/part(few, partCheckout).Latency.P50, "")
 	r.Add(ValueHeap, (after.liveHeap()-before.liveHeap())/float64(m.Leases-m.Few), "bytes")
-	r.Add(ValueRSS, after[metricRSS], "bytes")
-	if snaps := t.snapshots(ctx); snaps.count > snapsBefore.count {
-		r.Add(ValueSnapshot, (snaps.millis-snapsBefore.millis)/(snaps.count-snapsBefore.count), "ms")
-	} else {
-		r.Notes = append(r.Notes, "no node made a snapshot of its log while leases were filled: the rows while a backup is read say what a copy of the state costs others")
-	}
+	r.Add(ValueRSS, t.resident(ctx), "bytes")
 	return nil
 }
 
 // snapshots is how often all nodes took a snapshot of their state for raft, and how
 // long applies stood still for it in all.
-func (t *Target) snapshots(ctx context.Context) (all struct{ count, millis float64 }) {
+type snapshots struct{ count, millis float64 }
+
+// stall says how long applies stood still for each snapshot since before.
+func (m Million) stall(r *load.Report, before, after snapshots) {
+	n := after.count - before.count
+	r.Add(ValueSnaps, n, "times")
+	if n == 0 {
+		r.Notes = append(r.Notes, "no node made a snapshot of its log at all leases: the rows while a backup is read say what a copy of the state costs others")
+		return
+	}
+	r.Add(ValueSnapshot, (after.millis-before.millis)/n, "ms")
+}
+
+func (t *Target) snapshots(ctx context.Context) (all snapshots) {
 	for _, a := range t.Addresses {
 		if s, err := t.scrape(ctx, a); err == nil {
 			all.count += s[metricSnapCount]
@@ -179,71 +197,6 @@ func (m Million) cycle(ctx context.Context, t *Target, name string, d time.Durat
 		})
 }
 
-// filler fills the cluster and remembers nothing but the number of its sessions.
-type filler struct {
-	t    *Target
-	per  int
-	made atomic.Int64
-}
-
-// fill checks out n leases more, in sessions that stay.
-func (f *filler) fill(ctx context.Context, n int, feature func(int) string) error {
-	_, err := f.fillSessions(ctx, n, feature, false)
-	return err
-}
-
-// fillSessions is fill; with keep it returns the sessions.
-func (f *filler) fillSessions(ctx context.Context, n int, feature func(int) string, keep bool) ([]*holder, error) {
-	w, err := f.t.Dial(ctx, connsFor(fillers))
-	if err != nil {
-		return nil, err
-	}
-	defer w.Close()
-	done, finished := f.t.watch("fill leases", 0, int64(n))
-	defer finished()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var kept []*holder
-	var left atomic.Int64
-	left.Store(int64(n))
-	for range fillers {
-		wg.Go(func() {
-			for ctx.Err() == nil {
-				before := left.Add(-int64(f.per)) + int64(f.per)
-				if before <= 0 {
-					return
-				}
-				h := f.holder(w, int(min(before, int64(f.per))), feature)
-				if err := again(ctx, h.checkout); err != nil {
-					cancel(fmt.Errorf("filling: %w", err))
-					return
-				}
-				done.Add(int64(len(h.held)))
-				if keep {
-					mu.Lock()
-					kept = append(kept, h)
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	wg.Wait()
-	return kept, context.Cause(ctx)
-}
-
-// holder is the next session, with a lease of each of n features.
-func (f *filler) holder(w *Wire, n int, feature func(int) string) *holder {
-	i := int(f.made.Add(1))
-	h := w.newHolder(i, 1)
-	h.tenant = f.t.Tenants[i%len(f.t.Tenants)]
-	for k := range n {
-		h.items = append(h.items, &pb.Item{Feature: feature(k)})
-	}
-	return h
-}
-
 // collected waits until the leader has collected its garbage after a moment of this
 // machine's clock, on which all servers run, and returns its metrics.
 func (f *filler) collected(ctx context.Context, since time.Time) (samples, error) {
@@ -270,89 +223,6 @@ func (f *filler) collected(ctx context.Context, since time.Time) (samples, error
 			return nil, ctx.Err()
 		}
 	}
-}
-
-// expire lets many leases fall due together and measures what others feel.
-func (m Million) expire(ctx context.Context, t *Target, r *load.Report) error {
-	f := &filler{t: t, per: MaxPerSession}
-	holders, err := f.fillSessions(ctx, m.Expiring, BurstFeature, true)
-	if err != nil {
-		return err
-	}
-	w, err := t.Dial(ctx, connsFor(fillers))
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	// One heartbeat for all of them brings their deadlines together.
-	began := time.Now()
-	if err := renewAll(ctx, w, holders); err != nil {
-		return err
-	}
-	due := began.Add(m.Lifespan + m.Grace)
-	before, err := m.cycle(ctx, t, "cycle before leases expire", max(time.Until(due)-m.Warmup-time.Second, time.Second))
-	if err != nil {
-		return err
-	}
-	gone := make(chan time.Time, 1)
-	stopped, stop := context.WithCancel(ctx)
-	defer stop()
-	go func() { gone <- w.waitGone(stopped, BurstFeature(0)) }()
-	// The heartbeats took a while: so does the falling due.
-	during, err := m.cycle(ctx, t, RowExpiry, max(time.Until(due), 0)+m.Duration)
-	if err != nil {
-		return err
-	}
-	r.Rows = append(r.Rows, before...)
-	r.Rows = append(r.Rows, during...)
-	r.Add(ValueExpiry, during[0].Latency.P99/before[0].Latency.P99, "")
-	select {
-	case at := <-gone:
-		r.Add(ValueDecay, at.Sub(due).Seconds(), "s")
-	default:
-		r.Notes = append(r.Notes, fmt.Sprintf("%s after they fell due, not all of the %d leases were gone", m.Duration, m.Expiring))
-	}
-	return nil
-}
-
-func renewAll(ctx context.Context, w *Wire, holders []*holder) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var wg sync.WaitGroup
-	var next atomic.Int64
-	for range fillers {
-		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(holders) && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
-				holders[i].w = w
-				if err := again(ctx, holders[i].heartbeat); err != nil {
-					cancel(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	return context.Cause(ctx)
-}
-
-// waitGone waits until no seat of a feature is in use.
-func (w *Wire) waitGone(ctx context.Context, feature string) time.Time {
-	for ctx.Err() == nil {
-		pause(ctx, 200*time.Millisecond)
-		s, err := w.status(ctx)
-		if err != nil {
-			continue
-		}
-		used := int32(0)
-		for _, p := range s.Pools {
-			if p.Feature == feature {
-				used += p.InUse
-			}
-		}
-		if used == 0 {
-			break
-		}
-	}
-	return time.Now()
 }
 
 // restart kills one follower, then all nodes.
@@ -394,9 +264,9 @@ func (m Million) restart(ctx context.Context, t *Target, r *load.Report) error {
 			return err
 		}
 	}
-	p := &prober{h: w.newHolder(0, 1, t.Feature)}
-	for ; ctx.Err() == nil; p.at++ {
-		if p.try(ctx, t.Addresses[p.at%len(t.Addresses)]) == nil {
+	p := w.newProber(0, 1)
+	for ctx.Err() == nil {
+		if p.try(ctx) == nil {
 			r.Add(ValueRestart, time.Since(began).Seconds(), "s")
 			return nil
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/seatkeeper/seatkeeper/bench/load"
 	"github.com/seatkeeper/seatkeeper/rpc/client"
+	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
 
 // Surge measures what a quiet tenant feels of one that misbehaves.
@@ -33,10 +36,13 @@ const (
 	StyleRude   = "rude"   // sends again at once, whatever the refusal says
 	// StyleStreamed are rude ones that share pipelines: many of them to one connection.
 	StyleStreamed = "streamed"
+	// StyleGreedy are requests of one rude client: they name nobody, so they are told apart
+	// by their address alone. Who suffers is measured in its own tenant.
+	StyleGreedy = "greedy"
 )
 
 // Styles are all of them, in the order of a report.
-var Styles = []string{StylePolite, StyleRude, StyleStreamed}
+var Styles = []string{StylePolite, StyleRude, StyleStreamed, StyleGreedy}
 
 // Aggression is the load of the misbehaving tenant.
 type Aggression struct {
@@ -59,8 +65,13 @@ const (
 	lead = 500 * time.Millisecond
 )
 
-// RowQuiet names the row of the quiet tenant beside aggressors of a style.
-func RowQuiet(style string) string { return "quiet tenant beside " + style + " ones" }
+// RowQuiet names the row of the quiet clients beside aggressors of a style.
+func RowQuiet(style string) string {
+	if style == StyleGreedy {
+		return "quiet clients in the tenant of a greedy one"
+	}
+	return "quiet tenant beside " + style + " ones"
+}
 
 // RowAggressors names the row of the aggressors themselves.
 func RowAggressors(style string) string { return style + " aggressors" }
@@ -72,8 +83,26 @@ func ServedClients(style string) string { return style + " aggressors that were 
 // they were overloaded; the SDK hides them from the aggressors' own row.
 func Refusals(style string) string { return "requests refused as overloaded, " + style + " aggressors" }
 
-// QuietRatio names the value that compares the quiet tenant's p99 with that alone.
-func QuietRatio(style string) string { return "quiet tenant's p99 beside " + style + " ones / alone" }
+// QuietRatio names the value that compares the p99 of the quiet clients with that alone.
+func QuietRatio(style string) string { return "p99, " + RowQuiet(style) + " / alone" }
+
+// QuietRefused names the value that says how many requests of the quiet clients failed, for
+// whatever reason, or were not begun in time.
+func QuietRefused(style string) string { return "refused or failed, " + RowQuiet(style) }
+
+// LimitHits names the value that says how often a limit of the servers was reached.
+func LimitHits(style, limit string) string {
+	return fmt.Sprintf("refused for want of room of a %s, %s aggressors", limit, style)
+}
+
+// Resident sets of the largest node: nothing grows without bound.
+const (
+	ValueCalmRSS  = "resident set of the largest node before the surge"
+	ValueSurgeRSS = "resident set of the largest node, the most during it"
+)
+
+// ValueSixtyMean is the mean of one request with sixty in flight.
+const ValueSixtyMean = "mean of a checkout, 60 in flight"
 
 // Run measures. The target needs two tenants: the first is the quiet one.
 func (s Surge) Run(ctx context.Context, t *Target, r *load.Report) error {
@@ -90,21 +119,33 @@ func (s Surge) Run(ctx context.Context, t *Target, r *load.Report) error {
 		return err
 	}
 	r.Rows = append(r.Rows, alone...)
+	r.Add(ValueCalmRSS, t.resident(ctx), "bytes")
+	peak := t.watchResident(ctx)
+	defer peak.stop()
+	neighbours := *t
+	neighbours.Tenants = []string{loud}
 	for _, style := range Styles {
-		if err := s.beside(ctx, &quiet, r, style, loud, alone[0]); err != nil {
+		victim := &quiet
+		if style == StyleGreedy {
+			victim = &neighbours
+		}
+		if err := s.beside(ctx, victim, r, style, loud, alone[0]); err != nil {
 			return err
 		}
 	}
+	r.Add(ValueSurgeRSS, peak.stop(), "bytes")
 	rows, err := quiet.sixtyInFlight(ctx, s.Warmup, s.Duration)
 	if err != nil {
 		return err
 	}
 	r.Rows = append(r.Rows, rows...)
+	r.Add(ValueSixtyMean, part(rows, partCheckout).Latency.Mean, "us")
 	r.Notes = append(r.Notes,
 		fmt.Sprintf("the quiet tenant's %d clients send %g cycles a second in an open loop: latency counts from the moment a cycle should have begun", s.Quiet, s.QuietRate),
 		fmt.Sprintf("%d aggressors check out and in as fast as they get answers, each on its own connection (streamed ones apart), in a process of their own", s.Aggressive),
 		"polite ones are the SDK (they wait as long as a refusal says), rude ones send again at once",
-		fmt.Sprintf("streamed ones are rude and share streams, %d to a connection", clientsPerConn))
+		fmt.Sprintf("streamed ones are rude and share streams, %d to a connection", clientsPerConn),
+		fmt.Sprintf("the greedy one is a single rude client with %d requests at a time; who is measured beside it is of the same tenant", s.Aggressive))
 	return nil
 }
 
@@ -129,7 +170,7 @@ func (s Surge) beside(ctx context.Context, quiet *Target, r *load.Report, style,
 		report *load.Report
 		err    error
 	}
-	refused, err := quiet.refusals(ctx)
+	refused, limits, err := quiet.refusals(ctx)
 	if err != nil {
 		return err
 	}
@@ -158,32 +199,44 @@ func (s Surge) beside(ctx context.Context, quiet *Target, r *load.Report, style,
 	r.Rows = append(r.Rows, rows...)
 	r.Rows = append(r.Rows, got.report.Rows...)
 	r.Values = append(r.Values, got.report.Values...)
-	after, err := quiet.refusals(ctx)
+	after, limitsAfter, err := quiet.refusals(ctx)
 	if err != nil {
 		return err
 	}
+	r.Add(QuietRefused(style), float64(rows[0].Failed()+rows[0].Unsent), "requests")
 	r.Add(Refusals(style), after-refused, "requests")
+	for _, limit := range slices.Sorted(maps.Keys(limitsAfter)) {
+		if n := limitsAfter[limit] - limits[limit]; n > 0 {
+			r.Add(LimitHits(style, limit), n, "requests")
+		}
+	}
 	if alone.Latency.P99 > 0 {
 		r.Add(QuietRatio(style), rows[0].Latency.P99/alone.Latency.P99, "")
 	}
 	return nil
 }
 
-// refusals is how many requests all nodes refused as overloaded until now.
-func (t *Target) refusals(ctx context.Context) (float64, error) {
-	n := 0.0
+// refusals is how many requests all nodes refused as overloaded until now, and how many of
+// them for each of the limits of admission.
+func (t *Target) refusals(ctx context.Context) (n float64, limits map[string]float64, err error) {
+	limits = map[string]float64{}
 	for _, a := range t.Addresses {
 		s, err := t.scrape(ctx, a)
 		if err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 		for name, v := range s {
 			if strings.HasPrefix(name, metricRefused) && strings.Contains(name, `reason="`+overloaded+`"`) {
 				n += v
 			}
+			if labels, ok := strings.CutPrefix(name, metricOverloaded); ok {
+				_, limit, _ := strings.Cut(labels, `limit="`)
+				limit, _, _ = strings.Cut(limit, `"`)
+				limits[limit] += v
+			}
 		}
 	}
-	return n, nil
+	return n, limits, nil
 }
 
 // sixtyInFlight is as much as one tenant may have at once: how long does each take.
@@ -225,6 +278,15 @@ func (a Aggression) Run(ctx context.Context, t *Target, r *load.Report) error {
 			h.streamed = a.Style == StyleStreamed
 			return &aggressor{Worker: &rude{h}, served: &served}, nil
 		}
+	case StyleGreedy:
+		w, err := own.Dial(ctx, connsFor(a.Clients))
+		if err != nil {
+			return err
+		}
+		defer w.Close()
+		makeWorker = func(_ context.Context, i int) (load.Worker, error) {
+			return &aggressor{Worker: &greedy{w: w, i: i, tenant: a.Tenant, feature: t.Feature}, served: &served}, nil
+		}
 	case StylePolite:
 		clients, err := own.sdkClients(a.Clients, 1)
 		if err != nil {
@@ -246,7 +308,9 @@ func (a Aggression) Run(ctx context.Context, t *Target, r *load.Report) error {
 		return err
 	}
 	r.Rows = append(r.Rows, rows...)
-	r.Add(ServedClients(a.Style), float64(served.Load()), "clients")
+	if a.Style != StyleGreedy { // which is one client
+		r.Add(ServedClients(a.Style), float64(served.Load()), "clients")
+	}
 	return nil
 }
 
@@ -286,3 +350,40 @@ func hurried(err error) error {
 }
 
 func (c *rude) Close(ctx context.Context) { c.h.leave(ctx) }
+
+// greedy is one of the requests of a client without a name: each opens a session by itself
+// and ends it.
+type greedy struct {
+	w               *Wire
+	i               int
+	tenant, feature string
+	held            *pb.Session
+}
+
+func (g *greedy) Do(ctx context.Context, _ *load.Meter) error {
+	cc, err := g.w.conn(g.i)
+	if err != nil {
+		return load.Fatal(err)
+	}
+	call, cancel := g.w.target.call(ctx)
+	defer cancel()
+	seats := pb.NewSeatsClient(cc)
+	if g.held == nil {
+		answer, err := seats.Checkout(call, &pb.CheckoutRequest{Items: []*pb.Item{{Feature: g.feature}}, Tenant: g.tenant})
+		if err != nil {
+			return hurried(g.w.reasoned(ctx, err))
+		}
+		g.held = answer.Session
+	}
+	_, err = seats.Checkin(call, &pb.CheckinRequest{SessionId: g.held.Id, SessionSecret: g.held.Secret, Close: true, Tenant: g.tenant})
+	if err == nil {
+		g.held = nil
+	}
+	return hurried(g.w.reasoned(ctx, err))
+}
+
+func (g *greedy) Close(ctx context.Context) {
+	if g.held != nil {
+		_ = g.Do(ctx, nil)
+	}
+}

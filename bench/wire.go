@@ -182,11 +182,15 @@ func (w *Wire) ask(ctx context.Context, address string) (string, error) {
 	if cc, err = w.to(answer.Address, 0); err != nil {
 		return "", err
 	}
+	named := answer.Address
 	answer, err = pb.NewClusterClient(cc).StatusLeader(ctx, &pb.StatusLeaderRequest{})
 	if err != nil {
 		return "", err
 	}
-	return answer.Address, nil
+	if answer.Address != named {
+		return "", fmt.Errorf("%s does not say that it leads", named)
+	}
+	return named, nil
 }
 
 // reasoned turns an error of a raw call into one that the load counts by its reason.
@@ -205,6 +209,9 @@ func (w *Wire) reasoned(ctx context.Context, err error) error {
 	return r
 }
 
+// transportReason begins the reason of a status that no server gave one for.
+const transportReason = "grpc_"
+
 // reasonOf reads the reason out of a status; a "no" of the server names its own.
 func reasonOf(err error) *load.Reasoned {
 	st, _ := status.FromError(err)
@@ -216,5 +223,5 @@ func reasonOf(err error) *load.Reasoned {
 	if st.Code() == codes.Unavailable {
 		return &load.Reasoned{Reason: notLeader, Pause: askLeader, Err: err}
 	}
-	return &load.Reasoned{Reason: "grpc_" + st.Code().String(), Err: err}
+	return &load.Reasoned{Reason: transportReason + st.Code().String(), Err: err}
 }

@@ -92,7 +92,7 @@ func startBench(ctx context.Context, f benchFlags) (*devCluster, error) {
 	}
 	d.temporary = temporary
 	for _, n := range d.nodes {
-		n.cpus, n.env = f.serverCPUs, []string{"SEATKEEPER_LOG_STORE=" + f.logStore}
+		n.cpus, n.env = f.serverCPUs, append([]string{"SEATKEEPER_LOG_STORE=" + f.logStore}, f.settings...)
 	}
 	if err := d.checkPorts("--port"); err != nil {
 		return d, err
