@@ -33,6 +33,7 @@ type results struct {
 const (
 	runCycle     = "cycle"
 	runPipelined = "cycle, pipelined"
+	runWal       = "cycle, log_store wal"
 	runSegments  = "cycle, pipelined, log_store wal"
 	runHeartbeat = "heartbeat"
 	runEtcd      = "etcd"
@@ -42,23 +43,27 @@ const (
 
 // plan says how long everything takes.
 type plan struct {
-	rounds              int
-	clients, beatCount  string
-	duration, warmup    string
-	beatTime, probe     string
-	sessions            string
-	kills, leases, fall string
-	steadyRate          string
-	steadySessions      string
-	surgeTime           string
-	expiryLife          string
+	rounds             int
+	clients, beatCount string
+	duration, warmup   string // of a step of cycles
+	beatTime, beatWarm string // of a step of heartbeats, and of the echo
+	probe              string
+	sessions           string
+	singleTime         string // of a step of the runs that are of Seatkeeper alone
+
+	kills, leases, fall        string
+	steadyRate, steadySessions string
+	expiryLife                 string
 }
 
+// The full plan is to end within 25 minutes on two quiet cores: a round takes some four and
+// a half minutes, the runs of Seatkeeper alone some ten in all, most of which go to 50 kills
+// and to a million leases.
 var (
-	fullPlan = plan{rounds: 3, clients: "1,64,256", beatCount: "1,64", duration: "8s", warmup: "2s", beatTime: "5s", probe: "2s",
-		sessions: "20000", kills: "50", leases: "1000000", fall: "100000", steadySessions: "100000", steadyRate: "2500", surgeTime: "10s", expiryLife: "30s"}
-	quickPlan = plan{rounds: 2, clients: "1,64", beatCount: "64", duration: "1500ms", warmup: "500ms", beatTime: "1500ms", probe: "500ms",
-		sessions: "2000", kills: "5", leases: "50000", fall: "10000", steadySessions: "5000", steadyRate: "125", surgeTime: "2s", expiryLife: "10s"}
+	fullPlan = plan{rounds: 3, clients: "1,64,256", beatCount: "1,64", duration: "6s", warmup: "1500ms", beatTime: "4s", beatWarm: "1s", probe: "1500ms",
+		sessions: "20000", kills: "50", leases: "1000000", fall: "100000", steadySessions: "100000", steadyRate: "2500", singleTime: "10s", expiryLife: "30s"}
+	quickPlan = plan{rounds: 2, clients: "1,64", beatCount: "64", duration: "1500ms", warmup: "500ms", beatTime: "1500ms", beatWarm: "500ms", probe: "500ms",
+		sessions: "2000", kills: "5", leases: "50000", fall: "10000", steadySessions: "5000", steadyRate: "125", singleTime: "2s", expiryLife: "10s"}
 )
 
 // comparison is one on its way.
@@ -130,20 +135,25 @@ func (c *comparison) run(ctx context.Context, keep string) error {
 	ours := func(bench string, args ...string) []string {
 		return append([]string{c.seatkeeper, "bench", bench, "-o", "json"}, args...)
 	}
-	peer := func(system, clients, duration string) []string {
-		return []string{c.self, "run", "-system", system, "-clients", clients, "-duration", duration, "-warmup", p.warmup}
+	cycle := func(args ...string) []string {
+		return ours("cycle", append(args, "--clients", p.clients, "--duration", p.duration, "--warmup", p.warmup)...)
+	}
+	peer := func(system, duration, warmup string) []string {
+		return []string{c.self, "run", "-system", system, "-clients", p.clients, "-duration", duration, "-warmup", warmup,
+			"-heartbeats", p.beatCount, "-heartbeat-duration", p.beatTime}
 	}
 	round := []struct {
 		name string
 		args []string
 	}{
-		{runCycle, ours("cycle", "--clients", p.clients, "--duration", p.duration, "--warmup", p.warmup, "--probe", p.probe)},
-		{runEtcd, peer("etcd", p.clients, p.duration)},
-		{runPipelined, ours("cycle", "--via", "pipeline", "--clients", p.clients, "--duration", p.duration, "--warmup", p.warmup, "--limits=false")},
-		{runSegments, ours("cycle", "--via", "pipeline", "--log-store", "wal", "--clients", p.clients, "--duration", p.duration, "--warmup", p.warmup, "--limits=false")},
-		{runHeartbeat, ours("heartbeat", "--clients", p.beatCount, "--duration", p.beatTime, "--warmup", "1s", "--sessions", p.sessions)},
-		{runRedis, peer("redis", p.clients, p.duration)},
-		{runEcho, peer("echo", p.clients, p.beatTime)},
+		{runCycle, cycle("--probe", p.probe)},
+		{runEtcd, peer("etcd", p.duration, p.warmup)},
+		{runPipelined, cycle("--via", "pipeline", "--limits=false")},
+		{runWal, cycle("--log-store", "wal", "--limits=false")},
+		{runSegments, cycle("--via", "pipeline", "--log-store", "wal", "--limits=false")},
+		{runHeartbeat, ours("heartbeat", "--clients", p.beatCount, "--duration", p.beatTime, "--warmup", p.beatWarm, "--sessions", p.sessions)},
+		{runRedis, peer("redis", p.duration, p.warmup)},
+		{runEcho, peer("echo", p.beatTime, p.beatWarm)},
 	}
 	for i := range p.rounds {
 		got := map[string]*load.Report{}
@@ -161,10 +171,10 @@ func (c *comparison) run(ctx context.Context, keep string) error {
 		name string
 		args []string
 	}{
-		{"steady", ours("heartbeat", "--form", "unary", "--clients", "64", "--sessions", p.steadySessions, "--rate", p.steadyRate, "--duration", p.surgeTime, "--warmup", p.warmup)},
+		{"steady", ours("heartbeat", "--form", "unary", "--clients", "64", "--sessions", p.steadySessions, "--rate", p.steadyRate, "--duration", p.singleTime, "--warmup", p.warmup)},
 		{"failover", ours("failover", "--kills", p.kills)},
-		{"surge", ours("surge", "--duration", p.surgeTime, "--warmup", p.warmup, "--server-cpus", "0", "--client-cpus", "1")},
-		{"million", ours("million", "--leases", p.leases, "--expiring", p.fall, "--duration", p.surgeTime, "--warmup", p.warmup, "--lifespan", p.expiryLife)},
+		{"surge", ours("surge", "--duration", p.singleTime, "--warmup", p.warmup, "--server-cpus", "0", "--client-cpus", "1")},
+		{"million", ours("million", "--leases", p.leases, "--expiring", p.fall, "--duration", p.singleTime, "--warmup", p.warmup, "--lifespan", p.expiryLife)},
 	} {
 		c.say("%s", each.name)
 		if c.results.Single[each.name], err = c.measure(ctx, each.args); err != nil {

@@ -42,7 +42,7 @@ func startEcho(ctx context.Context, o options) (*peer, error) {
 	}
 	return &peer{
 		version: moduleVersion("google.golang.org/grpc"),
-		steps:   []step{{"plain grpc echo", e.open}},
+		steps:   []step{{"plain grpc echo", false, e.open}},
 		notes:   []string{"a gRPC server that answers health checks: no disk, no replication, no work"},
 		close:   func() { stopAll(list) },
 	}, nil

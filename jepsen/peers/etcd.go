@@ -87,10 +87,10 @@ func startEtcd(ctx context.Context, o options) (*peer, error) {
 	return &peer{
 		version: moduleVersion("go.etcd.io/etcd/server/v3"),
 		steps: []step{
-			{"cycle, lease per checkout", e.workers(func(c *etcdClient) load.Worker { return &leaseEach{c} })},
-			{"cycle, lease per session", e.workers(func(c *etcdClient) load.Worker { return &leaseOnce{etcdClient: c} })},
-			{"heartbeat unary", e.workers(func(c *etcdClient) load.Worker { return &keepAlive{etcdClient: c} })},
-			{"heartbeat stream", e.workers(func(c *etcdClient) load.Worker { return &keepAliveStream{etcdClient: c} })},
+			{"cycle, lease per checkout", false, e.workers(func(c *etcdClient) load.Worker { return &leaseEach{c} })},
+			{"cycle, lease per session", false, e.workers(func(c *etcdClient) load.Worker { return &leaseOnce{etcdClient: c} })},
+			{"heartbeat unary", true, e.workers(func(c *etcdClient) load.Worker { return &keepAlive{etcdClient: c} })},
+			{"heartbeat stream", true, e.workers(func(c *etcdClient) load.Worker { return &keepAliveStream{etcdClient: c} })},
 		},
 		notes: []string{
 			fmt.Sprintf("etcd %s by its embed package, bbolt %s, grpc %s; %d members with default settings; clients talk to the leader",

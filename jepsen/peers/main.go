@@ -46,9 +46,10 @@ func run(ctx context.Context, args []string) error {
 
 // options are those of one run of one peer.
 type options struct {
-	clients          []int
-	warmup, duration time.Duration
-	dir              string
+	clients, heartbeats []int
+	warmup, duration    time.Duration
+	beatTime            time.Duration
+	dir                 string
 }
 
 // peer is a system under load.
@@ -60,9 +61,10 @@ type peer struct {
 	close func()
 }
 
-// step is one workload.
+// step is one workload; a heartbeat has numbers of clients and a length of its own.
 type step struct {
-	name string
+	name      string
+	heartbeat bool
 	// open makes what the clients share; the returned function closes it.
 	open func(ctx context.Context, clients int) (load.Maker, func(), error)
 }
@@ -78,6 +80,8 @@ func runPeer(ctx context.Context, args []string) error {
 	var o options
 	system := flags.String("system", "etcd", "etcd, redis or echo")
 	clients := flags.String("clients", "1,64,256", "clients at the same time, one step for each number")
+	heartbeats := flags.String("heartbeats", "1,64", "the same for heartbeats")
+	flags.DurationVar(&o.beatTime, "heartbeat-duration", 5*time.Second, "how long each step of heartbeats is measured")
 	flags.DurationVar(&o.duration, "duration", 8*time.Second, "how long each step is measured")
 	flags.DurationVar(&o.warmup, "warmup", 2*time.Second, "how long each step runs before; thrown away")
 	flags.StringVar(&o.dir, "data-dir", "", "folder on a disk (default: a temporary one)")
@@ -90,6 +94,9 @@ func runPeer(ctx context.Context, args []string) error {
 	}
 	var err error
 	if o.clients, err = numbers(*clients); err != nil {
+		return err
+	}
+	if o.heartbeats, err = numbers(*heartbeats); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp(o.dir, "peers-"+*system+"-")
@@ -116,12 +123,16 @@ func runPeer(ctx context.Context, args []string) error {
 
 func measure(ctx context.Context, p *peer, o options, r *load.Report) error {
 	for _, s := range p.steps {
-		for _, n := range o.clients {
+		clients, duration := o.clients, o.duration
+		if s.heartbeat {
+			clients, duration = o.heartbeats, o.beatTime
+		}
+		for _, n := range clients {
 			makeWorker, end, err := s.open(ctx, n)
 			if err != nil {
 				return fmt.Errorf("%s, %d clients: %w", s.name, n, err)
 			}
-			rows, err := load.Run(ctx, load.Step{Name: s.name, Clients: n, Warmup: o.warmup, Duration: o.duration}, makeWorker)
+			rows, err := load.Run(ctx, load.Step{Name: s.name, Clients: n, Warmup: o.warmup, Duration: duration}, makeWorker)
 			end()
 			if err != nil {
 				return fmt.Errorf("%s, %d clients: %w", s.name, n, err)

@@ -22,6 +22,7 @@ func page(r *results, plots string) []byte {
 	}
 	say("All servers and all clients share one machine, so only ratios of one run say something. Systems are measured in turn,")
 	say("round after round; a ratio is taken within its round. Written as median (least..most) of %d rounds.\n", len(r.Rounds))
+	goalsTable(say, r)
 	machine(say, r)
 	say("## Ratios\n")
 	say("| ratio | measured | goal |\n|---|---|---|")
@@ -54,7 +55,7 @@ func page(r *results, plots string) []byte {
 	say("## Commands\n")
 	say("`make bench` (or `make bench QUICK=1`) ran, in turn:\n")
 	say("```\n%s\n```\n", strings.Join(r.Commands, "\n"))
-	say("From %s to %s.", r.Began.Format(time.RFC3339), r.Ended.Format(time.RFC3339))
+	say("From %s to %s: %.0f minutes.", r.Began.Format(time.RFC3339), r.Ended.Format(time.RFC3339), r.Ended.Sub(r.Began).Minutes())
 	return b.Bytes()
 }
 
@@ -73,7 +74,8 @@ func machine(say sayer, r *results) {
 	say("| load average before each round | %s |", strings.Join(quiet, ", "))
 	say("| fsync of a 4 KiB page, median | %s µs |", r.of(series{run: runCycle, row: "fsync"}, 1, p50))
 	say("| round trip over loopback TCP, median | %s µs |", r.of(series{run: runCycle, row: "tcp round trip"}, 1, p50))
-	say("| elections of Seatkeeper under load alone, all runs | %.0f |", r.elections())
+	elections, minutes := r.elections()
+	say("| elections of Seatkeeper under load alone, all runs | %.0f in %.0f minutes of load |", elections, minutes)
 	say("| Seatkeeper | %s |", first.Version)
 	for _, name := range []string{runEtcd, runRedis, runEcho} {
 		say("| %s | %s |", map[string]string{runEtcd: "etcd", runRedis: "Redis", runEcho: "grpc of the echo"}[name], r.Rounds[0][name].Version)
@@ -180,7 +182,8 @@ func notComparable(say sayer) {
 		"Redis is one node: what it acknowledged is on one disk. Seatkeeper and etcd acknowledge when a majority of three has it on disk.",
 		"An etcd KeepAlive is answered from the leader's memory and renews nothing in the log; every heartbeat of Seatkeeper is a replicated, synced entry.",
 		"The etcd and Redis workers do the least that a seat needs. There is no policy, no licence, no dedupe of retries, no usage record; etcd's clients never want the same key.",
-		"With one lease per session etcd frees nothing if a client forgets one of several seats; a lease per checkout is the closer equivalent, but the ratio to the better variant is what counts here.",
+		"With one lease per session etcd frees nothing if a client forgets one of several seats; a lease per checkout is the closer equivalent, but the ratio to the better variant is what counts here: of the two the one with more cycles, or the lower p99, in each round.",
+		"log_store wal is opt-in. The default is bolt, and the rows without a name for the log are of it.",
 		"Seatkeeper's clients are spread over tenants, because a server takes only so many requests at once from each; etcd and Redis have no such limit.",
 		"Batched and streamed heartbeats have many renewals in one message or on their way; unary ones have one per client.",
 		"Nodes and clients share the CPUs and the disk; there is no network. On separate machines all rates are higher and all ratios different.",
@@ -207,10 +210,10 @@ func notes(say sayer, r *results) {
 			}
 		}
 	}
-	for _, name := range []string{runCycle, runPipelined, runSegments, runHeartbeat, runEtcd, runRedis, runEcho} {
+	for _, name := range []string{runCycle, runPipelined, runWal, runSegments, runHeartbeat, runEtcd, runRedis, runEcho} {
 		add(r.Rounds[0][name])
 	}
-	for _, name := range []string{"failover", "surge", "million"} {
+	for _, name := range []string{"steady", "failover", "surge", "million"} {
 		add(r.Single[name])
 	}
 	say("")

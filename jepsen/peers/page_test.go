@@ -66,7 +66,7 @@ func TestPageAndPlotsAreMadeFromResultsAlone(t *testing.T) {
 		"surge": {Rows: []load.Row{{Name: "quiet tenant alone", Clients: 4, Latency: load.Latency{P50: 1, P90: 2, P95: 2, P99: 3, Max: 4}}}},
 	}}
 	text := string(page(r, "docs/bench"))
-	for _, want := range []string{"Written by make bench", "## Ratios", "| 5.00 (5.00..5.00) | 3 or more, aim 5 |", "](docs/bench/surge.svg)",
+	for _, want := range []string{"Written by make bench", "## Ratios", "| 5.00 (5.00..5.00) | 3 or more, aim 5 |", "](docs/bench/surge.svg)", "## What was to be reached",
 		"## What is not comparable", "seatkeeper bench cycle", "a note"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in the page", want)

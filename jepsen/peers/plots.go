@@ -74,7 +74,7 @@ func drawSurge(r *results, dir string) error {
 		return nil
 	}
 	var lines []line
-	for _, name := range []string{"quiet tenant alone", "quiet tenant beside polite ones", "quiet tenant beside rude ones"} {
+	for _, name := range []string{"quiet tenant alone", "quiet tenant beside polite ones", "quiet tenant beside rude ones", "quiet tenant beside streamed ones"} {
 		row, ok := report.Row(name, 0)
 		if !ok {
 			continue

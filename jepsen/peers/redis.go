@@ -56,7 +56,7 @@ func startRedis(ctx context.Context, o options) (*peer, error) {
 	}
 	return &peer{
 		version: redisVersion(string(version)),
-		steps:   []step{{"cycle", r.open}},
+		steps:   []step{{"cycle", false, r.open}},
 		notes:   []string{"one node, appendfsync always, a semaphore in Lua: no replica, so the loss of its disk loses everything it answered"},
 		close:   func() { stopAll(list) },
 	}, nil
