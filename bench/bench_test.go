@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -292,5 +293,26 @@ func TestMetricsAreRead(t *testing.T) {
 	s, err := parseMetrics(strings.NewReader("# HELP x y\nx 1.5\nx_bucket{le=\"+Inf\"} 3\nbad line\ngo_memstats_next_gc_bytes 2e+06\ngo_gc_gogc_percent 100\n"))
 	if err != nil || s["x"] != 1.5 || s[`x_bucket{le="+Inf"}`] != 3 || s.liveHeap() != 1e6 {
 		t.Errorf("read %v, %v", s, err)
+	}
+}
+
+// The page of the comparison is another module, which knows the reports by their names only.
+func TestThePageLooksForNamesThatReportsHave(t *testing.T) {
+	text, err := os.ReadFile("../jepsen/peers/goals.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{RowFailover, LeaderCores(RowHeartbeat(FormUnary), 64), ValueAloneRatio, ValueAlive, ValueKills, ValueGrowth, ValueExpiry,
+		ValueRestart, ValueHeap, ValueRSS, ValueSnapshot, ValueSixtyMean, ServedClients(StylePolite)}
+	for _, style := range Styles {
+		names = append(names, RowQuiet(style))
+		if QuietRatio(style) != "p99, "+RowQuiet(style)+" / alone" || QuietRefused(style) != "refused or failed, "+RowQuiet(style) {
+			t.Errorf("%s: the page puts the names of its values together in another way", style)
+		}
+	}
+	for _, name := range names {
+		if !strings.Contains(string(text), `"`+name+`"`) {
+			t.Errorf("the page does not look for %q", name)
+		}
 	}
 }

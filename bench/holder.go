@@ -21,6 +21,12 @@ const (
 	unknownOutcome = "unknown_outcome"
 )
 
+// Reasons after which a session is of no more use.
+const (
+	sessionUnknown = "session_unknown"
+	staleRequest   = "stale_request"
+)
+
 // holder is one session on the raw wire. It is used by one goroutine.
 type holder struct {
 	w           *Wire

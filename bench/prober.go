@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/seatkeeper/seatkeeper/bench/load"
-	"github.com/seatkeeper/seatkeeper/lease"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
 
@@ -99,7 +98,7 @@ func (p *prober) judged(err error) error {
 	case r.Reason == notLeader, r.Reason == unknownOutcome, r.Reason == "":
 	case r.Reason == overloaded: // not in the ledger: the number is still good
 	case isTransport(r):
-	case r.Reason == string(lease.SessionUnknown) || r.Reason == string(lease.StaleRequest):
+	case r.Reason == sessionUnknown || r.Reason == staleRequest:
 		p.h.renew()
 		p.pending, p.held = false, nil
 	default: // a "no" of the ledger, which remembers it for this number
