@@ -64,6 +64,10 @@ type Options struct {
 	// Observe, if set, is called after every entry with the lock held: the simulator
 	// checks the invariants there.
 	Observe func(l *raft.Log, e *logv1.Entry, o Outcome, b *lease.Book, events []lease.Event)
+	// Step, if set, is called after every command of an entry, before the next one, with the
+	// lock held: what one command does can be judged there, and what several do in one entry
+	// cannot be told apart afterwards.
+	Step func(l *raft.Log, pb *logv1.Command, r lease.Reply, b *lease.Book, events []lease.Event)
 	// Restored, if set, is called after the state was replaced by a snapshot, with the
 	// lock held.
 	Restored func(s Status, b *lease.Book)
@@ -87,7 +91,8 @@ type FSM struct {
 	stage    stage // of a backup that is being restored
 	tokens   atomic.Pointer[access.Table]
 	today    atomic.Int64  // the book's calendar, for tokens
-	replaced []lease.Event // of the ledger that a restore replaced, earlier in this entry
+	replaced []lease.Event // taken earlier in this entry, also of a ledger that a restore replaced
+	told     int           // of replaced: how many Step was told of
 }
 
 // New returns an empty state machine.
@@ -142,9 +147,12 @@ func (f *FSM) apply(l *raft.Log, e *logv1.Entry) Outcome {
 			if f.opts.Observe != nil {
 				o.Steps = append(o.Steps, len(f.replaced)+f.book.Happened())
 			}
+			if f.opts.Step != nil {
+				f.step(l, pb, o.Replies[i])
+			}
 		}
 		f.events.add(append(f.replaced, f.book.TakeEvents()...))
-		f.replaced = nil
+		f.replaced, f.told = nil, 0
 	}
 	f.status.AppliedIndex, f.status.AppliedTerm = l.Index, l.Term
 	o.Now, o.Epoch = f.book.Now(), f.status.Epoch
@@ -152,6 +160,13 @@ func (f *FSM) apply(l *raft.Log, e *logv1.Entry) Outcome {
 	o.StateHash = f.status.StateHash
 	f.today.Store(int64(f.book.Calendar()))
 	return o
+}
+
+// step tells of one command.
+func (f *FSM) step(l *raft.Log, pb *logv1.Command, r lease.Reply) {
+	f.replaced = append(f.replaced, f.book.TakeEvents()...)
+	f.opts.Step(l, pb, r, f.book, f.replaced[f.told:])
+	f.told = len(f.replaced)
 }
 
 // lead starts the epoch of a new leader. Time does not move: the new leader counts on

@@ -137,7 +137,7 @@ func (f *FSM) restore(l *raft.Log, c Restore) *lease.Refusal {
 	f.book, f.stage = backup.book, stage{}
 	f.book.Resume(old, known)
 	f.tokens.Store(f.tokens.Load().After(backup.tokens, known))
-	f.replaced = old.TakeEvents()
+	f.replaced = append(f.replaced, old.TakeEvents()...)
 	f.status.ClusterID = c.ClusterID
 	f.setVersion(max(f.status.LogVersion, backup.LogVersion)) // it never falls: what is in the log stays there
 	f.status.Epoch.Index, f.status.Epoch.Term = l.Index, l.Term
