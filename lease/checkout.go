@@ -299,7 +299,7 @@ func (b *Book) planItem(c *Checkout, s *sessionRow, who Principal, it Item, earl
 		if p.group == 0 {
 			p.seats = max(0, p.seats-b.lingerSeats(p.lingers))
 		}
-		if r := b.forbids(i, who, p.seats); r != nil {
+		if r := b.forbids(i, who, p.seats, it.Count-p.seats); r != nil {
 			denied = nearer(denied, r)
 			continue
 		}

@@ -165,7 +165,7 @@ func (b *Book) drawFrom(p *plan, i uint32, want, have int, who Principal, c *Che
 		return nil
 	}
 	n := p.draw.extra + pending(earlier, i)
-	if r := b.forbids(i, who, n); r != nil {
+	if r := b.forbids(i, who, n, 0); r != nil {
 		return r
 	}
 	// Tokens that are booked by themselves pay for nothing.

@@ -35,6 +35,10 @@ func (b *Book) grant(index uint64, sslot uint32, s *sessionRow, p *plan) uint32 
 	b.dueLeases.push(p.pool, slot, b.leaseDue(slot))
 	b.liveLeases++
 	b.events = append(b.events, b.event(Granted, slot))
+	if p.booked.Seats != 0 { // they may fill a reservation, which keeps as much less of the free ones
+		b.stir(p.pool)
+		b.stir(b.payerOf(gslot))
+	}
 	if p.lingers != 0 && p.group != 0 { // its seats are those of the group that was joined
 		b.release(p.lingers, ReleasedLingerOver)
 	}

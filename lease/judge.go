@@ -2,10 +2,11 @@ package lease
 
 import "slices"
 
-// forbids says why the policy does not let a principal charge n seats more of a pool; nil:
-// it does. EXCLUDE comes first. A seat reserved for the principal needs no other leave:
+// forbids says why the policy does not let a principal charge n seats more of a pool, to use
+// them with others that are charged already (those that linger for it, or that it shares);
+// nil: it does. EXCLUDE comes first. A seat reserved for the principal needs no other leave:
 // neither a cap (MAX) nor an allow list of others (INCLUDE) stops it.
-func (b *Book) forbids(pool uint32, who Principal, n int) *Refusal {
+func (b *Book) forbids(pool uint32, who Principal, n, charged int) *Refusal {
 	x := b.rulesOf(pool)
 	if x == nil {
 		return nil
@@ -14,19 +15,30 @@ func (b *Book) forbids(pool uint32, who Principal, n int) *Refusal {
 	if at := x.some(RuleExclude, is); at >= 0 && !Broken(GuardExclude) {
 		return refuse(Excluded, "feature %s: the policy excludes %s", x.feature, x.tenant.because(at, who))
 	}
+	if len(x.rules[RuleInclude]) > 0 && x.some(RuleInclude, is) < 0 && !x.fillsOwn(is, n, charged) && !Broken(GuardInclude) {
+		return refuse(NotIncluded, "feature %s: the policy lets only others use it, not %s", x.feature, nameOf(who))
+	}
 	own := 0
 	if len(x.rules[RuleReserve]) > 0 && !Broken(GuardReserveFirst) {
 		own = b.ownReserved(x, who, n)
-	}
-	if own < n || n == 0 {
-		if len(x.rules[RuleInclude]) > 0 && x.some(RuleInclude, is) < 0 && !Broken(GuardInclude) {
-			return refuse(NotIncluded, "feature %s: the policy lets only others use it, not %s", x.feature, nameOf(who))
-		}
 	}
 	if own < n {
 		return x.capped(is, n-own, who)
 	}
 	return nil
+}
+
+// fillsOwn says whether each of n seats more, and of those that are charged and used again,
+// fills a reservation for the principal.
+func (x *poolRules) fillsOwn(is *subjects, n, charged int) bool {
+	if len(x.rules[RuleReserve]) == 0 || n+charged == 0 || Broken(GuardReserveFirst) {
+		return false
+	}
+	c := x.classOf(is)
+	if c.empty() || x.held[c] < charged {
+		return false
+	}
+	return x.shortWith(c, -charged)-x.shortWith(c, n) == n+charged
 }
 
 // capped says which cap n seats more would break.
@@ -138,6 +150,6 @@ func (b *Book) forbidTogether(who Principal, before []plan, p *plan) {
 		}
 	}
 	if n > 0 {
-		p.refusal = b.forbids(p.pool, who, n+p.seats)
+		p.refusal = b.forbids(p.pool, who, n+p.seats, p.item.Count-p.seats)
 	}
 }

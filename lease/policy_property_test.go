@@ -2,6 +2,7 @@ package lease_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -186,9 +187,12 @@ func (r *ruler) verdict(s *standing, who lease.Principal, n int) lease.Reason {
 	for _, c := range s.charges {
 		charged += c.seats
 	}
+	asked, without := n, *s
 	for _, l := range s.leases { // what lingers for who is taken up
 		if l.State == lease.Lingering && l.Principal == who {
 			n = max(0, n-s.charges[l.Charge].seats)
+			without.charges = maps.Clone(s.charges)
+			without.charges[l.Charge] = charge{who, s.charges[l.Charge].seats - (asked - n)}
 			break
 		}
 	}
@@ -202,12 +206,12 @@ func (r *ruler) verdict(s *standing, who lease.Principal, n int) lease.Reason {
 		}
 	}
 	before, after := r.unfilled(s, who, 0), r.unfilled(s, who, n)
-	if own := before - after; own < n || n == 0 {
-		if limited && !included {
-			return lease.NotIncluded
-		}
+	if own := r.unfilled(&without, who, 0) - after; own < asked && limited && !included {
+		return lease.NotIncluded // a seat that fills a reservation needs no other leave
+	}
+	if own := before - after; own < n {
 		for _, x := range r.policy.Rules {
-			if x.Kind != lease.RuleMax || x.Feature != s.status.Feature || !is(who, x.Who) || n == 0 {
+			if x.Kind != lease.RuleMax || x.Feature != s.status.Feature || !is(who, x.Who) {
 				continue
 			}
 			held := 0
