@@ -145,3 +145,38 @@ func TestDueIsBoundedAndComesToAnEnd(t *testing.T) {
 	sessions, leases := w.Counts()
 	w.equal("left", sessions+leases, 0)
 }
+
+// A heartbeat does not move what ends at a fixed time, so one that comes first in the log
+// does not keep it either.
+func TestAHeartbeatDoesNotKeepWhatEndsAtAFixedTime(t *testing.T) {
+	expire := func(w *world) {
+		t.Helper()
+		due := w.Due(10)
+		w.equal("due", len(due), 1)
+		w.must(lease.Renew{Session: session(2)})
+		w.must(due[0])
+	}
+	w := lendingWorld(t, lendable("cad", 1, 24))
+	w.must(borrow(2, "cad", 10*time.Second))
+	w.wait(10 * time.Second)
+	expire(w)
+
+	w = ruled(t, lease.Policy{Rules: []lease.Rule{span(lease.RuleLinger, "cad", lease.Subject{}, 10*time.Second)}}, feature("cad", 1))
+	w.must(checkout(2, "cad", 1))
+	w.must(lease.CheckIn{Session: session(2)})
+	w.wait(10 * time.Second)
+	expire(w)
+
+	// What is not over is kept, as is an offer that was collected since.
+	w = newWorld(t, feature("cad", 1))
+	w.must(checkout(1, "cad", 1))
+	w.queued(1, waiting(checkout(2, "cad", 1)))
+	w.wait(30 * time.Second)
+	w.must(lease.CheckIn{Session: session(1)})
+	w.wait(lease.DefaultProfile.Lifespan)
+	due := w.Due(10)
+	w.equal("due", len(due), 1)
+	w.must(lease.Renew{Session: session(2)})
+	w.refused(lease.Fenced, due[0])
+	w.hold("cad", 2)
+}

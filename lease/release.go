@@ -21,7 +21,6 @@ func (b *Book) checkIn(c CheckIn) Reply {
 		last := b.last(slot)
 		return Reply{Refusal: last.Refusal, Released: last.Released, Lost: last.Lost, Replayed: true}
 	}
-	b.collectAll(s)
 	why := c.Reason
 	if why != ReleasedClientExit {
 		why = ReleasedNormal
@@ -37,6 +36,7 @@ func (b *Book) checkIn(c CheckIn) Reply {
 		if Broken(GuardRelease) {
 			continue
 		}
+		b.collect(l)
 		r.Released = append(r.Released, b.giveBack(l, why))
 	}
 	b.finish(slot, c.Session.Seq, Done{Kind: DoneCheckIn, Released: r.Released, Lost: lost})
@@ -51,7 +51,7 @@ func (b *Book) checkIn(c CheckIn) Reply {
 func (b *Book) named(session uint32, s *sessionRow, c CheckIn) (slots []uint32, lost []Lost) {
 	if len(c.Refs) == 0 || c.Close {
 		b.each(s, func(slot uint32, _ *leaseRow) {
-			if b.pinAt(slot) == nil {
+			if p := b.pinAt(slot); p == nil || p.Kind == PinOffered {
 				slots = append(slots, slot)
 			}
 		})
@@ -85,7 +85,9 @@ func inMapOrder(slots []uint32) []uint32 {
 }
 
 // expire reclaims a lease if the proposer saw it as it is now and its grace is over.
-// A heartbeat that came first in the log moved the deadline, and wins.
+// A heartbeat that came first in the log moved the deadline, and wins. It does not move that
+// of a pinned lease, and does not win: a client that goes on sending heartbeats would keep
+// the seats of one that is over.
 func (b *Book) expire(c Expire) Reply {
 	slot := b.lookup(c.ID)
 	if slot == 0 {
@@ -95,7 +97,7 @@ func (b *Book) expire(c Expire) Reply {
 	switch {
 	case l.Token != c.Token && !Broken(GuardExpireToken):
 		return Reply{Refusal: refuse(Fenced, "lease %d has token %d, not %d", c.ID, l.Token, c.Token)}
-	case b.sessions.at(l.Session).Rev != c.Rev && !Broken(GuardExpireRev):
+	case b.sessions.at(l.Session).Rev != c.Rev && b.pinAt(slot) == nil && !Broken(GuardExpireRev):
 		return Reply{Refusal: refuse(Fenced, "lease %d was renewed meanwhile", c.ID)}
 	case b.leaseDue(slot) > b.Now() && !Broken(GuardExpireTime):
 		return Reply{Refusal: refuse(Fenced, "lease %d is not due yet", c.ID)}
