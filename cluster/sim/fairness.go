@@ -1,15 +1,60 @@
 package sim
 
 import (
+	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/hashicorp/raft"
 
+	logv1 "github.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1"
 	"github.com/seatkeeper/seatkeeper/lease"
 )
 
-// view is what an operator sees of seats and queue after an entry.
+// step is one command of an entry: what it was, what it was answered and what it brought,
+// and how things stood after it. An entry without commands is one step without a command.
+type step struct {
+	command *logv1.Command
+	reply   lease.Reply
+	events  []lease.Event
+	now     lease.Time
+	view    view
+	policy  lease.Policy
+	wrong   error // by the ledger's own count
+}
+
+func newStep(pb *logv1.Command, r lease.Reply, b *lease.Book, events []lease.Event) step {
+	return step{command: pb, reply: r, events: events, now: b.Now(), view: look(b), policy: b.Policy(""), wrong: b.Check()}
+}
+
+// done is a command in the trail.
+type done struct {
+	at      time.Duration
+	index   uint64
+	now     lease.Time
+	command *logv1.Command
+	reply   lease.Reply
+}
+
+func (d done) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%10.3fs %d at T=%v: %v", d.at.Seconds(), d.index, d.now, d.command)
+	if r := d.reply.Refusal; r != nil {
+		fmt.Fprintf(&b, " -> %s", r.Reason)
+	}
+	for _, l := range d.reply.Leases {
+		fmt.Fprintf(&b, " -> lease %d of %s, %v left", l.ID, l.Feature, l.Remaining)
+	}
+	if d.reply.Replayed {
+		b.WriteString(" (again)")
+	}
+	return b.String()
+}
+
+// view is what an operator sees of seats and queue after a command.
 type view struct {
+	pools  []lease.PoolStatus
 	places []lease.Place
 	leases []lease.Lease
 	used   map[string]int // charged, by feature
@@ -19,9 +64,9 @@ type view struct {
 }
 
 func look(b *lease.Book) view {
-	v := view{places: b.Queue("", "", 1000), used: map[string]int{}, drawn: map[string]int{}, booked: map[string]int{}, jobs: b.ListBookings("", 1000)}
+	v := view{pools: b.Pools(""), places: b.Queue("", "", 1000), used: map[string]int{}, drawn: map[string]int{}, booked: map[string]int{}, jobs: b.ListBookings("", 1000)}
 	v.leases, _ = b.Leases(lease.Filter{}, 0, 10_000)
-	for _, p := range b.Pools("") {
+	for _, p := range v.pools {
 		v.used[p.Feature] += p.InUse
 		v.drawn[p.Feature] += p.Drawn
 	}
@@ -37,9 +82,9 @@ func look(b *lease.Book) view {
 }
 
 // judgeRules checks what policies, queue and bookings promise, by what is seen after each
-// entry and what the entry did.
-func (m *monitor) judgeRules(l *raft.Log, b *lease.Book) {
-	before, after, h := m.rules.last, look(b), &m.rules.now
+// command and what the command did.
+func (m *monitor) judgeRules(l *raft.Log, s *step) {
+	before, after, h := m.rules.last, s.view, &m.rules.now
 	m.rules.last = after
 	if h.changed {
 		m.w.report.Policies++
@@ -55,7 +100,7 @@ func (m *monitor) judgeRules(l *raft.Log, b *lease.Book) {
 		m.nobodyStarves(l, &after)
 	}
 	if h.changed || h.restored {
-		return // who may have what changed in the middle of the entry
+		return // who may have what is another question now
 	}
 	m.order(l, &before, &after)
 	m.allowed(l, &before, &after)
@@ -63,7 +108,7 @@ func (m *monitor) judgeRules(l *raft.Log, b *lease.Book) {
 	for _, g := range h.granted {
 		m.overtakes(l, g, &before, &after)
 	}
-	m.denied(l, &before)
+	m.denied(l, s, &before)
 }
 
 // weight is what a lease or an item takes of a feature: of its own, or as what pays for it.
@@ -174,7 +219,7 @@ func (m *monitor) placesEnd(l *raft.Log, v *view) {
 			delete(m.rules.idle, x.Ticket)
 		case !known:
 			m.rules.idle[x.Ticket] = m.now
-		case m.now.Sub(since) > soon:
+		case m.late(since) > soon:
 			m.w.fail("L7", "entry %d: place %d in the queue is %v past its deadline", l.Index, x.Ticket, m.now.Sub(since))
 		}
 	}
@@ -327,12 +372,11 @@ func (m *monitor) reserved(l *raft.Log, before, after *view) {
 	}
 }
 
-// denied checks refusals, where an entry has one command only: a booking keeps its seats
-// for its job, a reserved seat is stopped by no cap or allow list, and what came back
-// counts no more.
-func (m *monitor) denied(l *raft.Log, before *view) {
-	c, r := m.rules.now.single.GetCheckout(), m.rules.now.answer.Refusal
-	if c == nil || r == nil || m.rules.now.answer.Replayed || len(c.Items) != 1 || c.Partial || m.now < m.rules.fence {
+// denied checks refusals: a booking keeps its seats for its job, a reserved seat is stopped
+// by no cap or allow list, and what came back counts no more.
+func (m *monitor) denied(l *raft.Log, s *step, before *view) {
+	c, r := s.command.GetCheckout(), s.reply.Refusal
+	if c == nil || r == nil || s.reply.Replayed || len(c.Items) != 1 || c.Partial || m.now < m.rules.fence {
 		return
 	}
 	f, user, n := c.Items[0].Feature, c.Principal.User, int(c.Items[0].Count)

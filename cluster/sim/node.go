@@ -41,6 +41,8 @@ type run struct {
 	fsm  *fsm.FSM
 	end  *endpoint
 	dead bool // crashed: nothing of it counts any more
+	// steps of the entry that it applies now.
+	steps []step
 }
 
 var errDown = errors.New("connection refused")
@@ -78,8 +80,11 @@ func (n *node) start() {
 	r := &run{end: n.w.net.attach(n.name, n.pause)}
 	r.fsm = fsm.New(fsm.Options{
 		Fatal: func(err error) { n.w.logf("%s FATAL %v", n.name, err) },
-		Observe: func(l *raft.Log, e *logv1.Entry, o fsm.Outcome, b *lease.Book, ev []lease.Event) {
-			n.observe(r, l, e, o, b, ev)
+		Step: func(l *raft.Log, pb *logv1.Command, reply lease.Reply, b *lease.Book, ev []lease.Event) {
+			n.step(r, l, pb, reply, b, ev)
+		},
+		Observe: func(l *raft.Log, e *logv1.Entry, o fsm.Outcome, b *lease.Book, _ []lease.Event) {
+			n.observe(r, l, e, o, b)
 		},
 	})
 	cfg := cluster.Config{
@@ -245,13 +250,33 @@ func (n *node) propose(ctx context.Context, cmd lease.Command) (cluster.Applied,
 	return a, err
 }
 
+// step runs after each command of an entry that this node applies. Only the first node to
+// apply an entry is looked at closely.
+func (n *node) step(r *run, l *raft.Log, pb *logv1.Command, reply lease.Reply, b *lease.Book, events []lease.Event) {
+	if n.isNew(r, l) {
+		r.steps = append(r.steps, newStep(pb, reply, b, events))
+	}
+}
+
 // observe runs after each entry this node applies.
-func (n *node) observe(r *run, l *raft.Log, e *logv1.Entry, o fsm.Outcome, b *lease.Book, events []lease.Event) {
+func (n *node) observe(r *run, l *raft.Log, e *logv1.Entry, o fsm.Outcome, b *lease.Book) {
+	steps := r.steps
+	r.steps = nil
+	if len(e.Commands) == 0 && n.isNew(r, l) {
+		steps = []step{newStep(nil, lease.Reply{}, b, nil)}
+	}
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
 	if !r.dead {
-		n.w.monitor.entry(n.name, l, e, o, b, events)
+		n.w.monitor.entry(n.name, l, e, o, steps)
 	}
+}
+
+// isNew says whether no node has applied the entry before.
+func (n *node) isNew(r *run, l *raft.Log) bool {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	return !r.dead && l.Index > n.w.monitor.high
 }
 
 type state struct {

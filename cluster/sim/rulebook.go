@@ -37,7 +37,6 @@ type term struct {
 	kind    termKind
 	end     lease.Time
 	revoked bool
-	unsure  bool // what happened within one entry leaves it open
 }
 
 type termKind int
@@ -49,19 +48,16 @@ const (
 	borrowed
 )
 
-// happened is what one entry did.
+// happened is what one command did.
 type happened struct {
 	granted, ended []lease.Event           // so far
-	ahead          []lease.Event           // all of the entry
-	dues           map[lease.ID]lease.Time // before the entry
-	may            map[lease.ID]bool       // leases that a command of the entry may end early
+	ahead          []lease.Event           // all of the command
+	dues           map[lease.ID]lease.Time // before the command
+	may            map[lease.ID]bool       // leases that the command may end early
 	gaveUp         map[lease.SessionID]bool
-	checkedIn      map[lease.SessionID]bool
 	booked         map[string]bool // features of bookings made by somebody without a reservation
 	changed        bool            // the policy or the licence
 	restored       bool
-	single         *logv1.Command // the only command of the entry, if it is
-	answer         lease.Reply
 }
 
 func newRulebook() rulebook {
@@ -71,15 +67,14 @@ func newRulebook() rulebook {
 	}
 }
 
-// begin makes ready for an entry that moves time by dt.
-func (m *monitor) begin(e *logv1.Entry, replies []lease.Reply, dt time.Duration) {
-	h := happened{dues: map[lease.ID]lease.Time{}, may: map[lease.ID]bool{}, gaveUp: map[lease.SessionID]bool{}, checkedIn: map[lease.SessionID]bool{}, booked: map[string]bool{}}
+// begin makes ready for a command, the first of an entry with the time that it moves.
+func (m *monitor) begin(s *step) {
+	dt := s.now.Sub(m.now)
+	m.now = s.now
+	h := happened{dues: map[lease.ID]lease.Time{}, may: map[lease.ID]bool{}, gaveUp: map[lease.SessionID]bool{}, booked: map[string]bool{}}
 	for id, x := range m.live {
 		h.dues[id] = m.due(x)
 		m.rules.lived[x.Feature] += time.Duration(x.Count) * dt
-	}
-	if len(e.Commands) == 1 {
-		h.single, h.answer = e.Commands[0], replies[0]
 	}
 	m.rules.now, m.rules.step = h, dt
 }
@@ -150,7 +145,7 @@ func (m *monitor) ruleCommand(l *raft.Log, pb *logv1.Command, r lease.Reply) {
 		if done {
 			h.restored = true
 			m.w.report.Restored++
-			m.epochIndex, m.epochTerm = l.Index, l.Term
+			m.epochIndex, m.epochTerm, m.looks = l.Index, l.Term, m.now
 		}
 	}
 }
@@ -286,7 +281,6 @@ func (m *monitor) revoke(id lease.ID) {
 // checkedIn notes what a check-in gives back: it may linger.
 func (m *monitor) checkedIn(c *logv1.CheckIn) {
 	s := sessionID(c.Session)
-	m.rules.now.checkedIn[s] = true
 	named := func(id lease.ID) bool {
 		return slices.ContainsFunc(c.Refs, func(r *logv1.Ref) bool { return r.Id == uint64(id) })
 	}
@@ -295,10 +289,11 @@ func (m *monitor) checkedIn(c *logv1.CheckIn) {
 		if x.Session != s {
 			continue
 		}
-		if t.kind == offered {
+		mine := c.Close || len(c.Refs) == 0 || named(id)
+		if t.kind == offered && mine {
 			t.kind = ordinary
 		}
-		if t.kind == ordinary && (c.Close || len(c.Refs) == 0 || named(id)) || t.kind == borrowed && !t.revoked && !c.Close && named(id) {
+		if t.kind == ordinary && mine || t.kind == borrowed && !t.revoked && !c.Close && named(id) {
 			m.returned = append(m.returned, id)
 			linger := m.rules.find(lease.RuleLinger, x.Feature)
 			if t.kind == ordinary && linger != nil && linger.Time > 0 {
@@ -312,10 +307,10 @@ func (m *monitor) checkedIn(c *logv1.CheckIn) {
 }
 
 // foundOut notes a lease that was granted while nobody asked: from the queue.
-func (m *monitor) foundOut(l *raft.Log, e lease.Event, b *lease.Book) {
+func (m *monitor) foundOut(l *raft.Log, e lease.Event, v *view) {
 	x := lease.Lease{Ref: e.Lease, Feature: e.Feature, Count: e.Count, Session: e.Session, Principal: e.Principal}
-	if all, _ := b.Leases(lease.Filter{ID: e.Lease.ID}, 0, 1); len(all) == 1 {
-		x = all[0]
+	if i := slices.IndexFunc(v.leases, func(y lease.Lease) bool { return y.ID == x.ID }); i >= 0 {
+		x = v.leases[i]
 		m.session(x.Session).rev = x.Rev
 	}
 	x.Deadline = 0 // its client was shown none
@@ -326,7 +321,7 @@ func (m *monitor) foundOut(l *raft.Log, e lease.Event, b *lease.Book) {
 		return // a restore kept it for a borrower
 	}
 	m.w.report.Offered++
-	t.kind, t.end, t.unsure = offered, m.now.Add(t.profile.Lifespan), m.rules.now.checkedIn[x.Session]
+	t.kind, t.end = offered, m.now.Add(t.profile.Lifespan)
 	m.rules.terms[x.ID] = t
 }
 
@@ -336,7 +331,7 @@ func (m *monitor) endedRightly(e lease.Event) {
 	m.rules.used[e.Feature] += time.Duration(e.Count) * e.At.Sub(e.Start)
 	due, known := h.dues[e.Lease.ID]
 	switch {
-	case !known, t.unsure, h.restored, h.may[e.Lease.ID], m.now >= min(due, m.dueOf(e.Session, t)):
+	case !known, h.restored, h.may[e.Lease.ID], m.now >= min(due, m.dueOf(e.Session, t)):
 	case t.kind == offered && h.gaveUp[e.Session]:
 	case t.kind == lingering && m.takenUp(e):
 	default:
@@ -344,7 +339,7 @@ func (m *monitor) endedRightly(e lease.Event) {
 	}
 }
 
-// takenUp says whether a lingering seat ends in the entry that grants it to the same
+// takenUp says whether a lingering seat ends by the command that grants it to the same
 // principal again.
 func (m *monitor) takenUp(e lease.Event) bool {
 	return slices.ContainsFunc(m.rules.now.ahead, func(g lease.Event) bool {
@@ -354,12 +349,11 @@ func (m *monitor) takenUp(e lease.Event) bool {
 
 // afterRestore takes over what a restored backup brought: policy, licence, and which
 // leases there are. Nothing may come back that ended, but what is kept for borrowers.
-func (m *monitor) afterRestore(b *lease.Book) {
-	m.rules.policy = b.Policy("")
-	for _, p := range b.Pools("") {
+func (m *monitor) afterRestore(s *step) {
+	m.rules.policy = s.policy
+	for _, p := range s.view.pools {
 		m.rules.seats[p.Feature], m.rules.over[p.Feature] = p.Total, p.LicensedOverdraft
 	}
-	all, _ := b.Leases(lease.Filter{}, 0, 10_000)
 	longest := time.Duration(0)
 	for _, p := range m.profiles {
 		longest = max(longest, p.Lifespan+p.Grace)
@@ -367,7 +361,7 @@ func (m *monitor) afterRestore(b *lease.Book) {
 	for id := range m.live {
 		longest = max(longest, m.rules.terms[id].profile.Lifespan+m.rules.terms[id].profile.Grace)
 	}
-	for _, x := range all {
+	for _, x := range s.view.leases {
 		t := m.rules.terms[x.ID]
 		if _, known := m.live[x.ID]; !known {
 			if x.State != lease.Quarantined {
@@ -389,7 +383,16 @@ func (m *monitor) afterRestore(b *lease.Book) {
 	clear(m.rules.idle)
 }
 
-// soon is how much later than its time a thing may be ended: the expirer looks once a
-// tick; an epoch's first look comes a tick after its Lead, and one step of time may pass
-// in between.
-const soon = 3*cluster.DefaultTick + cluster.MaxStep
+// late is how long ago in the current epoch something was due. An epoch that ends takes with
+// it what its leader proposed, and the next one looks anew.
+func (m *monitor) late(due lease.Time) time.Duration { return m.now.Sub(max(due, m.looks)) }
+
+// soon is how much of an epoch's time may pass until a thing that is due is ended. As it
+// falls due, the leader's expirer may have just proposed what was due before, which it waits
+// for no longer than three ticks; then its ticker comes, within a tick; if nothing was
+// committed since, it lets time move, and waits for that as long; then it sees the thing and
+// queues its end. Cluster time is not faster than the leader's clock, so that was at most
+// seven ticks later. What is stamped before the thing's end was stamped by then; the stamp of
+// its own entry is at most one step after the last one that was committed. An epoch's first
+// look comes a tick after its beginning.
+const soon = 7*cluster.DefaultTick + cluster.MaxStep

@@ -63,7 +63,7 @@ type Report struct {
 	// Violations are the invariants found broken, in the order found; at most maxViolations.
 	Violations []string
 	// Trail is the last events before the end; once something is violated, all since then.
-	Trail []string
+	Trail []fmt.Stringer
 	// Schedule is everything the nemesis did, with its time.
 	Schedule []string
 	// Acknowledged commands, power failures within a write, and waiters of the liveness
@@ -83,7 +83,7 @@ type Report struct {
 
 const (
 	maxViolations = 20
-	trailLength   = 100
+	trailLength   = 400
 )
 
 // world is one run. Its lock guards all that clients believe and the monitor knows; it
@@ -196,8 +196,17 @@ func (w *world) fail(letter, format string, args ...any) {
 
 // note adds to the trail; w.mu is held.
 func (w *world) note(format string, args ...any) {
-	line := fmt.Sprintf("%10.3fs ", w.real().Seconds()) + fmt.Sprintf(format, args...)
-	w.report.Trail = append(w.report.Trail, line)
+	w.trace(line(fmt.Sprintf("%10.3fs ", w.real().Seconds()) + fmt.Sprintf(format, args...)))
+}
+
+// line is one event of the trail, in words.
+type line string
+
+func (l line) String() string { return string(l) }
+
+// trace adds to the trail what may never be put into words; w.mu is held.
+func (w *world) trace(x fmt.Stringer) {
+	w.report.Trail = append(w.report.Trail, x)
 	if n := len(w.report.Trail) - trailLength; n > 0 && len(w.report.Violations) == 0 {
 		w.report.Trail = w.report.Trail[n:]
 	}
