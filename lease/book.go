@@ -323,6 +323,7 @@ func (b *Book) Advance(t Time, wall Calendar) {
 	b.advanceCalendar(passed, wall)
 	if b.nextDate != 0 && b.Header.Calendar >= b.nextDate {
 		b.recount()
+		b.rebook()
 	}
 }
 

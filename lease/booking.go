@@ -280,7 +280,7 @@ func (b *Book) bookedPayer(x BookedLease) (pool uint32, tokens int) {
 		return 0, 0
 	}
 	l := &b.bookingAt(x.Booking).Lines[x.Line]
-	if l.Payer == 0 {
+	if l.Payer == 0 || !b.state[l.Payer].valid { // what was kept is gone with its licence
 		return 0, 0
 	}
 	after := *l

@@ -124,12 +124,13 @@ func TestSeatsOfALicenceThatEndedCountAgainstItsSuccessor(t *testing.T) {
 // The seats of the same version bear it first, then those of the next higher ones, then
 // those of lower ones; another vendor's never do.
 func TestWhichSeatsAreHeldBack(t *testing.T) {
-	w := newWorld(t, inVersion(feature("cad", 6), "3"))
-	w.must(checkout(1, "cad", 6))
+	w := newWorld(t, inVersion(feature("cad", 6), "3.0"))
+	w.must(checkout(1, "cad", 5))
+	w.must(checkout(7, "cad", 1))
 	other := licence("L-9", inVersion(feature("cad", 4), "3.5"))
 	other.Vendor = "other"
 	w.must(lease.InstallLicence{Licence: other})
-	variant := inVersion(feature("cad", 1), "3.0")
+	variant := inVersion(feature("cad", 1), "3") // the same as 3.0
 	variant.Variant = "new"
 	w.must(replace(inVersion(feature("cad", 1), "1"), inVersion(feature("cad", 1), "2"), variant, inVersion(feature("cad", 2), "4"), inVersion(feature("cad", 3), "5")))
 	held := func() map[string]int {
@@ -142,7 +143,7 @@ func TestWhichSeatsAreHeldBack(t *testing.T) {
 	is := func(v1, v2, v3, v4, v5 int) {
 		t.Helper()
 		h := held()
-		w.equal("held back", [5]int{h["1"], h["2"], h["3.0"], h["4"], h["5"]}, [5]int{v1, v2, v3, v4, v5})
+		w.equal("held back", [5]int{h["1"], h["2"], h["3"], h["4"], h["5"]}, [5]int{v1, v2, v3, v4, v5})
 		w.equal("of another vendor", h["3.5"], 0)
 	}
 	is(0, 0, 1, 2, 3)
@@ -150,6 +151,10 @@ func TestWhichSeatsAreHeldBack(t *testing.T) {
 	is(1, 1, 1, 2, 1)
 	w.must(checkout(2, "cad", 4)) // the other vendor's
 	w.refused(lease.NoSeats, checkout(3, "cad", 1))
+	w.must(lease.CheckIn{Session: session(1)})
+	is(0, 0, 1, 0, 0)
+	w.must(lease.CheckIn{Session: session(7)})
+	is(0, 0, 0, 0, 0)
 }
 
 func TestWhoWaitsIsServedWhenASeatOfAReplacedLicenceComesBack(t *testing.T) {
@@ -174,6 +179,33 @@ func TestADenialReclaimsSeatsOfAReplacedLicence(t *testing.T) {
 	w.refused(lease.NoSeats, checkout(2, "cad", 1))
 	w.wait(5 * time.Minute)
 	w.must(checkout(2, "cad", 1))
+}
+
+// What a job has booked and not leased moves to the seats that the new file brings.
+func TestABookingFollowsItsSeatsToTheNewLicence(t *testing.T) {
+	cad := func(version string, n int) lease.Entitlement { return inVersion(feature("cad", n), version) }
+	w := newWorld(t, cad("2026.0", 3), inVersion(feature("units", 9), "1"), priced("sim", 3, 2))
+	w.must(checkout(1, "cad", 1))
+	w.must(booking("job", lease.Item{Feature: "cad", Count: 2}, lease.Item{Feature: "sim", Count: 2}))
+	w.must(replace(cad("2027.0", 3), inVersion(feature("units", 9), "2"), priced("sim", 3, 2)))
+	for _, p := range w.Pools("") {
+		if want := map[string]int{"cad 2027.0": 2, "units 2": 4, "sim 2026.0": 2}[p.Feature+" "+p.Version]; p.Reserved != want {
+			t.Errorf("%s %s: %d seats are kept, want %d", p.Feature, p.Version, p.Reserved, want)
+		}
+	}
+	w.refused(lease.NoSeats, checkout(2, "cad", 1)) // one is held back, two are booked
+	w.must(withBooking(and(checkout(3, "cad", 2), "sim", 2), "job"))
+	w.equal("units", w.used("units"), 4)
+	// Without room it stays behind, and its job asks like anybody; what is leased does not move.
+	w.must(booking("late", lease.Item{Feature: "sim", Count: 1}))
+	w.must(replace(cad("2028.0", 3), inVersion(feature("units", 4), "3"), priced("sim", 3, 2)))
+	w.refused(lease.NoSeats, withBooking(checkout(4, "sim", 1), "late"))
+	w.must(lease.CheckIn{Session: session(3)})
+	w.must(lease.CheckIn{Session: session(1)})
+	w.must(lease.CancelBooking{ID: "job"})
+	w.must(withBooking(checkout(4, "sim", 1), "late"))
+	w.must(lease.CancelBooking{ID: "late"})
+	w.must(checkout(5, "cad", 3))
 }
 
 func TestReservationsKeepOnlyWhatIsNotHeldBack(t *testing.T) {

@@ -84,6 +84,7 @@ func (b *Book) installLicence(c InstallLicence) Reply {
 	b.licences = list
 	x.lines(func(e *Entitlement, _ string) { b.ensurePool(&x, e) })
 	b.recount()
+	b.rebook()
 	b.dropUnusedPools()
 	return Reply{}
 }
@@ -133,6 +134,7 @@ func (b *Book) removeLicence(c RemoveLicence) Reply {
 	}
 	b.licences = slices.Delete(slices.Clone(b.licences), at, at+1)
 	b.recount()
+	b.rebook()
 	b.dropUnusedPools()
 	return Reply{}
 }
