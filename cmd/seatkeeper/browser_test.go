@@ -78,6 +78,9 @@ func (p *page) hear(event any) {
 	case *runtime.EventExceptionThrown:
 		text = fmt.Sprintf("exception: %+v", e.ExceptionDetails)
 	case *log.EventEntryAdded:
+		if strings.Contains(e.Entry.Text, "status of 503") {
+			return // the browser's own word for an election, which a busy machine has at any time
+		}
 		text = fmt.Sprintf("%s: %s %s", e.Entry.Level, e.Entry.Text, e.Entry.URL)
 	default:
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -189,7 +190,7 @@ func TestTopKillsOnlyAfterAYes(t *testing.T) {
 	s.see("bob")
 	s.press(tea.KeyDown)
 	s.Type("K")
-	s.see("Take cad (1 seats) back from bob on ws2?")
+	s.see("Take cad (1 seat) back from bob on ws2?")
 	s.Type("n")
 	s.see("kept")
 	source.set(func() {
@@ -219,9 +220,9 @@ func TestTopKeepsTheLastStateWhenNobodyAnswers(t *testing.T) {
 	s := openTop(t, source)
 	s.see("ann")
 	source.set(func() { source.err = errors.New("connection refused") })
-	s.see("no answer now: connection refused", "ann")
+	s.see("as it was at ", "s ago; no answer now: connection refused", "ann")
 	source.set(func() { source.err, source.frame.stale = nil, true })
-	s.see("leader none", "no leader: one node's own state")
+	s.see("leader none", "no leader for ", "one node's own state")
 	source.set(func() { source.frame.stale = false })
 	s.see("leader node-1-0001")
 	s.Type("q")
@@ -247,6 +248,70 @@ func TestTopFitsEveryTerminal(t *testing.T) {
 			m.View()
 		}
 	}
+}
+
+// drawn is the screen of a terminal of that size, without colours.
+func drawn(m *topModel, width, height int) string {
+	m.Update(tea.WindowSizeMsg{Width: width, Height: height})
+	return ansi.Strip(m.View().Content)
+}
+
+func TestTopOnANarrowTerminalKeepsWhatMatters(t *testing.T) {
+	m := newTopModel(t.Context(), busyTop(), time.Second)
+	m.Update(m.Init()())
+	for width, want := range map[int][]string{
+		120: {"FEATURE↑", "USER", "HOST", "SEATS", "STATE", "DUE", "SINCE", "HANDLE"},
+		60:  {"FEATURE↑", "USER", "HOST", "SEATS", "STATE", "DUE"},
+		40:  {"FEATURE↑", "USER", "SEATS", "STATE"},
+		30:  {"FEATURE↑", "USER", "SEATS"},
+	} {
+		for line := range strings.Lines(drawn(m, width, 20)) {
+			if strings.HasPrefix(line, "FEATURE") && !slices.Equal(strings.Fields(line), want) {
+				t.Errorf("%d columns wide the titles are %q, want %q", width, strings.Fields(line), want)
+			}
+		}
+	}
+	// What is asked is read whole, and so is how to answer.
+	m.Update(tea.KeyPressMsg{Code: 'K', Text: "K"})
+	text := strings.Join(strings.Fields(drawn(m, 36, 20)), " ")
+	if !strings.Contains(text, "Take cad (2 seats) back from ann on ws1? y takes it, any other key keeps it") {
+		t.Errorf("the question is\n%s", text)
+	}
+	m.Update(tea.KeyPressMsg{Code: 'n', Text: "n"})
+	// Sorting goes through the columns that are there.
+	for _, want := range []string{"USER↑", "SEATS↑", "STATE↑", "FEATURE↑"} {
+		m.Update(tea.KeyPressMsg{Code: 's', Text: "s"})
+		if text := drawn(m, 40, 20); !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+}
+
+func TestTopShowsTheFullestPoolsWhereNotAllFit(t *testing.T) {
+	source := busyTop()
+	pools := source.frame.status.Pools[:0:0]
+	for i := range 40 {
+		pools = append(pools, &pb.PoolStatus{Feature: fmt.Sprintf("feature-%02d", i), Version: "1.0", Total: 10, InUse: int32(i % 9)})
+	}
+	pools[33].InUse = 10
+	source.frame.status.Pools = pools
+	m := newTopModel(t.Context(), source, time.Second)
+	m.Update(m.Init()())
+	text := drawn(m, 110, 24)
+	if !strings.Contains(text, "feature-33") || !strings.Contains(text, "33 emptier") || strings.Contains(text, "feature-00") {
+		t.Errorf("what is full is not shown:\n%s", text)
+	}
+}
+
+func TestTopHelpsAndGoesBack(t *testing.T) {
+	s := openTop(t, busyTop())
+	s.see("ann", "? help")
+	s.Type("?")
+	s.see("take the chosen lease back", "sort by the next column", "any key goes back")
+	s.Type("q")
+	s.see("ann", "? help")
+	s.Type("q")
+	s.WaitFinished(t, teatest.WithFinalTimeout(10*time.Second))
 }
 
 func TestTopShowsHostileNamesHarmlessly(t *testing.T) {

@@ -13,12 +13,21 @@ import (
 )
 
 const (
-	// topMost is how many leases top reads at a look: more than a person scrolls through.
-	// The search is the server's, so the rest is found by it.
-	topMost = 5000
+	// topMost is how many leases top reads at a look, to sort them as a whole: more than a
+	// person scrolls through. The search is the server's, so the rest is found by it.
+	topMost = 20_000
 	// topFastest is the shortest time between two looks.
 	topFastest = 200 * time.Millisecond
 )
+
+// topKeys are what can be pressed.
+const topKeys = `  up, down, PgUp, PgDn   move
+  g, G                   to the first, to the last
+  /                      search, as one types; Esc shows all again
+  s, S                   sort by the next column, turn around
+  K                      take the chosen lease back (asks first)
+  ?                      help
+  q                      quit`
 
 func (a *app) topCommand() *cobra.Command {
 	var every time.Duration
@@ -27,9 +36,7 @@ func (a *app) topCommand() *cobra.Command {
 		Short: "Watch pools and allocations on the whole screen, and take seats back",
 		Long: `Shows the pools and who holds their seats, over a change of leader, too.
 
-  up, down, PgUp, PgDn   move          s, S   sort by the next column, turn around
-  /                      search        K      take the chosen lease back (asks first)
-  Esc                    end search    q      quit
+` + topKeys + `
 
 NO_COLOR is respected. Needs a terminal: for scripts there are status and leases.`,
 		Args: cobra.NoArgs,

@@ -23,6 +23,7 @@ type topModel struct {
 	frame         topFrame
 	seen          time.Time // when frame came; zero: none yet
 	trouble       string    // why the last look failed
+	leaderless    time.Time // of the first look without a leader; zero: there is one
 	note          string    // what the last kill came to
 
 	search    textinput.Model
@@ -33,6 +34,7 @@ type topModel struct {
 	cursor    int
 	top       int            // first row on the screen
 	asking    *pb.LeaseEntry // K waits for y
+	helping   bool
 	looking   bool
 }
 
@@ -106,6 +108,12 @@ func (m *topModel) looked(msg topLooked) tea.Cmd {
 		m.trouble = oneLine(msg.err.Error())
 	} else {
 		m.trouble, m.frame, m.seen = "", msg.frame, time.Now()
+		switch {
+		case !msg.frame.stale:
+			m.leaderless = time.Time{}
+		case m.leaderless.IsZero():
+			m.leaderless = m.seen
+		}
 		m.order()
 	}
 	if msg.search != m.search.Value() {
@@ -124,6 +132,9 @@ func (m *topModel) key(key tea.KeyPressMsg) (tea.Model, tea.Cmd) {
 		return m, m.answer(name)
 	case m.searching:
 		return m, m.typed(key)
+	case m.helping:
+		m.helping = false
+		return m, nil
 	}
 	m.note = ""
 	switch name {
@@ -141,9 +152,10 @@ func (m *topModel) key(key tea.KeyPressMsg) (tea.Model, tea.Cmd) {
 		m.move(-len(m.frame.leases))
 	case "end", "G":
 		m.move(len(m.frame.leases))
+	case "?", "h", "f1":
+		m.helping = true
 	case "s":
-		m.sort = (m.sort + 1) % len(topColumns)
-		m.order()
+		m.sortByNext()
 	case "S":
 		m.turned = !m.turned
 		m.order()
@@ -159,6 +171,14 @@ func (m *topModel) key(key tea.KeyPressMsg) (tea.Model, tea.Cmd) {
 		}
 	}
 	return m, nil
+}
+
+// sortByNext sorts by the next column on the screen.
+func (m *topModel) sortByNext() {
+	shown := m.columns()
+	next := slices.IndexFunc(shown, func(i int) bool { return i > m.sort })
+	m.sort = shown[max(0, next)]
+	m.order()
 }
 
 // typed is a key while the search is written; the list follows each letter.

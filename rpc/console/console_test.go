@@ -113,7 +113,7 @@ func TestColoursAreReadableInBothModes(t *testing.T) {
 			}
 		}
 		for _, pair := range [][2]string{{"ink", "paper"}, {"ink", "ground"}, {"ink", "hover"}, {"dim", "paper"}, {"dim", "ground"}, {"dim", "hover"},
-			{"accent", "paper"}, {"accent", "hover"}, {"ok", "paper"}, {"warn", "paper"}, {"warn", "hover"}, {"bad", "paper"}, {"bad", "hover"}, {"bad", "bad-soft"}} {
+			{"accent", "paper"}, {"accent", "hover"}, {"ok", "paper"}, {"warn", "paper"}, {"warn", "hover"}, {"bad", "paper"}, {"bad", "hover"}, {"bad", "bad-soft"}, {"warn", "warn-soft"}, {"dim", "fill-soft"}} {
 			a, b := colours[pair[0]], colours[pair[1]]
 			if ratio := (max(a, b) + 0.05) / (min(a, b) + 0.05); ratio < 4.5 || math.IsNaN(ratio) {
 				t.Errorf("%s: --%s on --%s has a contrast of %.2f, want 4.5", mode, pair[0], pair[1], ratio)

@@ -61,7 +61,7 @@ type frame struct {
 
 // optionalPaths are read by sections of the page that a server may not have, or a role not
 // see. The page asks for none that is not named in a frame: a browser reports each refusal.
-var optionalPaths = []string{"/v1/queue", "/v1/bookings", "/v1/denials", "/v1/policy", "/v1/usage", "/v1/usage/concurrency", "/v1/borrows"}
+var optionalPaths = []string{"/v1/leases", "/v1/licenses", "/v1/queue", "/v1/bookings", "/v1/denials", "/v1/policy", "/v1/usage", "/v1/usage/concurrency", "/v1/borrows"}
 
 // answer is what the API said to one call.
 type answer struct {

@@ -25,7 +25,10 @@ function headers(more) {
 
 async function refusal(resp) {
   let body = null;
-  try { body = JSON.parse(await resp.text()); } catch { /* not the API's */ }
+  const text = await resp.text();
+  try { body = JSON.parse(text); } catch { // not the API's
+    if (resp.headers.get('Content-Type')?.startsWith('text/plain')) body = { message: text.trim().slice(0, 300) };
+  }
   return new Problem(resp.status, body);
 }
 
@@ -39,10 +42,15 @@ const query = (params) => {
 const TIMEOUT = 12_000;
 
 async function call(method, path, params, body) {
-  const resp = await fetch(path + query(method === 'GET' ? params : null), {
-    method, headers: headers(body ? { 'Content-Type': 'application/json' } : {}), body: body && JSON.stringify(body),
-    cache: 'no-store', credentials: 'omit', redirect: 'error', signal: AbortSignal.timeout(TIMEOUT),
-  });
+  let resp;
+  try {
+    resp = await fetch(path + query(method === 'GET' ? params : null), {
+      method, headers: headers(body ? { 'Content-Type': 'application/json' } : {}), body: body && JSON.stringify(body),
+      cache: 'no-store', credentials: 'omit', redirect: 'error', signal: AbortSignal.timeout(TIMEOUT),
+    });
+  } catch { // a browser's own words differ, and say less
+    throw new Problem(0, { message: `${location.host} does not answer${body ? ': it may have been done all the same, look again' : ''}` });
+  }
   if (!resp.ok) throw await refusal(resp);
   return resp.json();
 }
@@ -58,6 +66,7 @@ const LONGEST_PAUSE = 4000;
 
 // watch opens the event stream and opens it again when it ends. EventSource cannot send
 // a token, so the stream is read by fetch.
+// state is told 'live' with each sign of life, and 'lost' with the Problem, if the server gave one.
 export function watch({ path, frame, state, refused }) {
   let stop = new AbortController();
   let ended = false;
@@ -78,6 +87,7 @@ export function watch({ path, frame, state, refused }) {
         const { done, value } = await reader.read();
         if (done) return;
         alive();
+        state('live');
         rest += value;
         const blocks = rest.split('\n\n');
         rest = blocks.pop();
@@ -85,8 +95,7 @@ export function watch({ path, frame, state, refused }) {
           const data = block.split('\n').filter((l) => l.startsWith('data: ')).map((l) => l.slice(6)).join('\n');
           if (!data) continue;
           failures = 0;
-          state('live');
-          frame(JSON.parse(data));
+          try { frame(JSON.parse(data)); } catch (err) { reportError(err); } // ours, not the line's
         }
       }
     } finally {
@@ -96,15 +105,17 @@ export function watch({ path, frame, state, refused }) {
 
   (async () => {
     while (!ended) {
+      let why = null;
       try {
         await read();
       } catch (err) {
         if (ended) return;
         if (err instanceof Problem && err.status < 500 && err.status !== 429) { refused(err); return; }
+        if (err instanceof Problem) why = err;
       }
       if (ended) return;
       failures++;
-      state('lost');
+      state('lost', why);
       await new Promise((resolve) => { setTimeout(resolve, Math.min(PAUSE * failures, LONGEST_PAUSE)); });
     }
   })();

@@ -1,6 +1,6 @@
 // Cluster: members, by their own word and by gossip's, and what the cluster itself raises.
 import { h, say, mark, Rows, table, cells, card } from './dom.js';
-import { number, nodeName, plural } from './format.js';
+import { number, nodeName } from './format.js';
 
 function memberRow(app) {
   const [name, role, health, voter, applied, behind, hash, version, api, raft] = cells(
@@ -47,7 +47,7 @@ export function cluster(app) {
     }
     say(values.get(name), text);
   };
-  const list = h('ul', { class: 'findings' });
+  const list = h('ul', { class: 'alarms' });
   const alarms = new Rows(list, (text) => text, () => {
     const el = h('li', { 'data-level': 'warn' });
     return { el, update(text) { say(el, text); } };
@@ -68,9 +68,9 @@ export function cluster(app) {
       fact('Epoch', number(st.epoch));
       fact('Term', number(st.term));
       fact('Last entry', number(st.raft_index));
-      fact('Sessions', plural(st.sessions, 'session'));
-      fact('Leases', plural(st.leases, 'lease'));
-      fact('Calendar of licences', st.calendar || '–');
+      fact('Sessions', number(st.sessions));
+      fact('Leases', number(st.leases));
+      fact('Calendar of licences', st.calendar ? st.calendar.replace(/T(\d\d:\d\d).*Z$/, ' $1 UTC') : '–');
     },
   };
 }

@@ -33,7 +33,8 @@ export function mark(el, name, value) {
 }
 
 // Rows keeps the children of a parent in step with a list. A row that stays keeps its
-// element, and with it focus, selection and scroll.
+// element, and with it focus, selection and scroll. If a row that has the focus goes, the
+// row in its place gets it, so that who works by keyboard is not thrown to the top.
 export class Rows {
   constructor(parent, key, make) {
     Object.assign(this, { parent, key, make, rows: new Map() });
@@ -51,8 +52,16 @@ export class Rows {
       if (row.el === at) at = at.nextElementSibling;
       else this.parent.insertBefore(row.el, at);
     }
+    const place = [...this.rows.values()].findIndex((row) => row.el.contains(document.activeElement));
+    const gone = place >= 0 && !next.has([...this.rows.keys()][place]);
     for (const [key, row] of this.rows) if (!next.has(key)) row.el.remove();
     this.rows = next;
+    if (gone) this.heir(place)?.focus({ preventScroll: true });
+  }
+
+  heir(place) {
+    const row = [...this.rows.values()][Math.min(place, this.rows.size - 1)];
+    return row?.el.querySelector('button, a') ?? this.parent.closest('[tabindex]');
   }
 }
 
@@ -60,16 +69,58 @@ export class Rows {
 export const announce = (text) => say(document.getElementById('said'), text);
 
 // table makes a table in a frame that scrolls by itself; each column is a name, or
-// [name, class].
-export function table(label, columns) {
+// [name, class, what to sort by]. sorted is told what was chosen.
+export function table(label, columns, sorted) {
   const body = h('tbody');
+  const sortable = new Map();
   const head = columns.map((c) => {
-    const [name, kind] = Array.isArray(c) ? c : [c];
-    return name ? h('th', { scope: 'col', class: kind, text: name }) : h('td', { class: kind });
+    const [name, kind, by] = Array.isArray(c) ? c : [c];
+    if (!name) return h('td', { class: kind });
+    if (!by) return h('th', { scope: 'col', class: kind, text: name });
+    const th = h('th', { scope: 'col', class: kind }, h('button', { type: 'button', class: 'sort', text: name, on: { click: () => sorted(by) } }));
+    sortable.set(by, th);
+    return th;
   });
   const el = h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': label },
     h('table', null, h('thead', null, h('tr', null, head)), body));
-  return { el, body };
+  return {
+    el,
+    body,
+    // arrow shows what it is sorted by.
+    arrow({ by, turned }) {
+      for (const [name, th] of sortable) mark(th, 'aria-sort', name !== by ? null : turned ? 'descending' : 'ascending');
+    },
+  };
+}
+
+// Order is what a list is sorted by: a click on the same column turns it around, one more
+// ends it.
+export class Order {
+  by = '';
+  turned = false;
+
+  constructor(values) { this.values = values; }
+
+  set(by, turned) { Object.assign(this, { by: this.values[by] ? by : '', turned: Boolean(this.values[by] && turned) }); }
+
+  choose(by) {
+    if (this.by !== by) this.set(by, false);
+    else if (!this.turned) this.turned = true;
+    else this.set('', false);
+  }
+
+  // params are what of it stands in an address.
+  params() { return { by: this.by, turned: this.turned ? '1' : '' }; }
+
+  of(list) {
+    const value = this.values[this.by];
+    if (!value) return list;
+    return [...list].sort((a, b) => {
+      const [x, y] = [value(a), value(b)];
+      const c = typeof x === 'string' ? x.localeCompare(y, 'en', { numeric: true }) : x - y || 0;
+      return this.turned ? -c : c;
+    });
+  }
 }
 
 // cells makes the cells of a row: pairs of column name (shown on phones) and class.

@@ -20,6 +20,20 @@ export function span(ms) {
   return `${Math.floor(sec / 86400)} d ${Math.floor(sec / 3600) % 24} h`;
 }
 
+// setting shows a duration that somebody chose: 2 h, 90 s, 1 h 30 min.
+export function setting(ms) {
+  const parts = [[86400e3, 'd'], [3600e3, 'h'], [60e3, 'min'], [1e3, 's']];
+  if (ms > 60e3 && ms < 120e3) return `${ms / 1000} s`;
+  let left = ms;
+  const out = [];
+  for (const [unit, name] of parts) {
+    const n = unit === 1e3 ? Math.round(left / 100) / 10 : Math.floor(left / unit);
+    left -= n * unit;
+    if (n) out.push(`${n} ${name}`);
+  }
+  return out.join(' ') || '0 s';
+}
+
 const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit' });
 const clockSeconds = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
 const two = (n) => String(n).padStart(2, '0');
@@ -27,6 +41,19 @@ const two = (n) => String(n).padStart(2, '0');
 export const day = (d) => `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())}`;
 export const hour = (t) => clock.format(new Date(t));
 export const minute = (t) => clockSeconds.format(new Date(t));
+
+// moment is a time within the last day, as exact as a plot of that width shows it.
+export function moment(t, width) {
+  const text = (width < 600e3 ? minute : hour)(t);
+  return day(new Date(t)) === day(new Date()) ? text : `yesterday ${text}`;
+}
+
+// zone names the clock that times are shown on.
+export function zone() {
+  const east = -new Date().getTimezoneOffset();
+  const [h, m] = [Math.floor(Math.abs(east) / 60), Math.abs(east) % 60];
+  return `UTC${east ? `${east < 0 ? '\u2212' : '+'}${two(h)}:${two(m)}` : ''}`;
+}
 
 // when shows an RFC 3339 time on the viewer's clock, without the day if it is today.
 export function when(text) {
@@ -42,17 +69,31 @@ export function days(expiry, now) {
   return (end - (Date.parse(now) || Date.now())) / 86400e3;
 }
 
-// expires says it as people do, and how bad it is.
-export function expires(expiry, now) {
+export const SOON = 30; // days before the end from which a licence is worth a line
+const URGENT = 7;
+
+// dayIn is the day of an instant on a licence's own clock ("+02:00"; else UTC).
+export function dayIn(ms, tz) {
+  const [, sign, h, m] = /^([+-])(\d\d):(\d\d)$/.exec(tz ?? '') ?? [];
+  const shift = sign ? (sign === '-' ? -1 : 1) * (Number(h) * 60 + Number(m)) * 60e3 : 0;
+  return new Date(ms + shift).toISOString().slice(0, 10);
+}
+
+// lastDay is the last day of validity, given the first instant after it.
+export const lastDay = (expiry, tz) => dayIn(Date.parse(expiry) - 1000, tz);
+
+// expires says it as people do, and how bad it is: text stands in tables, long ends a
+// sentence that begins with the feature.
+export function expires(expiry, now, tz) {
   const left = days(expiry, now);
   if (left === Infinity) return { text: 'never', level: '' };
-  const date = expiry.slice(0, 10);
-  if (left < 0) return { text: `${date}, expired`, level: 'bad' };
-  if (left < 1) return { text: `${date}, in less than a day`, level: 'bad' };
+  const date = lastDay(expiry, tz);
+  if (left < 0) return { text: `${date}, expired`, long: `licence expired on ${date}`, level: 'bad' };
   const n = Math.floor(left);
-  const rest = n === 1 ? 'in 1 day' : `in ${n} days`;
-  if (left < 7) return { text: `${date}, ${rest}`, level: 'bad' };
-  if (left < 30) return { text: `${date}, ${rest}`, level: 'warn' };
+  const rest = ['today', 'tomorrow'][n] ?? `in ${number(n)} days`;
+  const out = { text: `${date}, ${rest}`, long: `licence ends ${rest} (${date})` };
+  if (left < URGENT) return { ...out, level: 'bad' };
+  if (left < SOON) return { ...out, level: 'warn' };
   return { text: date, level: '' };
 }
 

@@ -29,6 +29,7 @@ export class History {
   points(key) { return this.of.get(key) ?? []; }
 
   // told keeps what the cluster says of the time before: most seats in use in each step.
+  // from is a day ago, or when the cluster began.
   told(points, from, complete) {
     this.from = from;
     this.complete = complete;
@@ -44,7 +45,7 @@ export class History {
   // that no other pool has the feature: the cluster adds those up.
   day(pool, alone) {
     const seen = this.points(poolKey(pool));
-    if (!this.before || !alone) return { points: seen, from: this.since, until: this.until };
+    if (!this.before || !alone) return { points: seen, from: this.from ?? this.since, until: this.until };
     const told = (this.before.get(`${pool.tenant}\u0000${pool.feature}`) ?? [{ t: this.from, used: 0 }])
       .filter((p) => p.t < this.since).map((p) => ({ ...p, total: pool.total }));
     return { points: [...told, ...seen], from: this.from, until: this.until };

@@ -1,6 +1,6 @@
 // Licences: what is installed, and what ends soon.
 import { h, say, mark, Rows, table, cells, card, READING } from './dom.js';
-import { number, expires, days } from './format.js';
+import { SOON, number, plural, setting, expires, days, dayIn } from './format.js';
 import { get } from './api.js';
 
 const EVERY = 15_000;
@@ -8,21 +8,22 @@ const SHOWN = 500;
 
 function lineRow(app) {
   const [feature, version, count, ends, starts, state, life, serial, file, vendor] = cells(
-    '', 'Version', ['Seats', 'num'], 'Ends', 'Starts', 'State', ['Lifespan + grace', 'num'], 'Serial', 'Licence', 'Vendor');
+    '', 'Version', ['Seats', 'num'], ['Ends', 'ends'], 'Starts', 'State', ['Lifespan + grace', 'num'], 'Serial', 'Licence', 'Vendor');
   feature.className = 'first';
   return {
     el: h('tr', null, feature, version, count, ends, starts, state, life, serial, file, vendor),
     update({ licence, line }) {
-      const e = expires(line.expiry, app.frame?.status.calendar);
+      const e = expires(line.expiry, app.frame?.status.calendar, line.lineage?.tz);
       say(feature, line.feature);
+      mark(feature, 'title', line.feature);
       say(version, line.version || 'any');
       say(count, line.count ? number(line.count) : 'not counted');
       say(ends, e.text);
       mark(ends, 'data-level', e.level);
-      say(starts, line.start ? line.start.slice(0, 10) : '–');
+      say(starts, line.start ? dayIn(Date.parse(line.start), line.lineage?.tz) : '–');
       say(state, (line.state || '–').replaceAll('_', ' '));
       mark(state, 'data-level', line.state === 'expired' ? 'bad' : line.state === 'not_started' ? 'warn' : null);
-      say(life, `${line.lifespan_ms / 1000} s + ${line.grace_ms / 1000} s`);
+      say(life, `${setting(line.lifespan_ms)} + ${setting(line.grace_ms)}`);
       say(serial, line.serial || '–');
       say(file, licence.id);
       say(vendor, licence.vendor);
@@ -35,27 +36,61 @@ export function licences(app) {
   const rows = new Rows(t.body, (x) => `${x.licence.tenant}\n${x.licence.id}\n${x.number}`, () => lineRow(app));
   const note = h('p', { class: 'empty', role: 'status', text: READING });
   const count = h('span', { class: 'muted' });
+  const filter = h('input', { type: 'search', placeholder: 'Filter lines', 'aria-label': 'Filter licence lines', autocomplete: 'off', spellcheck: 'false', maxlength: '120',
+    on: { input: () => { app.address('licences', { filter: filter.value.trim() }); draw(); } } });
+  let lines = null;
+  let installed = 0;
   let tick = 0;
+
+  function draw() {
+    if (!lines) return;
+    const now = app.frame?.status.calendar;
+    const text = filter.value.trim().toLowerCase();
+    const meant = lines.filter(({ licence, line }) => !text || `${line.feature} ${line.version} ${line.serial} ${licence.id} ${licence.vendor} ${line.state}`.toLowerCase().includes(text));
+    rows.set(meant.slice(0, SHOWN));
+    t.el.hidden = !meant.length;
+    const left = lines.map((x) => days(x.line.expiry, now));
+    const ended = left.filter((n) => n < 0).length;
+    const soon = left.filter((n) => n >= 0 && n < SOON).length;
+    say(count, [`${number(installed)} installed`, ended && `${plural(ended, 'line has', 'lines have')} expired`, soon && `${plural(soon, 'line ends', 'lines end')} within ${SOON} days`].filter(Boolean).join(' · '));
+    say(note, meant.length > SHOWN ? `${number(meant.length - SHOWN)} more end later: filter to see them`
+      : meant.length ? '' : lines.length ? 'No line is like that.' : 'No licence is installed. Install one: seatkeeper license apply FILE');
+    mark(note, 'class', 'empty');
+    note.hidden = !note.textContent;
+  }
+
   async function load() {
+    if (!app.frame) return;
+    if (!app.has('/v1/licenses')) {
+      say(note, app.notFor('licences'));
+      t.el.hidden = filter.hidden = true;
+      return;
+    }
     try {
       const { licenses: list = [] } = await get('/v1/licenses', { tenant: app.tenant });
       const now = app.frame?.status.calendar;
-      const lines = list.flatMap((licence) => licence.features.map((line, n) => ({ licence, line, number: n })))
+      installed = list.length;
+      lines = list.flatMap((licence) => licence.features.map((line, n) => ({ licence, line, number: n })))
         .sort((a, b) => days(a.line.expiry, now) - days(b.line.expiry, now) || a.line.feature.localeCompare(b.line.feature));
-      rows.set(lines.slice(0, SHOWN));
-      const soon = lines.filter((x) => days(x.line.expiry, now) < 30).length;
-      say(count, `${number(list.length)} installed${soon ? ` · ${number(soon)} lines end within 30 days` : ''}`);
-      say(note, lines.length > SHOWN ? `${number(lines.length - SHOWN)} more lines end later` : lines.length ? '' : 'No licence is installed: seatkeeper license apply FILE');
+      draw();
     } catch (err) {
       if (err.status === 401) { app.signIn(err); return; }
-      say(note, `Not shown now: ${err.message}`);
+      say(note, `${lines ? 'As it was before' : 'Not shown now'}: ${err.message}`);
+      mark(note, 'class', 'empty error');
+      note.hidden = false;
     }
-    note.hidden = !note.textContent;
   }
   return {
-    el: h('div', null, h('h1', { class: 'unseen', text: 'Licences' }), card('Licences', count, t.el, note)),
-    show() { load(); clearInterval(tick); tick = setInterval(() => { if (!document.hidden) load(); }, EVERY); },
+    el: h('div', null, h('h1', { class: 'unseen', text: 'Licences' }),
+      card('Licences', h('div', { class: 'tools' }, count, filter), t.el, note)),
+    show(params) {
+      filter.value = params.get('filter') ?? '';
+      draw();
+      load();
+      clearInterval(tick);
+      tick = setInterval(() => { if (!document.hidden) load(); }, EVERY);
+    },
     hide() { clearInterval(tick); },
-    update() {},
+    update() { if (!lines) load(); },
   };
 }
