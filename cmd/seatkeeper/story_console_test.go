@@ -131,7 +131,7 @@ func TestDashboardInARealBrowser(t *testing.T) {
 			if n := eval[int](p, `document.querySelectorAll('td img, td script, td b, td i:not(.used, .late, .kept)').length`); n != 0 || eval[bool](p, `'owned' in window`) {
 				t.Errorf("%s: %d elements came out of a name", section, n)
 			}
-			p.namesAll(section)
+			p.namesAll(section, 8) // the links to the sections, at least
 			p.screenshot(section + "-light")
 			p.look(1360, 900, true)
 			p.screenshot(section + "-dark")
