@@ -110,7 +110,12 @@ type vigil struct {
 func (r *Run) overtaken(d *desk, j *jury) int {
 	type wish struct{ client, request string }
 	open := map[wish]*vigil{}
-	first := map[wish]int64{} // when it was first asked
+	// A session that asks for the same again has the place it had, also for another wish.
+	type asker struct {
+		client, session, feature string
+		count                    int
+	}
+	first := map[asker]int64{} // when it asked first since it was served
 	var vigils []*vigil
 	type served struct {
 		feature, user string
@@ -124,8 +129,9 @@ func (r *Run) overtaken(d *desk, j *jury) int {
 			continue
 		}
 		k, feature := wish{p.Invoke.Client, p.Invoke.Request}, v.Items[0].Feature
-		if first[k] == 0 {
-			first[k] = p.Invoke.Time
+		who := asker{p.Invoke.Client, p.Invoke.Session, feature, v.Items[0].Count}
+		if _, asked := first[who]; !asked {
+			first[who] = p.Invoke.Time
 		}
 		if !p.OK() {
 			continue
@@ -133,7 +139,8 @@ func (r *Run) overtaken(d *desk, j *jury) int {
 		answer := p.Done.Value.(*history.Checkout)
 		switch x := open[k]; {
 		case answer.Result == history.Granted && !answer.Replayed:
-			got = append(got, served{feature, p.Invoke.Client, first[k], p.Done})
+			got = append(got, served{feature, p.Invoke.Client, first[who], p.Done})
+			delete(first, who)
 		case answer.Result != history.Queued:
 			delete(open, k)
 		// A place outlives the silence of its client for one term.
@@ -153,7 +160,7 @@ func (r *Run) overtaken(d *desk, j *jury) int {
 		for _, a := range vigils {
 			least, _ := d.priorities(a.client)
 			if a.feature != b.feature || a.told >= b.asked || a.asked <= b.op.Time || least < most || a.client == b.user ||
-				d.everNamed("max", a.feature, a.client) || d.everNamed("include", a.feature, a.client) || r.clockBroken(a.told, a.last.Time) {
+				d.everNamed("max", a.feature, a.client) || d.everNamed("include", a.feature, a.client) || d.everNamed("exclude", a.feature, a.client) || r.clockBroken(a.told, a.last.Time) {
 				continue
 			}
 			j.guilty("operation %d: %s, which asked at %s, is served %s; %s waits for it since %s and was told to wait on at operation %d", b.op.Index, b.user, seconds(b.asked),

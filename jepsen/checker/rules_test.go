@@ -206,6 +206,8 @@ func TestClientsSeeAQueueThatIsNotFair(t *testing.T) {
 		{"served beside each other", [][]history.Op{ask(1, 2, 0, "ann", "queued"), ask(3, 4, 1, "bob", "granted"), ask(5, 6, 0, "ann", "granted")}, nil, false},
 		{"its place was lost by silence", [][]history.Op{ask(1, 2, 0, "ann", "queued"), ask(10, 11, 1, "bob", "granted"), ask(20, 21, 0, "ann", "queued")}, nil, false},
 		{"passed by a higher priority", [][]history.Op{ask(1, 2, 0, "ann", "queued"), ask(3, 4, 1, "fay", "granted"), ask(5, 6, 0, "ann", "queued")}, []any{policy()}, false},
+		{"its place is older than its wish", [][]history.Op{ask(0, 1, 1, "bob", "max_reached"), ask(1, 2, 0, "ann", "queued"), ask(3, 4, 1, "bob", "granted"), ask(5, 6, 0, "ann", "queued")}, nil, false},
+		{"its place was lost by an exclusion", [][]history.Op{ask(1, 2, 0, "ann", "queued"), ask(3, 4, 1, "bob", "granted"), ask(5, 6, 0, "ann", "queued")}, []any{policy(rule("exclude", "ann", 0))}, false},
 		{"passed by one with a reserved seat", [][]history.Op{ask(1, 2, 0, "ann", "queued"), ask(3, 4, 1, "vip", "granted"), ask(5, 6, 0, "ann", "queued")}, []any{policy(rule("reserve", "vip", 1))}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -62,7 +62,7 @@ const (
 	capped   = "capped"
 	fast     = "fast"
 	favoured = "waiter-3" // has seats reserved
-	shunned  = "waiter-4" // is excluded now and then
+	shunned  = "shunned"  // are excluded now and then
 )
 
 // draw makes the n-th policy: priorities always, and by turns a cap, a reservation, an
@@ -71,16 +71,17 @@ func (w *worker) draw(n int) (name string, p *pb.Policy) {
 	p = &pb.Policy{Groups: []*pb.PolicyGroup{
 		{Name: fast, Members: []string{"waiter-1", "webwaiter-1"}, Priority: 10},
 		{Name: capped, Members: []string{"waiter-2", "webwaiter-2", "sdkwaiter-2"}},
+		{Name: shunned, Members: []string{"waiter-4", "webwaiter-4"}},
 	}}
 	seats := 1 + w.rng.IntN(2)
 	capRule := &pb.PolicyRule{Kind: "max", Feature: w.cfg.Queued, WhoType: "group", Who: capped, Seats: int32(seats)}
 	keep := &pb.PolicyRule{Kind: "reserve", Feature: w.cfg.Queued, WhoType: "user", Who: favoured, Seats: int32(seats)}
-	shun := &pb.PolicyRule{Kind: "exclude", Feature: w.cfg.Queued, WhoType: "user", Who: shunned}
+	shun := &pb.PolicyRule{Kind: "exclude", Feature: w.cfg.Queued, WhoType: "group", Who: shunned}
 	switch n % 5 {
 	case 0:
 		p.Rules = append(p.Rules, capRule)
 	case 1:
-		p.Rules = append(p.Rules, keep)
+		p.Rules = append(p.Rules, keep, shun)
 	case 2:
 		p.Rules = append(p.Rules, capRule, keep)
 	case 3:
