@@ -24,12 +24,12 @@ const (
 	spaceToStart = 8 << 20
 )
 
-// fullError is returned for a new checkout while disks are nearly full. It is an
+// fullError is returned for what takes seats while disks are nearly full. It is an
 // ErrOverloaded to those who ask.
 type fullError struct{ why string }
 
 func (e *fullError) Error() string {
-	return e.why + ": no new checkouts until there is space; heartbeats and check-ins go on"
+	return e.why + ": no new checkouts, borrowed seats or bookings until there is space; heartbeats and check-ins go on"
 }
 
 func (e *fullError) Is(target error) bool { return target == ErrOverloaded }
@@ -142,9 +142,12 @@ func (n *Node) lowNodes() map[string]bool {
 	return low
 }
 
-// refuseNew returns an error for a command that must wait for disk space.
+// refuseNew returns an error for a command that must wait for disk space: one that takes
+// seats, by whatever name.
 func (n *Node) refuseNew(cmd lease.Command) error {
-	if _, ok := cmd.(lease.Checkout); !ok {
+	switch cmd.(type) {
+	case lease.Checkout, lease.Borrow, lease.MakeBooking:
+	default:
 		return nil
 	}
 	if full := n.full.Load(); full != nil {

@@ -62,6 +62,15 @@ func TestNearlyFullDiskStopsNewCheckoutsOnly(t *testing.T) {
 		if _, err := do(checkoutOf(3)); !errors.Is(err, ErrOverloaded) || !strings.Contains(err.Error(), "disk of the leader is nearly full") {
 			t.Errorf("checkout on a nearly full disk: %v", err)
 		}
+		ask := checkoutOf(3)
+		for _, cmd := range []lease.Command{
+			lease.Borrow{Tenant: ask.Tenant, Session: ask.Session, Principal: ask.Principal, Item: ask.Items[0], For: time.Hour},
+			lease.MakeBooking{Tenant: ask.Tenant, ID: "job-1", Items: ask.Items, For: time.Hour},
+		} { // they take seats as a checkout does
+			if _, err := do(cmd); !errors.Is(err, ErrOverloaded) {
+				t.Errorf("%T on a nearly full disk: %v", cmd, err)
+			}
+		}
 		if a := n.Alarms(); len(a) != 2 || !strings.Contains(a[0], n.ID()) {
 			t.Errorf("alarms %q", a)
 		}

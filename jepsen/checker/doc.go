@@ -21,6 +21,14 @@
 //	C11  cluster time never goes back, never outruns real time, and moves
 //	C12  a read is never older than what completed before it
 //
+// A run of the rules workload (Test.Ruled) is also judged by
+//
+//	R1   never more seats are promised than there are: in hands, booked, reserved
+//	R2   nobody overtakes in the queue, and nobody waits for what is there
+//	R3   a borrowed seat is nobody else's before its end or return
+//	R4   a booking is honoured
+//	R5   a policy in force is obeyed
+//
 // What a verdict rests on: the harness's clock is monotonic and one for all clients; an
 // invocation is stamped before it is sent and a completion after it arrived; the audits
 // are what the nodes really applied (C7 compares them with the hashes that nodes showed
