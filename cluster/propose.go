@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -156,12 +157,13 @@ const entryOverhead = 256
 // queue holds commands that wait for a batch. One lock guards it and the state of
 // every call in it.
 type queue struct {
-	mu    sync.Mutex
-	calls []*call
-	live  int // calls not withdrawn
-	limit int
-	over  error         // set when closed
-	wake  chan struct{} // holds one token when there may be work
+	mu       sync.Mutex
+	calls    []*call
+	live     int // calls not withdrawn
+	inFlight int // calls taken whose entry is not answered
+	limit    int
+	over     error         // set when closed
+	wake     chan struct{} // holds one token when there may be work
 }
 
 func newQueue(limit int) *queue {
@@ -210,12 +212,21 @@ func (q *queue) withdraw(w *party) []bool {
 	return out
 }
 
-// take removes the calls of the next entry, waiting for at least one. It returns
-// nil when ctx ends.
+// gatherTurns is how often the proposer lets others run before it makes an entry: whoever
+// was woken by the last answers puts the next commands in then.
+const gatherTurns = 3
+
+// take removes the calls of the next entry, waiting for at least one, or for as many as are
+// in flight: an entry costs every node a write, a sync and some wake-ups whatever is in it,
+// so a small one beside a large one only makes both slower. What comes alone goes at once;
+// what comes behind an entry waits for that at most. It returns nil when ctx ends.
 func (q *queue) take(ctx context.Context, maxCalls, maxBytes int) []*call {
 	for {
 		if ctx.Err() != nil {
 			return nil
+		}
+		for range gatherTurns {
+			runtime.Gosched()
 		}
 		if batch := q.takeNow(maxCalls, maxBytes); len(batch) > 0 {
 			return batch
@@ -231,6 +242,9 @@ func (q *queue) take(ctx context.Context, maxCalls, maxBytes int) []*call {
 func (q *queue) takeNow(maxCalls, maxBytes int) (batch []*call) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.live < min(q.inFlight, maxCalls) {
+		return nil
+	}
 	bytes, n := 0, 0
 	for _, c := range q.calls {
 		if c.state == callQueued {
@@ -250,7 +264,16 @@ func (q *queue) takeNow(maxCalls, maxBytes int) (batch []*call) {
 	} else {
 		q.signal()
 	}
+	q.inFlight += len(batch)
 	return batch
+}
+
+// answered notes that the entry of so many calls was.
+func (q *queue) answered(n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.inFlight -= n
+	q.signal()
 }
 
 // close refuses all that waits and all that comes with err.
@@ -331,6 +354,7 @@ func (p *proposer) send(batch []*call) {
 		for _, c := range batch {
 			c.answer(Proposed{Err: fmt.Errorf("%w: %v", ErrNotApplied, err)})
 		}
+		p.queue.answered(len(batch))
 		<-p.slots
 		return
 	}
@@ -363,6 +387,7 @@ func (p *proposer) send(batch []*call) {
 			}
 		}
 		answerRuns(batch, answers)
+		p.queue.answered(len(batch))
 		<-p.slots
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -120,11 +121,12 @@ func TestProposerGathersWhileEntriesAreInFlight(t *testing.T) {
 		synctest.Wait()
 		r.sent()[1].succeed(11)
 		synctest.Wait()
+		r.sent()[2].succeed(12)
+		synctest.Wait()
 		entries := r.sent()
 		if len(entries) != 4 || entries[2].commands != fsm.MaxBatch || entries[3].commands != 10 {
 			t.Fatalf("%d entries, want the rest in two of %d and 10", len(entries), fsm.MaxBatch)
 		}
-		entries[2].succeed(12)
 		entries[3].succeed(13)
 		if a := <-first; a.err != nil || a.applied.Index != 10 || a.applied.Term != 3 {
 			t.Errorf("first: %+v", a)
@@ -143,6 +145,40 @@ func TestProposerGathersWhileEntriesAreInFlight(t *testing.T) {
 		if len(seen) != fsm.MaxBatch+10 {
 			t.Errorf("%d different answers, want %d", len(seen), fsm.MaxBatch+10)
 		}
+	})
+}
+
+// A small entry beside a large one costs more than its commands win by it; but nothing waits
+// when nothing is in flight, and as many as are in flight go at once.
+func TestFewCommandsWaitForTheManyInFlight(t *testing.T) {
+	proposing(t, 4000, func(t *testing.T, p *proposer, r *fakeRaft, _ func()) {
+		sizes := func(want ...int) {
+			t.Helper()
+			synctest.Wait()
+			var got []int
+			for _, f := range r.sent() {
+				got = append(got, f.commands)
+			}
+			if !slices.Equal(got, want) {
+				t.Fatalf("entries of %v commands, want %v", got, want)
+			}
+		}
+		ask(t.Context(), p, 1)
+		ask(t.Context(), p, 1)
+		ask(t.Context(), p, 4)
+		sizes(1, 1)
+		r.sent()[0].succeed(10)
+		r.sent()[1].succeed(11)
+		sizes(1, 1, 4)
+		ask(t.Context(), p, 3)
+		sizes(1, 1, 4)
+		ask(t.Context(), p, 1)
+		sizes(1, 1, 4, 4)
+		ask(t.Context(), p, 1)
+		r.sent()[2].succeed(12)
+		sizes(1, 1, 4, 4)
+		r.sent()[3].succeed(13)
+		sizes(1, 1, 4, 4, 1)
 	})
 }
 

@@ -49,7 +49,7 @@ func TestManyCommandsShareEntriesAndKeepTheirOrder(t *testing.T) {
 	proposing(t, 4000, func(t *testing.T, p *proposer, r *fakeRaft, _ func()) {
 		done := make(chan []Proposed, 1)
 		go func() {
-			answers, err := p.proposeMany(t.Context(), ticks(fsm.MaxBatch+3))
+			answers, err := p.proposeMany(t.Context(), ticks(2*fsm.MaxBatch))
 			if err != nil {
 				t.Error(err)
 			}
@@ -57,7 +57,7 @@ func TestManyCommandsShareEntriesAndKeepTheirOrder(t *testing.T) {
 		}()
 		synctest.Wait()
 		if n := len(r.sent()); n != 2 || r.sent()[0].commands != fsm.MaxBatch {
-			t.Fatalf("%d entries, want two, the first full", n)
+			t.Fatalf("%d entries, want two full ones", n)
 		}
 		r.sent()[1].fail(raft.ErrLeadershipLost) // each entry has an outcome of its own
 		synctest.Wait()
@@ -98,7 +98,7 @@ func TestManyCommandsGivenUpSayWhatIsKnownOfEach(t *testing.T) {
 		defer cancel()
 		done := make(chan []Proposed, 1)
 		go func() {
-			answers, _ := p.proposeMany(ctx, ticks(2*fsm.MaxBatch+5))
+			answers, _ := p.proposeMany(ctx, ticks(3*fsm.MaxBatch))
 			done <- answers
 		}()
 		synctest.Wait()
