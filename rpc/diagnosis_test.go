@@ -67,11 +67,46 @@ func TestMonitorShowsThePastAndWhatComes(t *testing.T) {
 	if strings.Contains(out.String(), "deeper") {
 		t.Error("a reader changes what the log file has")
 	}
+	if kept, _, _ := book.recent(hclog.Trace, logLines, false); strings.Contains(strings.Join(kept, ""), "deeper") {
+		t.Error("a reader changes what is kept for others")
+	}
+	// Each reader has the level that it asked for, whatever others want.
+	calm, err := pb.NewDiagnosisClient(a.dial(t)).Monitor(t.Context(), &pb.MonitorRequest{Level: "warn", Recent: 1, Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := lineNext(t, calm); !strings.Contains(got, "plain") {
+		t.Errorf("the newest line of its level is %q", got)
+	}
+	log.Debug("for the other")
+	log.Warn("for both")
+	if got := lineNext(t, calm); !strings.Contains(got, "for both") {
+		t.Errorf("who asked for warnings gets %q", got)
+	}
 	if stream, err = pb.NewDiagnosisClient(a.dial(t)).Monitor(t.Context(), &pb.MonitorRequest{Level: "loud"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err = stream.Recv(); err == nil || !strings.Contains(err.Error(), "want trace") {
 		t.Errorf("a level that is none: %v", err)
+	}
+}
+
+// A log quotes what strangers sent: neither that nor a line that is cut ends a reader.
+func TestMonitorSendsLinesThatAreNoText(t *testing.T) {
+	log, book, _ := bookedLog(hclog.Info)
+	a := startAPI(t, newFakeNode(t), func(c *Config) { c.Diagnosis.Log = book })
+	log.Info("noise \xff\xfe here")
+	log.Info(strings.Repeat("ü", logLineBytes))
+	log.Info("x" + strings.Repeat("ü", logLineBytes)) // cut within a letter in one of the two
+	log.Info("after")
+	stream, err := pb.NewDiagnosisClient(a.dial(t)).Monitor(t.Context(), &pb.MonitorRequest{Recent: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"noise \uFFFD here", "üü", "xüü", "after"} {
+		if got := lineNext(t, stream); !strings.Contains(got, want) {
+			t.Errorf("got %.80q, want %q in it", got, want)
+		}
 	}
 }
 

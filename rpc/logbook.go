@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"bytes"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -94,7 +95,8 @@ func (b *LogBook) Accept(name string, level hclog.Level, msg string, args ...any
 	defer b.mu.Unlock()
 	b.buf.Reset()
 	b.format.Accept(name, level, msg, args...)
-	text := string(bytes.TrimRight(b.buf.Bytes()[:min(b.buf.Len(), logLineBytes)], "\n"))
+	// A line that is cut within a letter, or that quotes what is no text, could not be sent.
+	text := strings.ToValidUTF8(string(bytes.TrimRight(b.buf.Bytes()[:min(b.buf.Len(), logLineBytes)], "\n")), "\uFFFD")
 	if level >= b.keep {
 		b.remember(logLine{level, text})
 	}

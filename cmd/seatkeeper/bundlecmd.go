@@ -82,18 +82,12 @@ func (a *app) writeBundle(ctx context.Context, output string, only []string, dur
 	if a.cfg != nil {
 		b.addJSON("settings.json", a.cfg.settings())
 	}
-	nodes := chosen(d.nodes(), only)
+	nodes, unknown := chosen(d.nodes(), only)
+	for _, name := range unknown {
+		b.missing("nodes/"+name, errNotAsked)
+	}
 	fmt.Fprintf(a.stderr, "collecting from %d nodes for %s …\n", len(nodes), duration)
-	var wg sync.WaitGroup
-	wg.Go(func() { d.collectCluster(ctx, b) })
-	for _, v := range nodes {
-		wg.Go(func() { collectNode(ctx, b, v, duration) })
-	}
-	wg.Wait()
-	var names []string
-	for _, v := range nodes {
-		names = append(names, v.who.Id)
-	}
+	names := d.collect(ctx, b, nodes, duration)
 	folder := strings.TrimSuffix(filepath.Base(output), ".tar.gz")
 	err = errors.Join(ctx.Err(), b.write(f, folder, names, time.Now()), f.Close())
 	if err != nil {
@@ -101,18 +95,44 @@ func (a *app) writeBundle(ctx context.Context, output string, only []string, dur
 		return err
 	}
 	fmt.Fprintf(a.stdout, "%s: %d files of %d nodes, %d parts missing; look into it before you send it\n", output, len(b.files), len(nodes), len(b.errors))
-	if len(nodes) == 0 {
+	switch {
+	case len(unknown) > 0:
+		return exitf(exitUnreachable, "--node %s: %w", strings.Join(unknown, ", "), errNotAsked)
+	case len(nodes) == 0:
 		return exitf(exitUnreachable, "no node could be asked: %s holds what could be seen from here", output)
 	}
 	return nil
 }
 
-// chosen are the nodes that were named, or all.
-func chosen(nodes []*visit, only []string) []*visit {
-	if len(only) == 0 {
-		return nodes
+// collect asks the cluster and these nodes, all at once, and returns the nodes' ids.
+func (d *doctor) collect(ctx context.Context, b *bundle, nodes []*visit, duration time.Duration) (ids []string) {
+	var wg sync.WaitGroup
+	wg.Go(func() { d.collectCluster(ctx, b) })
+	for _, v := range nodes {
+		ids = append(ids, v.who.Id)
+		wg.Go(func() { collectNode(ctx, b, v, duration) })
 	}
-	return slices.DeleteFunc(nodes, func(v *visit) bool { return !slices.Contains(only, v.who.Name) && !slices.Contains(only, v.who.Id) })
+	wg.Wait()
+	return ids
+}
+
+var errNotAsked = errors.New("it does not answer, or there is no such node (seatkeeper members lists them)")
+
+// chosen are the nodes that were named, or all, and the names that no node has which answered.
+func chosen(nodes []*visit, only []string) (list []*visit, unknown []string) {
+	if len(only) == 0 {
+		return nodes, nil
+	}
+	for _, name := range only {
+		i := slices.IndexFunc(nodes, func(v *visit) bool { return v.who.Name == name || v.who.Id == name })
+		switch {
+		case i < 0:
+			unknown = append(unknown, name)
+		case !slices.Contains(list, nodes[i]):
+			list = append(list, nodes[i])
+		}
+	}
+	return list, unknown
 }
 
 // collectCluster is what any node knows of all.

@@ -63,7 +63,7 @@ type findings struct {
 func (f *findings) add(x finding) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	x.What, x.Do = oneLine(x.What), oneLine(x.Do)
+	x.What, x.Do = printable(oneLine(x.What)), printable(oneLine(x.Do)) // what strangers answer is in it
 	f.list = append(f.list, x)
 }
 

@@ -115,6 +115,18 @@ var plantedFaults = []plantedFault{
 		}
 	}, level: levelFail, check: "tls/client", what: "asks for a client certificate", do: "SEATKEEPER_CLIENT_CERT", code: exitUnreachable},
 
+	{name: "no handshake", plant: func(w *doctorWorld) {
+		w.secure(tls.Certificate{})
+		for _, n := range w.nodes {
+			n.tls = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("none") }}
+		}
+	}, level: levelFail, check: "tls", what: "no TLS handshake with", do: "doctor --config FILE", code: exitUnreachable},
+	{name: "CA file that is not there", plant: func(w *doctorWorld) {
+		pair, _, _ := w.cert(w.ca, w.caKey, certKind{name: "good"}, 9000*time.Hour, time.Now())
+		w.secure(pair)
+		w.env["SEATKEEPER_CACERT"] = filepath.Join(w.dir, "nosuch.pem")
+	}, level: levelFail, check: "tls/client", what: "nosuch.pem", do: "SEATKEEPER_CACERT", code: exitUnreachable},
+
 	// Who may ask.
 	{name: "token missing", plant: func(w *doctorWorld) {
 		for _, n := range w.nodes {
@@ -141,6 +153,8 @@ var plantedFaults = []plantedFault{
 			}
 		}
 	}, level: levelFail, check: "reach", what: "node-3-00000003 is reached by nobody, on no port", do: "Start it", code: 1},
+	{name: "a voter that does not answer here", plant: func(w *doctorWorld) { w.nodes[2].closed = true },
+		level: levelWarn, check: "quorum", what: "leads; of 3 voters node-3-00000003 do not answer here", do: "the cluster works with 2 of 3", code: 1},
 	{name: "one direction blocked", plant: func(w *doctorWorld) { w.probe(1, 0, "raft").Error = "i/o timeout" },
 		level: levelFail, check: "reach/raft", what: "node-2 does not reach node-1 at Raft", do: "one direction is blocked: allow connections from node-2", code: 1},
 	{name: "gossip by UDP blocked", plant: func(w *doctorWorld) { w.probe(1, 0, "gossip_udp").Error = "no answer by UDP" },
@@ -190,6 +204,12 @@ var plantedFaults = []plantedFault{
 		}
 	}, level: levelWarn, check: "quorum", what: "2 voters survive no more losses than 1", do: "three or five"},
 
+	{name: "join address at which nobody is", plant: func(w *doctorWorld) {
+		for _, n := range w.nodes {
+			n.who.Probes = append(n.who.Probes, &pb.PeerProbe{Address: "10.0.0.9:7802", Port: "gossip_tcp", Error: "no route to host"})
+		}
+	}, level: levelWarn, check: "reach/join", what: "nobody answers at 10.0.0.9:7802", do: "out of join"},
+
 	// Machines.
 	{name: "clock off by a minute and more", plant: func(w *doctorWorld) { w.nodes[1].ahead = 3 * time.Minute },
 		level: levelFail, check: "clock", what: "node-2 is 3m0", do: "chronyc", code: 1},
@@ -208,6 +228,8 @@ var plantedFaults = []plantedFault{
 		level: levelFail, check: "disk/sync", what: "lose their leadership", do: "SSD", code: 1},
 	{name: "full disk", plant: func(w *doctorWorld) { w.nodes[1].who.Disk.FreeBytes = 3 << 30 },
 		level: levelFail, check: "disk/space", what: "3.0 GiB free of 100.0 GiB (3 %)", do: "free space", code: 1},
+	{name: "disk that fills up", plant: func(w *doctorWorld) { w.nodes[1].who.Disk.FreeBytes = 15 << 30 },
+		level: levelWarn, check: "disk/space", what: "15.0 GiB free of 100.0 GiB (15 %)", do: "free space"},
 	{name: "disk that hangs", plant: func(w *doctorWorld) { w.nodes[1].who.Disk.Error = "the disk has not answered for 3s: is it hung?" },
 		level: levelFail, check: "disk", what: "is it hung", do: "dmesg", code: 1},
 	{name: "too few open files", plant: func(w *doctorWorld) { w.nodes[1].who.Limits.OpenFiles = 1024 },
@@ -229,22 +251,39 @@ var plantedFaults = []plantedFault{
 	{name: "licence in its days of grace", plant: func(w *doctorWorld) {
 		w.licences[0].Features[0].State, w.licences[0].Features[0].GraceDays = "grace", 7
 	}, level: levelWarn, check: "licence", what: "7 days of grace", do: "--replace"},
+	{name: "licence that has not begun", plant: func(w *doctorWorld) {
+		w.licences[0].Features[0].State, w.licences[0].Features[0].Start = "not_started", "2090-01-02T00:00:00Z"
+	}, level: levelWarn, check: "licence", what: "does not start before 2090-01-02", do: "wait"},
 	{name: "installed licence of another cluster", plant: func(w *doctorWorld) { w.licences[0].Cluster = "c7" },
 		level: levelFail, check: "licence", what: "bound to cluster c7, this is c1", do: "names this cluster", code: 1},
-	{name: "licence file of another cluster", plant: func(w *doctorWorld) { w.args = []string{signedLicence(w, "c7")} },
+	{name: "licence file of another cluster", plant: func(w *doctorWorld) { w.args = []string{signedLicence(w, "cluster: any", "cluster: c7")} },
 		level: levelFail, check: "licence/file", what: "bound to cluster c7, this is c1", do: "names this cluster", code: 1},
 	{name: "licence file that was edited", plant: func(w *doctorWorld) {
-		file := signedLicence(w, "")
+		file := signedLicence(w, "", "")
 		data, _ := os.ReadFile(file)
 		if err := os.WriteFile(file, []byte("x"+string(data[:len(data)/2])), 0o600); err != nil {
 			w.t.Fatal(err)
 		}
 		w.args = []string{file}
 	}, level: levelFail, check: "licence/file", what: "floating.lic", do: "must not be edited", code: 1},
+	{name: "licence file that is not there", plant: func(w *doctorWorld) { w.args = []string{filepath.Join(w.dir, "nosuch.lic")} },
+		level: levelFail, check: "licence/file", what: "nosuch.lic", do: "may read", code: 1},
+	{name: "licence file of a time that is over", plant: func(w *doctorWorld) { w.args = []string{signedLicence(w, "expiry: never", "expiry: 2020-01-02")} },
+		level: levelFail, check: "licence/file", what: "floating.lic", do: "ask the vendor for a new one", code: 1},
+	{name: "licence file of a vendor that nobody trusts", plant: func(w *doctorWorld) {
+		_, verifier, err := license.GenerateKey("other")
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.args = []string{"--config", w.config(func(c *Config) { c.TrustedKeys = []string{verifier} }), signedLicence(w, "", "")}
+	}, level: levelFail, check: "licence/file", what: "signed by acme", do: "trusted_keys", code: 1},
 	{name: "no licence", plant: func(w *doctorWorld) { w.licences = nil },
 		level: levelWarn, check: "licence", what: "has no licence", do: "license apply"},
 	{name: "all seats taken", plant: func(w *doctorWorld) { w.pools[0].InUse, w.pools[0].Queued = 5, 2 },
 		level: levelWarn, check: "pool", what: "cad 1: all 5 seats are taken (5 in use, 0 reserved, 2 wait)", do: "seatkeeper leases --feature cad"},
+
+	{name: "more seats out than licensed", plant: func(w *doctorWorld) { w.pools[0].InUse, w.pools[0].OverUse = 7, 2 },
+		level: levelWarn, check: "pool", what: "cad 1: 2 seats more are in use than are licensed", do: "seatkeeper leases --feature cad"},
 
 	// This host's config and files.
 	{name: "bound to loopback only", plant: func(w *doctorWorld) {
@@ -282,6 +321,36 @@ var plantedFaults = []plantedFault{
 		})}
 		w.env["SEATKEEPER_ADDR"] = "https://" + w.nodes[0].address
 	}, level: levelFail, check: "tls/files", what: "node-1.pem", do: "of one pair", code: exitUnreachable},
+	{name: "certificate that another CA signed", plant: func(w *doctorWorld) {
+		_, ca, key := newDoctorCA(w.t, w.dir, "other")
+		_, cert, certKey := w.cert(ca, key, certKind{name: "node-1", peer: defaultPeerName}, 9000*time.Hour, time.Now())
+		w.ownTLS(cert, certKey, filepath.Join(w.dir, "ca.pem"))
+	}, level: levelFail, check: "tls/chain", what: "is not signed by the CA in", do: "the same CA", code: exitUnreachable},
+	{name: "certificate that does not name the advertised host", plant: func(w *doctorWorld) {
+		_, cert, key := w.cert(w.ca, w.caKey, certKind{name: "node-1", peer: defaultPeerName}, 9000*time.Hour, time.Now())
+		w.args = []string{"--config", w.config(func(c *Config) {
+			c.TLS.Cert, c.TLS.Key, c.TLS.CA, c.API.Advertise = cert, key, filepath.Join(w.dir, "ca.pem"), "seats.invalid:7800"
+		})}
+		w.env["SEATKEEPER_ADDR"] = "https://" + w.nodes[0].address
+	}, level: levelFail, check: "tls/name", what: "is not for seats.invalid, which clients are sent to", do: "--host seats.invalid", code: exitUnreachable},
+	{name: "key that is not there", plant: func(w *doctorWorld) {
+		_, cert, _ := w.cert(w.ca, w.caKey, certKind{name: "node-1", peer: defaultPeerName}, 9000*time.Hour, time.Now())
+		w.ownTLS(cert, filepath.Join(w.dir, "nosuch-key.pem"), filepath.Join(w.dir, "ca.pem"))
+	}, level: levelFail, check: "tls/mode", what: "nosuch-key.pem", do: "put the file there", code: exitUnreachable},
+	{name: "CA of the cluster that is not there", plant: func(w *doctorWorld) {
+		_, cert, key := w.cert(w.ca, w.caKey, certKind{name: "node-1", peer: defaultPeerName}, 9000*time.Hour, time.Now())
+		w.ownTLS(cert, key, filepath.Join(w.dir, "nosuch-ca.pem"))
+	}, level: levelFail, check: "tls/files", what: "nosuch-ca.pem", do: "put the CA certificate of the cluster there", code: exitUnreachable},
+	{name: "config that a group may write", plant: func(w *doctorWorld) {
+		file := w.config(nil)
+		if err := os.Chmod(file, 0o660); err != nil {
+			w.t.Fatal(err)
+		}
+		w.args = []string{"--config", file}
+	}, level: levelWarn, check: "config/mode", what: "may be written by its group (mode 0660)", do: "chmod 600", code: 1},
+	{name: "data directory that is not there", plant: func(w *doctorWorld) {
+		w.args = []string{"--config", w.config(func(c *Config) { c.Name, c.DataDir = "node-9", filepath.Join(w.dir, "nosuch") })}
+	}, level: levelWarn, check: "disk", what: "is not there: the node has never run here, or has lost it", do: "A node is lost", code: 1},
 	{name: "a client's certificate for a node", plant: func(w *doctorWorld) {
 		_, cert, key := w.cert(w.ca, w.caKey, certKind{name: "ann", client: true}, 9000*time.Hour, time.Now())
 		w.args = []string{"--config", w.config(func(c *Config) { c.TLS.Cert, c.TLS.Key, c.TLS.CA = cert, key, filepath.Join(w.dir, "ca.pem") })}
@@ -297,17 +366,21 @@ var plantedFaults = []plantedFault{
 		level: levelFail, check: "gossip/key", what: "node-1.yaml", do: "same gossip.key", code: 1},
 }
 
-// signedLicence writes a licence file, bound to a cluster unless that is empty.
-func signedLicence(w *doctorWorld, cluster string) string {
+// ownTLS gives the config of this host's node these files.
+func (w *doctorWorld) ownTLS(cert, key, ca string) {
+	w.args = []string{"--config", w.config(func(c *Config) { c.TLS.Cert, c.TLS.Key, c.TLS.CA = cert, key, ca })}
+	w.env["SEATKEEPER_ADDR"] = "https://" + w.nodes[0].address
+}
+
+// signedLicence writes a licence file, with one line of its text changed.
+func signedLicence(w *doctorWorld, from, to string) string {
 	w.t.Helper()
 	signer, _, err := license.GenerateKey("acme")
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	document := string(sampleLicence("L-1", "acme", []sampleFeature{seats("cad", 3, patientProfile)}, time.Now().AddDate(0, 0, -1)))
-	if cluster != "" {
-		document = strings.Replace(document, "cluster: any", "cluster: "+cluster, 1)
-	}
+	document = strings.Replace(document, from, to, 1)
 	file, err := license.Sign([]byte(document), signer)
 	if err != nil {
 		w.t.Fatalf("%v in\n%s", err, document)
@@ -392,6 +465,26 @@ func TestDoctorJudgesARateNoSharperThanItMeasured(t *testing.T) {
 	for _, x := range d.list {
 		if x.Check == "clock/rate" {
 			t.Errorf("an answer that took so long proves nothing: %s", x.What)
+		}
+	}
+}
+
+// A clock that is steered by less than leases allow for is worth a word, and no more.
+func TestDoctorTellsOfAClockThatIsSteered(t *testing.T) {
+	at := time.Now()
+	for off, want := range map[float64]string{0: "", rateWarn / 2: "", 2 * rateWarn: levelWarn, -2 * rateWarn: levelWarn, 2 * rateFail: levelFail} {
+		v := &visit{apart: time.Second, who: &pb.ExamineResponse{Name: "n"}, first: &clockRead{at: at, half: time.Microsecond},
+			second: &clockRead{at: at.Add(time.Second), half: time.Microsecond, mono: time.Duration((1 + off) * float64(time.Second))}}
+		d := &doctor{now: time.Now}
+		d.judgeClock(v, 0)
+		got := ""
+		for _, x := range d.list {
+			if x.Check == "clock/rate" {
+				got = x.Level
+			}
+		}
+		if got != want {
+			t.Errorf("%g off: %q, want %q", off, got, want)
 		}
 	}
 }

@@ -56,7 +56,7 @@ func (a *app) newDoctor(files []string) (*doctor, error) {
 	cfg, err := loadConfig(a.configFile, a.lookupEnv, a.flags)
 	var bad *configError
 	if a.configFile != "" && errors.As(err, &bad) {
-		d.badConfig(err)
+		d.badConfig(bad)
 		cfg, err = loadConfig("", a.lookupEnv, a.flags)
 	} else if a.configFile != "" && err == nil {
 		d.server = cfg

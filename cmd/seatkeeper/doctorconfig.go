@@ -21,8 +21,9 @@ import (
 // names.
 func (d *doctor) lookAtConfig(ctx context.Context) {
 	l := d.server
-	if err := l.check(); err != nil {
-		d.badConfig(err)
+	var bad *configError
+	if errors.As(l.check(), &bad) {
+		d.badConfig(bad)
 	} else {
 		d.ok("config", l.Name, "%s is valid: node %s of cluster %s", l.file, l.Name, l.ClusterName)
 	}
@@ -45,12 +46,7 @@ func (d *doctor) lookAtConfig(ctx context.Context) {
 }
 
 // badConfig tells each mistake with its place.
-func (d *doctor) badConfig(err error) {
-	var c *configError
-	if !errors.As(err, &c) {
-		d.fail("config", "", err.Error(), "seatkeeper config validate FILE shows the place")
-		return
-	}
+func (d *doctor) badConfig(c *configError) {
 	for _, p := range c.problems {
 		d.fail("config", "", p.line(c.file), fmt.Sprintf("put it right; seatkeeper config validate %s shows the place", c.file))
 	}

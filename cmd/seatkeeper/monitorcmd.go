@@ -78,7 +78,12 @@ func (a *app) monitor(ctx context.Context, address string, r *pb.MonitorRequest)
 
 func (a *app) printLogLine(m *pb.MonitorResponse) error {
 	if a.cfg.Client.Format == "table" {
-		_, err := fmt.Fprintln(a.stdout, m.Line)
+		// A line may go on over several, as stacks do.
+		lines := strings.Split(strings.ReplaceAll(m.Line, "\t", "    "), "\n")
+		for i := range lines {
+			lines[i] = printable(lines[i])
+		}
+		_, err := fmt.Fprintln(a.stdout, strings.Join(lines, "\n"))
 		return err
 	}
 	text, err := json.Marshal(struct {

@@ -191,6 +191,10 @@ func TestDoctorMonitorAndBundleOnASecureCluster(t *testing.T) {
 		t.Errorf("it says %q", stderr)
 	}
 	s.cli(exitUsage, operator, "debug", "bundle", "-o", "json")
+	other := filepath.Join(t.TempDir(), "c.tar.gz")
+	if _, stderr := s.cli(exitUnreachable, operator, "debug", "bundle", "--output", other, "--duration", "1s", "--node", "node-1,node-9"); !strings.Contains(stderr, "--node node-9: it does not answer, or there is no such node") {
+		t.Errorf("a node that there is not: %q", stderr)
+	}
 }
 
 // secrets are those of the cluster that are in files.
