@@ -277,6 +277,8 @@ var plantedFaults = []plantedFault{
 		}
 		w.args = []string{"--config", w.config(func(c *Config) { c.TrustedKeys = []string{verifier} }), signedLicence(w, "", "")}
 	}, level: levelFail, check: "licence/file", what: "signed by acme", do: "trusted_keys", code: 1},
+	{name: "licences that nobody can tell of", plant: func(w *doctorWorld) { w.leaderless = true },
+		level: levelWarn, check: "licence", what: "the licences cannot be read", do: "a leader first"},
 	{name: "no licence", plant: func(w *doctorWorld) { w.licences = nil },
 		level: levelWarn, check: "licence", what: "has no licence", do: "license apply"},
 	{name: "all seats taken", plant: func(w *doctorWorld) { w.pools[0].InUse, w.pools[0].Queued = 5, 2 },

@@ -199,6 +199,17 @@ func TestAgentKeepsSeatsOverItsOwnDeathAndFreesThoseOfTheDead(t *testing.T) {
 	if took := time.Since(died); took > slow.Lifespan+slow.Grace {
 		t.Errorf("the seat of the one that died meanwhile was free after %v: by expiry", took)
 	}
+	if resp, err := a.http.Get("http://agent/metrics"); err != nil {
+		t.Error(err)
+	} else {
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		for _, want := range []string{`resumed_total{outcome="holder gone"} 1`, `resumed_total{outcome="kept"} 1`} {
+			if !strings.Contains(string(text), want) {
+				t.Errorf("of the sessions that it took over its metrics do not say %s", want)
+			}
+		}
+	}
 	if code, out, _ := s.cli(t, "verify", two.ID, "--token", two.FencingToken); code != 0 {
 		t.Errorf("the cluster does not know the seat: %d %s", code, out)
 	}
@@ -279,6 +290,8 @@ func agentTTL(t *testing.T, s *story, a *agentProcess) {
 		t.Errorf("a renewal after the end is answered %d %+v", status, got)
 	}
 	back := a.must(t, "/v1/checkout", `{"feature":"timed","ttl_ms":600000}`)
+	// Asked for twice it is returned once.
+	a.must(t, "/v1/checkout", fmt.Sprintf(`{"feature":"timed","ttl_ms":600000,"session_id":%q}`, back.Session.ID))
 	if got := a.must(t, "/v1/checkin", fmt.Sprintf(`{"session_id":%q,"lease_ids":[%q]}`, back.Session.ID, back.seat(t).ID)); len(got.Released) != 1 {
 		t.Errorf("a return is answered %+v", got)
 	}
@@ -408,7 +421,8 @@ func agentGarbage(t *testing.T, a *agentProcess) {
 		"no such path":         {"/v1/nosuch", `{}`, 400},
 		"a watch without zero": {"/v1/watch?session_id=x", "", 400},
 	} {
-		if status, got := a.ask(t, c.path, c.body); status != c.want || got.Message == "" || got.Code == "" || strings.Contains(got.Message, "\n") {
+		if status, got := a.ask(t, c.path, c.body); status != c.want || got.Message == "" || got.Code == "" || strings.Contains(got.Message, "\n") ||
+			name == "too large" && !strings.Contains(got.Message, "more than 65536 bytes") {
 			t.Errorf("%s is answered %d %+v, want %d", name, status, got, c.want)
 		}
 	}

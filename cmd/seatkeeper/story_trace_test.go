@@ -196,6 +196,7 @@ func TestOneCheckoutIsOneTraceFromTheClientToTheStateMachine(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Header.Set("X-Seatkeeper-Forward", "1")
+		req.Header.Set("Authorization", "Bearer token-of-the-traces")
 		req.Header.Set("traceparent", "00-"+trace+"-b7ad6b7169203331-01")
 		mustJSON(t, send(t, req), &answer)
 		break
@@ -216,7 +217,7 @@ func TestOneCheckoutIsOneTraceFromTheClientToTheStateMachine(t *testing.T) {
 	if len(to.spans) != 2 {
 		t.Errorf("%d traces, want the two that were asked for", len(to.spans))
 	}
-	for _, secret := range []string{answer.Session.Secret, answer.Session.Id, "ann-of-the-traces", "bob", "ws1"} {
+	for _, secret := range []string{answer.Session.Secret, answer.Session.Id, "ann-of-the-traces", "bob", "ws1", "token-of-the-traces"} {
 		if secret == "" || strings.Contains(to.text.String(), secret) {
 			t.Errorf("%q is in the spans", secret)
 		}

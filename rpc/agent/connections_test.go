@@ -275,6 +275,14 @@ func TestNothingIsSaidOfSeatsThatAreLeavingOrLeftToTheNextRun(t *testing.T) {
 	if h, _, err = a.claim(me, byTTL, &checkoutRequest{SessionID: h.id}); err != nil {
 		t.Fatalf("a session that was given back cannot be made again: %v", err)
 	}
+	if err := a.begin(h); err != nil {
+		t.Fatal(err)
+	}
+	before := h.view().Session.State
+	h.suspend()
+	if after := h.view(); before != "ready" || after.Session.State != "resuming" || len(after.Lost) != 0 {
+		t.Errorf("left to the next run a session is %+v, and was %s before", after, before)
+	}
 	a.mu.Lock()
 	a.stopping = true
 	a.mu.Unlock()
