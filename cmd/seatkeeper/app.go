@@ -32,6 +32,9 @@ type app struct {
 	cfg *loadedConfig
 	// clockApart is the time between two looks of doctor at a clock; 0 is the usual one.
 	clockApart time.Duration
+	// beforeServing is called before a server opens anything, if it is not nil. It may start
+	// the program again.
+	beforeServing func()
 	// begun is true once a command's own code runs: an error before that is about
 	// how the command was typed.
 	begun bool

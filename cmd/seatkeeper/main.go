@@ -11,6 +11,6 @@ import (
 )
 
 func main() {
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, lookupEnv: os.LookupEnv}
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, lookupEnv: os.LookupEnv, beforeServing: coarseTimers}
 	os.Exit(a.main(context.Background(), lmArgs(os.Args)))
 }

@@ -42,6 +42,9 @@ change at once, all else at the next start.`,
 		Args:        cobra.NoArgs,
 		Annotations: noSettings(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.beforeServing != nil {
+				a.beforeServing()
+			}
 			l, err := a.loadServerConfig(nil)
 			if err != nil {
 				return err

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// timerSlack is how late the kernel may wake a thread of a server that sleeps, in
+// nanoseconds, so that it can wake several together; the usual is 50 µs. Go's monitor thread
+// sleeps 20 µs at a time for a millisecond and more after each sync of the disk: with the
+// usual slack that took a sixth of a follower's processor time under load. All waits of a
+// node are far longer than a millisecond.
+const timerSlack = 1_000_000
+
+// startedAgain is in the environment of a program that coarseTimers has started, so that a
+// kernel that forgets the slack does not make it a loop.
+const startedAgain = "_SEATKEEPER_STARTED_AGAIN"
+
+// coarseTimers gives this process the slack. The monitor is there before any code of ours,
+// and another thread's slack is not ours to set, but a new program takes over that of the
+// thread that starts it: so the program starts itself again, once, under the same process
+// id. Where that cannot be done all goes on as it was. Nothing may be open yet.
+func coarseTimers() {
+	// With one processor for Go, the monitor is what gives it back while a thread waits for
+	// the disk: there it must not be late.
+	if runtime.GOMAXPROCS(0) < 2 {
+		return
+	}
+	if os.Getenv(startedAgain) != "" {
+		os.Unsetenv(startedAgain)
+		return
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	now, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
+	if err != nil || now >= timerSlack {
+		return
+	}
+	program, err := os.Executable()
+	if err != nil || unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0) != nil {
+		return
+	}
+	_ = unix.Exec(program, os.Args, append(os.Environ(), startedAgain+"=1"))
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(now), 0, 0, 0)
+}
