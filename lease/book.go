@@ -32,6 +32,8 @@ type Book struct {
 	dueLeases                                       duePools
 	dueSessions                                     dueIndex // those without a lease
 	liveSessions, liveLeases                        int
+	tenants                                         map[string]*tenantUse
+	unleased, strangers                             int                   // sessions that never had a lease; those of tenants without pools
 	lentSeats                                       map[uint32]int        // borrowed, by pool slot
 	packages                                        map[featureKey]string // what each consists of
 	queue                                           queueState
@@ -244,6 +246,7 @@ func (b *Book) reindex() {
 	b.state = nil
 	b.dueLeases, b.dueSessions = duePools{}, dueIndex{}
 	b.liveSessions, b.liveLeases = 0, 0
+	b.tenants, b.unleased, b.strangers = map[string]*tenantUse{}, 0, 0
 	f := Frozen{b.tables}
 	var taken []uint32
 	f.Pools(func(i uint32, p *PoolRecord) bool {
@@ -266,9 +269,8 @@ func (b *Book) reindex() {
 		if s.Leases == 0 {
 			b.dueSessions.push(i, b.sessionDue(i))
 		}
-		if !s.closed() {
-			b.liveSessions++
-		}
+		b.liveSessions += s.liveCount()
+		b.countSession(b.owner(i).tenant(), s.liveCount(), s.unleasedCount())
 		return true
 	})
 	b.sessionSlots, taken = numbersWithout(taken), nil
@@ -304,6 +306,7 @@ func (b *Book) indexPool(i uint32, p *PoolRecord) {
 		b.state = append(b.state, poolState{})
 	}
 	b.state[i] = poolState{}
+	b.countPool(p.Tenant, 1)
 	k := featureKey{p.Tenant, p.Feature}
 	list := append(b.poolsByFeature[k], i)
 	slices.SortFunc(list, func(x, y uint32) int { return comparePools(b.pools.at(x), b.pools.at(y)) })

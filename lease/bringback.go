@@ -48,7 +48,7 @@ func (b *Book) keepLent(old *Book, slot, pool uint32) (kept uint32, ok bool) {
 		}
 	}
 	record := SessionRecord{Tenant: old.owner(l.Session).tenant(), Principal: who, InstanceID: old.owner(l.Session).instance(), Incarnation: 1,
-		Renewed: b.Now(), Rev: 1, Lifespan: DefaultProfile.Lifespan, Grace: DefaultProfile.Grace, Closed: true}
+		Renewed: b.Now(), Rev: unleasedRev, Lifespan: DefaultProfile.Lifespan, Grace: DefaultProfile.Grace, Closed: true}
 	binary.BigEndian.PutUint64(record.ID[:], uint64(l.id(slot)))
 	binary.BigEndian.PutUint64(record.ID[8:], uint64(l.Token))
 	if b.findSession(record.ID) != 0 || b.planDraw(&p, nil, who, &Checkout{Tenant: record.Tenant}, nil) != nil {
@@ -58,6 +58,7 @@ func (b *Book) keepLent(old *Book, slot, pool uint32) (kept uint32, ok bool) {
 	b.putSession(session, &record)
 	b.sessionByID.add(b.sessionHash(session), session, b.sessionHash)
 	b.dueSessions.push(session, b.sessionDue(session))
+	b.countSession(record.Tenant, 0, 1) // until it has its lease
 	return b.grant(0, session, b.sessions.mut(b.gen, session), &p), true
 }
 

@@ -10,7 +10,7 @@ import (
 // everything: tests and the simulator call it after each command, a node after it
 // restored a snapshot.
 func (b *Book) Check() error {
-	for _, check := range []func() error{b.checkLeases, b.checkGroups, b.checkPools, b.checkCarry, b.checkSessions, b.checkPins, b.checkDraws, b.checkQueue, b.checkBookings, b.checkPolicing} {
+	for _, check := range []func() error{b.checkLeases, b.checkGroups, b.checkPools, b.checkCarry, b.checkSessions, b.checkPins, b.checkDraws, b.checkQueue, b.checkBookings, b.checkPolicing, b.checkTenants} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -197,6 +197,9 @@ func (b *Book) deny(c *Checkout, slot uint32, s *sessionRow, plans []plan, refus
 	}
 	if c.Session.Seq != 0 {
 		if s == nil {
+			if full := b.turnedAway(c.Tenant); full != nil {
+				return Reply{Refusal: full}
+			}
 			slot, _ = b.open(c)
 		}
 		b.finish(slot, c.Session.Seq, Done{Kind: DoneCheckout, Refusal: refusal})

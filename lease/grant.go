@@ -8,6 +8,10 @@ func (b *Book) grant(index uint64, sslot uint32, s *sessionRow, p *plan) uint32 
 	}
 	slot := b.leaseSlots.take()
 	b.Grants++
+	if s.Rev == unleasedRev {
+		b.countSession(b.owner(sslot).tenant(), 0, -1)
+		s.Rev++
+	}
 	gslot := p.group
 	if gslot == 0 {
 		gslot = b.newGroup(p.pool, sslot, p.booked.Seats == 0)

@@ -362,6 +362,14 @@ func (m *model) planItem(s *modelSession, tenant string, who lease.Principal, it
 	return modelPlan{}, reason
 }
 
+// beat is a heartbeat; before the first lease there is nothing that a revision could be of.
+func (s *modelSession) beat(now lease.Time) {
+	s.renewed = now
+	if s.rev > 1 {
+		s.rev++
+	}
+}
+
 func (m *model) renewMany(c lease.RenewMany) *expected {
 	e := &expected{}
 	for _, x := range c.Sessions {
@@ -370,8 +378,7 @@ func (m *model) renewMany(c lease.RenewMany) *expected {
 			e.renewed = append(e.renewed, lease.Renewed{Reason: refused.reason})
 			continue
 		}
-		s.renewed = m.now
-		s.rev++
+		s.beat(m.now)
 		news := m.now < m.fenceUntil || slices.ContainsFunc(s.lost, func(x lease.Lost) bool { return !s.told[x.ID] })
 		e.renewed = append(e.renewed, lease.Renewed{News: news, Leases: len(m.of(s))})
 	}
@@ -383,8 +390,7 @@ func (m *model) renew(c lease.Renew) *expected {
 	if refused != nil {
 		return refused
 	}
-	s.renewed = m.now
-	s.rev++
+	s.beat(m.now)
 	e := &expected{granted: m.of(s)}
 	believed := func(id lease.ID) bool {
 		return slices.ContainsFunc(c.Held, func(r lease.Ref) bool { return r.ID == id })

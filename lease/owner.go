@@ -40,7 +40,13 @@ func (o owner) fields() (f [ownerFields]string) {
 	return f
 }
 
-func (o owner) tenant() string   { return o.fields()[ownerTenant] }
+func (o owner) tenant() string {
+	if t, _, _ := strings.Cut(string(o), ownerEnd); t != "" {
+		return t
+	}
+	return DefaultTenant
+}
+
 func (o owner) instance() string { return o.fields()[ownerInstance] }
 
 func (o owner) principal() Principal {

@@ -159,6 +159,9 @@ func (b *Book) wait(c *Checkout, slot uint32, s *sessionRow, plans []plan) Reply
 		}
 	}
 	if s == nil {
+		if full := b.turnedAway(c.Tenant); full != nil {
+			return Reply{Refusal: full}
+		}
 		slot, s = b.open(c)
 	} else {
 		s = b.sessions.mut(b.gen, slot)

@@ -205,6 +205,7 @@ func (b *Book) dropUnusedPools() {
 				delete(b.drawers, k)
 			}
 		}
+		b.countPool(p.Tenant, -1)
 		*p = PoolRecord{}
 		b.state[i] = poolState{}
 		if int(i) < len(b.policing.pools) {

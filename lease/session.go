@@ -81,7 +81,7 @@ func (b *Book) open(c *Checkout) (uint32, *sessionRow) {
 	slot := b.sessionSlots.take()
 	b.putSession(slot, &SessionRecord{
 		ID: c.Session.ID, Digest: c.Session.Digest, Tenant: c.Tenant, Principal: c.Principal, InstanceID: c.InstanceID,
-		Incarnation: max(1, c.Session.Incarnation), Renewed: b.Now(), Rev: 1,
+		Incarnation: max(1, c.Session.Incarnation), Renewed: b.Now(), Rev: unleasedRev,
 		Lifespan: DefaultProfile.Lifespan, Grace: DefaultProfile.Grace,
 		Ephemeral: c.Ephemeral,
 	})
@@ -89,6 +89,7 @@ func (b *Book) open(c *Checkout) (uint32, *sessionRow) {
 	b.sessionByID.add(b.sessionHash(slot), slot, b.sessionHash)
 	b.dueSessions.push(slot, b.sessionDue(slot))
 	b.liveSessions++
+	b.countSession(c.Tenant, 1, 1)
 	return slot, s
 }
 
@@ -104,6 +105,7 @@ func (b *Book) close(slot uint32) {
 	}
 	b.quitAll(slot, Left)
 	b.liveSessions--
+	b.countSession(b.owner(slot).tenant(), -1, 0)
 	b.setLast(slot, Done{})
 	b.setLost(slot, nil, 0)
 	s.flags |= closed
@@ -113,19 +115,21 @@ func (b *Book) close(slot uint32) {
 func (b *Book) forget(slot uint32) {
 	b.quitAll(slot, Left)
 	s := b.sessions.at(slot)
-	if !s.closed() {
-		b.liveSessions--
-	}
+	b.liveSessions -= s.liveCount()
+	b.countSession(b.owner(slot).tenant(), -s.liveCount(), -s.unleasedCount())
 	b.sessionByID.remove(b.sessionHash(slot), slot)
 	b.dueSessions.remove(slot)
 	b.clearSession(slot)
 	b.sessionSlots.put(slot)
 }
 
-// heartbeat carries all deadlines of the session forward.
+// heartbeat carries all deadlines of the session forward. While it never had a lease there
+// is no deadline, and it keeps the revision by which such sessions are counted.
 func (b *Book) heartbeat(s *sessionRow) {
 	s.Renewed = b.Now()
-	s.Rev++
+	if s.Rev != unleasedRev {
+		s.Rev++
+	}
 }
 
 // info is what a client is told of its session.

@@ -284,7 +284,9 @@ func (m *mini) apply(index uint64, c *history.Command) (ended []history.AuditEnd
 			return nil
 		}
 		s.renewed = m.now
-		s.rev++
+		if s.rev > 1 {
+			s.rev++
+		}
 		for _, l := range m.leases {
 			if l.s == s {
 				c.Result.Leases = append(c.Result.Leases, m.show(l))

@@ -225,6 +225,7 @@ func (h *House) granted(c *history.Command, s *session, tenant string, wishes []
 		s = h.open(c, tenant)
 	}
 	h.heartbeat(s)
+	s.rev = max(s.rev, 2) // it has a lease from now on
 	if len(c.Result.Leases) != len(c.Items) {
 		h.wrong("%d leases for %d items", len(c.Result.Leases), len(c.Items))
 	}

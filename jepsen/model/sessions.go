@@ -103,9 +103,12 @@ func (h *House) open(c *history.Command, tenant string) *session {
 	return s
 }
 
+// heartbeat raises the revision, but not of a session that never had a lease.
 func (h *House) heartbeat(s *session) {
 	s.renewed = h.Now
-	s.rev++
+	if s.rev > 1 {
+		s.rev++
+	}
 }
 
 // drop ends a ticket and frees the chairs that nobody else of its party needs.
