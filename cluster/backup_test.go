@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -373,4 +375,83 @@ func TestRestoreNeedsTheLeaderAndAMajority(t *testing.T) {
 		}
 		o.stop(t)
 	})
+}
+
+// A new cluster restores the backup of a lost one and takes its id. Whoever comes back from
+// the lost one is told so, and let in never.
+func TestNodesOfALostClusterAreKeptOutOfTheOneThatTookOver(t *testing.T) {
+	t.Parallel()
+	lost := start(t, testConfig(t, "old", filepath.Join(t.TempDir(), "old"), 1))
+	leaderOf(t, lost)
+	propose(t, lost)
+	file := backupFile(t, lost)
+	crash(t, lost)
+
+	taker := start(t, testConfig(t, "new", filepath.Join(t.TempDir(), "new"), 1))
+	leaderOf(t, taker)
+	own := taker.FSM().Status().ClusterID
+	if _, err := taker.Restore(t.Context(), bytes.NewReader(file), RestoreOptions{}); !errors.Is(err, ErrBadBackup) {
+		t.Fatalf("without a word for it: %v", err)
+	}
+	if _, err := taker.Restore(t.Context(), bytes.NewReader(file), RestoreOptions{TakeClusterID: true}); err != nil {
+		t.Fatal(err)
+	}
+	st := taker.FSM().Status()
+	if st.ClusterID != lost.FSM().Status().ClusterID || st.ClusterID == own || st.Recoveries != 1 || st.Lineage == "" {
+		t.Fatalf("it took over as %+v", st)
+	}
+
+	eventually(t, "the new one tells others", func() bool {
+		return slices.ContainsFunc(taker.discovery.Members(), func(m Member) bool { return m.ID == taker.ID() && m.Recoveries == 1 })
+	})
+
+	// With the new one among its join addresses the old node does not start.
+	joining := again(lost, gossipAddr(taker))
+	joining.BootstrapExpect = 0
+	_, err := Start(joining)
+	checkLine(t, err, "restored in its place")
+	checkLine(t, err, "start with an empty one")
+	// Without, it is the lost cluster until it hears of the new one.
+	fatal := make(chan string, 1)
+	cfg := again(lost)
+	cfg.Fatal = func(reason string) { fatal <- reason }
+	back := start(t, cfg)
+	leaderOf(t, back)
+	if _, err := back.discovery.(*gossip).list.Join([]string{gossipAddr(taker)}); err != nil {
+		t.Fatal(err)
+	}
+	if reason := <-fatal; !strings.Contains(reason, "restored in its place") {
+		t.Errorf("it ends with %q", reason)
+	}
+	eventually(t, "the new cluster keeps it out and says so", func() bool {
+		h, err := taker.Autopilot()
+		return err == nil && len(h.Servers) == 1 && len(h.Waiting) == 1 && strings.Contains(h.Waiting[0].Why, "recovered or restored")
+	})
+
+	// A restore of its own backup is no other lineage: nodes that are away come back.
+	if _, err := taker.Restore(t.Context(), bytes.NewReader(backupFile(t, taker)), RestoreOptions{TakeClusterID: true}); err != nil {
+		t.Fatal(err)
+	}
+	if now := taker.FSM().Status(); now.Recoveries != 1 || now.Lineage != st.Lineage {
+		t.Errorf("after a restore of its own past: %+v", now)
+	}
+	crash(t, taker)
+	taken := start(t, again(taker))
+	leaderOf(t, taken)
+	if now := taken.FSM().Status(); now.Recoveries != 1 || now.Lineage != st.Lineage || now.ClusterID != st.ClusterID {
+		t.Errorf("after a restart: %+v", now)
+	}
+}
+
+func backupFile(t *testing.T, n *Node) []byte {
+	t.Helper()
+	b, err := n.Backup(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file bytes.Buffer
+	if _, err := b.WriteTo(&file); err != nil {
+		t.Fatal(err)
+	}
+	return file.Bytes()
 }

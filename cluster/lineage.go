@@ -79,13 +79,14 @@ func (s *storage) origin() (o origin, err error) {
 	return o, nil
 }
 
-// outdated says that the cluster was recovered without this node; "" if nobody says so.
+// outdated says that the cluster was recovered without this node, or goes on in a new one
+// from a backup; "" if nobody says so.
 // What this node holds may differ from what the cluster holds now, and together with
 // others of its time it could be a second cluster.
 func outdated(self Member, members []Member) string {
 	for _, m := range members {
 		if self.ClusterID != "" && m.ClusterID == self.ClusterID && m.Recoveries > self.Recoveries {
-			return fmt.Sprintf("the cluster was recovered without this node (%s says so): what it holds is old", m.ID)
+			return fmt.Sprintf("the cluster was recovered without this node, or restored in its place (%s says so): what it holds is old", m.ID)
 		}
 	}
 	return ""

@@ -53,8 +53,8 @@ type Member struct {
 	ClusterID string `json:"c,omitempty"`
 	// DiskLow says that its disk is nearly full.
 	DiskLow bool `json:"d,omitempty"`
-	// Recoveries and Lineage say which recovery from the loss of a majority its data comes
-	// after; see fsm.Status.
+	// Recoveries and Lineage say which recovery from the loss of a majority, or restore in the
+	// place of a lost cluster, its data comes after; see fsm.Status.
 	Recoveries uint64 `json:"g,omitempty"`
 	Lineage    string `json:"l,omitempty"`
 	// Founders is a digest of the configuration it is ready to found a cluster with.

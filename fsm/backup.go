@@ -57,9 +57,10 @@ type Backup struct {
 	// LogVersion is what a build must understand to restore it.
 	LogVersion uint32
 
-	snap   *snapshot
-	book   *lease.Book
-	tokens *access.Table
+	snap       *snapshot
+	book       *lease.Book
+	tokens     *access.Table
+	recoveries uint64
 }
 
 // Backup freezes the state. Writing it out happens beside later applies.
@@ -109,7 +110,7 @@ func ReadBackup(r io.Reader) (*Backup, error) { return readWholeBackup(r, Latest
 func readWholeBackup(r io.Reader, understands uint32) (*Backup, error) {
 	b, err := readBackup(r, understands, func(in io.Reader, b *Backup) error {
 		st, book, _, tokens, err := readSnapshot(in, understands)
-		b.book, b.tokens, b.LogVersion = book, tokens, st.LogVersion
+		b.book, b.tokens, b.LogVersion, b.recoveries = book, tokens, st.LogVersion, st.Recoveries
 		return err
 	})
 	if err != nil {

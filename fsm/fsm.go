@@ -50,8 +50,9 @@ type Status struct {
 	Calendar  lease.Calendar
 	// LogVersion is what the log may hold; every member has said that it understands it.
 	LogVersion uint32
-	// Recoveries is how often the cluster was recovered from the loss of its majority, and
-	// Lineage names the last time. What was written before is of another cluster.
+	// Recoveries is how often the cluster was recovered from the loss of its majority, or
+	// taken over by a new one from a backup, and Lineage names the last time. What was written
+	// before is of another cluster.
 	Recoveries uint64
 	Lineage    string
 }

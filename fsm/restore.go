@@ -2,6 +2,9 @@ package fsm
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"time"
@@ -138,12 +141,29 @@ func (f *FSM) restore(l *raft.Log, c Restore) *lease.Refusal {
 	f.book.Resume(old, known)
 	f.tokens.Store(f.tokens.Load().After(backup.tokens, known))
 	f.replaced = append(f.replaced, old.TakeEvents()...)
+	if !known {
+		f.status.Recoveries, f.status.Lineage = max(f.status.Recoveries, backup.recoveries)+1, takenOver(l, c, f.status.ClusterID)
+	}
 	f.status.ClusterID = c.ClusterID
 	f.setVersion(max(f.status.LogVersion, backup.LogVersion)) // it never falls: what is in the log stays there
 	f.status.Epoch.Index, f.status.Epoch.Term = l.Index, l.Term
 	f.events.gap()
 	return nil
 }
+
+// takenOver names the lineage of a cluster that goes on in the place of the one that the
+// backup is of. Nodes of that one, should they come back, have its cluster id and another
+// lineage. The id of the cluster that takes over is random, so no two ever agree.
+func takenOver(l *raft.Log, c Restore, own string) string {
+	h := sha256.New()
+	h.Write([]byte("taken over by " + own))
+	h.Write(c.Sum[:])
+	h.Write(binary.BigEndian.AppendUint64(nil, l.Index))
+	return hex.EncodeToString(h.Sum(nil)[:lineageBytes])
+}
+
+// lineageBytes keeps the name of a lineage short: it travels in gossip's 512 bytes.
+const lineageBytes = 4
 
 func toPart(p RestorePart) *logv1.RestorePart {
 	return &logv1.RestorePart{Sum: p.Sum[:], Offset: p.Offset, Data: p.Data}
