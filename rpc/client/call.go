@@ -185,6 +185,9 @@ func (c *Client) attempt(ctx context.Context, addr string, timeout time.Duration
 	sent := c.now()
 	err = send(one, k, grpc.Peer(&via))
 	v := judge(err, via.Addr != nil)
+	if v.kind == refused && v.err.Reason == NotUpgraded && len(status.Convert(err).Details()) == 0 {
+		v.err.Message = olderNode(one, addr, k, v.err.Message)
+	}
 	switch {
 	case err == nil || v.kind == refused || len(status.Convert(err).Details()) > 0:
 		c.links.noteHeard(k, c.now())
@@ -193,6 +196,19 @@ func (c *Client) attempt(ctx context.Context, addr string, timeout time.Duration
 		c.links.retireSilent(addr, k, sent)
 	}
 	return sent, v
+}
+
+// hopKey asks a node for its own word, without asking others.
+const hopKey = "x-seatkeeper-hop"
+
+// olderNode words the bare "unimplemented" of a node that is too old to explain itself.
+func olderNode(ctx context.Context, addr string, cc grpc.ClientConnInterface, what string) string {
+	version := "an older version"
+	answer, err := pb.NewClusterClient(cc).Status(metadata.AppendToOutgoingContext(ctx, hopKey, "1"), &pb.StatusRequest{Stale: true})
+	if err == nil && len(answer.GetNodes()) == 1 && answer.Nodes[0].GetVersion() != "" {
+		version = "version " + answer.Nodes[0].Version
+	}
+	return addr + " runs " + version + ", which does not know this request (" + what + "): upgrade it, or use a program of its version"
 }
 
 // follow says where to go next when a node named leader: there, if it is a known

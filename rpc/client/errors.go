@@ -21,6 +21,9 @@ const (
 	UnknownOutcome lease.Reason = "unknown_outcome"
 	// NotLeader: no node could be found that leads.
 	NotLeader lease.Reason = "not_leader"
+	// NotUpgraded: a node runs an older build, which does not know the request, or may not
+	// write it yet because others run one.
+	NotUpgraded lease.Reason = "not_upgraded"
 	// Unauthenticated: the token is missing or wrong.
 	Unauthenticated lease.Reason = "unauthenticated"
 	// Closed: the session or the client was closed here.
@@ -138,7 +141,7 @@ func judge(err error, onWire bool) verdict {
 // another kind of server.
 func judgeCode(code codes.Code, e *Error, onWire bool) verdict {
 	final := map[codes.Code]lease.Reason{
-		codes.InvalidArgument: lease.Invalid, codes.OutOfRange: lease.Invalid, codes.Unimplemented: lease.Invalid,
+		codes.InvalidArgument: lease.Invalid, codes.OutOfRange: lease.Invalid, codes.Unimplemented: NotUpgraded,
 		codes.NotFound: lease.Invalid, codes.FailedPrecondition: lease.Invalid, codes.AlreadyExists: lease.Invalid,
 		codes.Unauthenticated: Unauthenticated, codes.PermissionDenied: lease.Forbidden,
 	}

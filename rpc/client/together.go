@@ -78,7 +78,7 @@ func (s *Session) beatTogether(ctx context.Context, t *together) (done bool, err
 		return err
 	})
 	n := len(members)
-	if reasonIs(err, lease.Invalid) || err == nil && (len(resp.Results) != n || len(resp.RemainingMs) != n || len(resp.GraceMs) != n || len(resp.HeldSums) != n) {
+	if reasonIs(err, lease.Invalid) || reasonIs(err, NotUpgraded) || err == nil && (len(resp.Results) != n || len(resp.RemainingMs) != n || len(resp.GraceMs) != n || len(resp.HeldSums) != n) {
 		t.apartUntil = s.c.now().Add(apartAfter)
 		return false, nil
 	}
