@@ -37,6 +37,7 @@ var methodClasses = map[string]class{
 	pb.Queue_QueueList_FullMethodName:     reading,
 	pb.Queue_BookingList_FullMethodName:   reading,
 	pb.Queue_BookingCreate_FullMethodName: asking,
+	pb.Tenants_TenantList_FullMethodName:  reading,
 }
 
 func classOf(method string) class {
@@ -80,12 +81,17 @@ type admission struct {
 	// active has the tenants seen in this span of activeFor and in the one before.
 	active, before map[string]struct{}
 	since          time.Time
-	penalties      penalties
+	// penalties are those of tenants, strange those of strangers: what these fill, others do
+	// not miss.
+	penalties, strange penalties
+	// turned counts what was refused, by tenant.
+	turned map[string]uint64
 }
 
 type admitLimits struct {
 	perTenant int // worked on at once, keeping ones counted apart
 	shared    int // the same while another tenant is active too
+	strangers int // the same of all tenants together that nobody has licensed
 	perClient int // of one client, worked on and waiting
 	total     int // all tenants, worked on and waiting
 	wait      time.Duration
@@ -115,13 +121,15 @@ func (c class) side() int {
 
 func newAdmission(limits admitLimits, m *metrics) *admission {
 	return &admission{limits: limits, metrics: m, tenants: make(map[string]*room),
-		active: make(map[string]struct{}), before: make(map[string]struct{})}
+		active: make(map[string]struct{}), before: make(map[string]struct{}), turned: make(map[string]uint64),
+		penalties: penalties{maxHeld: maxHeld, max: maxPenalties},
+		strange:   penalties{maxHeld: maxHeld / strangersPart, max: maxPenalties / strangersPart}}
 }
 
 // ticket is the right to be worked on. It may be given back and asked for again.
 type ticket struct {
 	a      *admission
-	tenant string
+	tenant string // whose room: strangers for all that nobody has licensed
 	class  class
 	client client
 	// refused is how often this client was refused since it was last let in.
@@ -170,14 +178,14 @@ func (t *ticket) enter(ctx context.Context) error {
 func (a *admission) walkIn(t *ticket) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.penalties.of) > 0 {
-		if _, refused := a.penalties.of[penalized{t.tenant, t.client}]; refused {
+	if p := a.penaltiesOf(t); len(p.of) > 0 {
+		if _, refused := p.of[penalized{t.tenant, t.client}]; refused {
 			return false
 		}
 	}
 	a.see(t.tenant)
 	r, side := a.tenants[t.tenant], t.class.side()
-	if r == nil || a.all >= a.space(t.class) || r.of[t.client] >= a.limits.perClient || r.inside[side] >= a.allowed() || r.waiting(side) > 0 {
+	if r == nil || a.all >= a.space(t.class) || r.of[t.client] >= a.limits.perClient || r.inside[side] >= a.allowed(r) || r.waiting(side) > 0 {
 		return false
 	}
 	r.inside[side]++
@@ -224,16 +232,16 @@ func (a *admission) admitOr(t *ticket, wake func()) (w *waiter, limit string) {
 		return nil, "client"
 	}
 	side := t.class.side()
-	if r.inside[side] < a.allowed() && r.waiting(side) == 0 {
+	if r.inside[side] < a.allowed(r) && r.waiting(side) == 0 {
 		r.inside[side]++
 		a.count(r, t, 1)
 		a.forgive(t)
 		t.room = r
 		return nil, ""
 	}
-	most := queueFactor * a.limits.perTenant
+	most := queueFactor * a.places(r)
 	if side == 1 {
-		most = keepQueueFactor * a.limits.perTenant
+		most = keepQueueFactor * a.places(r)
 	}
 	if r.waiting(side) >= most && !a.makePlace(r, t) {
 		a.tidy(r)
@@ -278,8 +286,19 @@ func (a *admission) makePlace(r *room, t *ticket) bool {
 	return true
 }
 
+// places is how many of a side a room has when nobody else is there.
+func (a *admission) places(r *room) int {
+	if r.tenant == strangers {
+		return a.limits.strangers
+	}
+	return a.limits.perTenant
+}
+
 // allowed is how many of a side a tenant may have inside now.
-func (a *admission) allowed() int {
+func (a *admission) allowed(r *room) int {
+	if r.tenant == strangers {
+		return a.limits.strangers
+	}
 	if len(a.active) > 1 || len(a.before) > 1 || len(a.active) == 1 && len(a.before) == 1 && !same(a.active, a.before) {
 		return a.limits.shared
 	}
@@ -294,7 +313,8 @@ func same(a, b map[string]struct{}) bool {
 	return false
 }
 
-// see notes that a tenant is active.
+// see notes that a tenant is active. Strangers never are: an invented name takes nothing from
+// others.
 func (a *admission) see(tenant string) {
 	if now := time.Now(); now.Sub(a.since) >= activeFor {
 		old := a.before
@@ -306,7 +326,7 @@ func (a *admission) see(tenant string) {
 		a.since = now
 		a.metrics.tenants.Set(float64(len(a.before)))
 	}
-	if len(a.active) < maxActive {
+	if tenant != strangers && len(a.active) < maxActive {
 		a.active[tenant] = struct{}{}
 	}
 }
@@ -333,7 +353,7 @@ func (a *admission) tidy(r *room) {
 // next lets in who is next while there is room.
 func (a *admission) next(r *room) {
 	for side := range r.inside {
-		for r.inside[side] < a.allowed() && r.waiting(side) > 0 {
+		for r.inside[side] < a.allowed(r) && r.waiting(side) > 0 {
 			c := keeping
 			if side == 0 {
 				r.turns++
@@ -387,10 +407,23 @@ func (t *ticket) leave() {
 
 // refuse is the answer to a ticket that found no room.
 func (a *admission) refuse(t *ticket, limit string) error {
+	if t.tenant == strangers && limit == "tenant" {
+		limit = "strangers"
+	}
 	err := overloadedBy(limit, t.tenant)
+	a.noteTurned(t.tenant)
 	a.metrics.turnedAway.WithLabelValues(classNames[t.class], limit).Inc()
 	if t.class != keeping && !t.again {
 		a.punish(t, err.RetryAfter)
 	}
 	return err
+}
+
+// noteTurned counts a refusal for people.
+func (a *admission) noteTurned(tenant string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, counted := a.turned[tenant]; counted || len(a.turned) < maxTurnedAway {
+		a.turned[tenant]++
+	}
 }

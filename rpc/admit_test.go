@@ -29,13 +29,13 @@ func atDoor(t *testing.T, limits admitLimits, test func(d door)) {
 		d := door{newAdmission(limits, m), t}
 		test(d)
 		synctest.Wait()
-		if len(d.tenants) != 0 || d.all != 0 || d.penalties.held != 0 {
+		if len(d.tenants) != 0 || d.all != 0 || d.penalties.held+d.strange.held != 0 {
 			t.Errorf("kept afterwards: %d rooms, %d requests, %d held", len(d.tenants), d.all, d.penalties.held)
 		}
 	})
 }
 
-var someLimits = admitLimits{perTenant: 60, shared: 16, perClient: 30, total: 4096, wait: 100 * time.Millisecond}
+var someLimits = admitLimits{perTenant: 60, shared: 16, strangers: 8, perClient: 30, total: 4096, wait: 100 * time.Millisecond}
 
 func (d door) ticket(tenant string, c class, who string) *ticket {
 	return &ticket{a: d.admission, tenant: tenant, class: c, client: client{name: who}}

@@ -30,7 +30,7 @@ func (a *approach) begin() (known bool, err error) {
 	adm := a.t.a
 	if a.t.class != keeping && !a.t.again {
 		if wait := adm.sentence(a.t); wait > 0 {
-			if !adm.holdMore(1) {
+			if !adm.holdMore(a.t, 1) {
 				return a.end(adm.refuse(a.t, "held"))
 			}
 			a.held = true
@@ -65,7 +65,7 @@ func (a *approach) step() (known bool, err error) {
 		return false, nil // the other cause of waking was faster
 	case a.held:
 		a.held = false
-		adm.holdMore(-1)
+		adm.holdMore(a.t, -1)
 		return a.admit()
 	}
 	a.timer.Stop()
@@ -96,7 +96,7 @@ func (a *approach) abandon() {
 	}
 	a.timer.Stop()
 	if a.held {
-		a.t.a.holdMore(-1)
+		a.t.a.holdMore(a.t, -1)
 		return
 	}
 	if a.t.a.outcome(a.t, a.w) == admitted {

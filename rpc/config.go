@@ -86,16 +86,18 @@ type Config struct {
 	// TrustedKeys are the vendors' verifier keys; licences signed by others are refused.
 	TrustedKeys []string
 
-	InFlight       int           // requests at once per tenant
-	InFlightShared int           // the same while another tenant is active
-	ClientInFlight int           // requests at once per client of a tenant
-	ConnInFlight   int           // requests at once per connection
-	MaxInFlight    int           // requests at once, all tenants
-	AdmitWait      time.Duration // wait for a ticket
-	Connections    int           // open connections
-	Waiters        int           // requests waiting for seats
-	Pipelines      int           // pipelined streams
-	RequestTimeout time.Duration // one request, without its wait for seats
+	InFlight       int // requests at once per tenant
+	InFlightShared int // the same while another tenant is active
+	// InFlightStrangers are those of all tenants together that nobody has licensed.
+	InFlightStrangers int
+	ClientInFlight    int           // requests at once per client of a tenant
+	ConnInFlight      int           // requests at once per connection
+	MaxInFlight       int           // requests at once, all tenants
+	AdmitWait         time.Duration // wait for a ticket
+	Connections       int           // open connections
+	Waiters           int           // requests waiting for seats
+	Pipelines         int           // pipelined streams
+	RequestTimeout    time.Duration // one request, without its wait for seats
 
 	// TLS is what clients are met with; nil: plain text. It must offer "h2" and
 	// "http/1.1". PeerTLS gives the settings for a connection to another node when it is
@@ -148,6 +150,7 @@ func (c *Config) Validate() error {
 	}{
 		{"InFlight", &c.InFlight, DefaultInFlight},
 		{"InFlightShared", &c.InFlightShared, DefaultInFlightShared},
+		{"InFlightStrangers", &c.InFlightStrangers, DefaultInFlightStrangers},
 		{"ClientInFlight", &c.ClientInFlight, DefaultClientInFlight},
 		{"ConnInFlight", &c.ConnInFlight, DefaultConnInFlight},
 		{"MaxInFlight", &c.MaxInFlight, DefaultMaxInFlight},

@@ -102,6 +102,8 @@ func overloadedBy(limit, tenant string) *lease.Refusal {
 		return overloadedFor("this connection has too many requests in flight")
 	case "client":
 		return overloadedFor("this client has too many requests in flight")
+	case "strangers":
+		return overloadedFor("tenants without a licence or a token have too many requests in flight together")
 	case "held":
 		return overloadedFor("wait as long as you are asked to before you try again")
 	}

@@ -16,6 +16,8 @@ const (
 	early = 20 * time.Millisecond
 	// remembered is how long after its time a refused client is known.
 	remembered = 10 * time.Second
+	// strangersPart is the part of these that all strangers have together, beside the others.
+	strangersPart = 8
 )
 
 // penalties remembers who was refused, how often, and when it may come back. Refusing is
@@ -27,6 +29,16 @@ type penalties struct {
 	of    map[penalized]penalty
 	held  int
 	swept time.Time
+	// what there may be of both
+	maxHeld, max int
+}
+
+// penaltiesOf are those that a ticket is about.
+func (a *admission) penaltiesOf(t *ticket) *penalties {
+	if t.tenant == strangers {
+		return &a.strange
+	}
+	return &a.penalties
 }
 
 type penalized struct {
@@ -44,15 +56,15 @@ func (a *admission) punish(t *ticket, after time.Duration) {
 	now := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	p := &a.penalties
+	p := a.penaltiesOf(t)
 	if p.of == nil {
 		p.of = make(map[penalized]penalty)
 	}
-	if len(p.of) >= maxPenalties || now.Sub(p.swept) > remembered {
+	if len(p.of) >= p.max || now.Sub(p.swept) > remembered {
 		p.sweep(now)
 	}
 	who := penalized{t.tenant, t.client}
-	if old, found := p.of[who]; found || len(p.of) < maxPenalties {
+	if old, found := p.of[who]; found || len(p.of) < p.max {
 		p.of[who] = penalty{now.Add(after), old.times + 1}
 	}
 }
@@ -76,10 +88,10 @@ func (a *admission) hold(ctx context.Context, t *ticket) error {
 	if wait == 0 {
 		return nil
 	}
-	if !a.holdMore(1) {
+	if !a.holdMore(t, 1) {
 		return a.refuse(t, "held")
 	}
-	defer a.holdMore(-1)
+	defer a.holdMore(t, -1)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
@@ -94,7 +106,7 @@ func (a *admission) hold(ctx context.Context, t *ticket) error {
 func (a *admission) sentence(t *ticket) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	x := a.penalties.of[penalized{t.tenant, t.client}]
+	x := a.penaltiesOf(t).of[penalized{t.tenant, t.client}]
 	t.refused = x.times
 	if wait := time.Until(x.until); x.times > 0 && wait > early {
 		return wait
@@ -105,18 +117,19 @@ func (a *admission) sentence(t *ticket) time.Duration {
 // forgive forgets that a client was refused: it is inside now.
 func (a *admission) forgive(t *ticket) {
 	if t.refused > 0 {
-		delete(a.penalties.of, penalized{t.tenant, t.client})
+		delete(a.penaltiesOf(t).of, penalized{t.tenant, t.client})
 		t.refused = 0
 	}
 }
 
-func (a *admission) holdMore(n int) bool {
+func (a *admission) holdMore(t *ticket, n int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.penalties.held+n > maxHeld {
+	p := a.penaltiesOf(t)
+	if p.held+n > p.maxHeld {
 		return false
 	}
-	a.penalties.held += n
-	a.metrics.held.Set(float64(a.penalties.held))
+	p.held += n
+	a.metrics.held.Set(float64(a.penalties.held + a.strange.held))
 	return true
 }

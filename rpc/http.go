@@ -64,6 +64,9 @@ func (s *Server) newHandler(conn grpc.ClientConnInterface) (http.Handler, error)
 	if err := pb.RegisterMembershipHandlerClient(ctx, api, pb.NewMembershipClient(conn)); err != nil {
 		return nil, err
 	}
+	if err := pb.RegisterTenantsHandlerClient(ctx, api, pb.NewTenantsClient(conn)); err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/livez", readOnly(http.HandlerFunc(s.livez)))
 	mux.Handle("/readyz", readOnly(http.HandlerFunc(s.readyz)))

@@ -75,10 +75,16 @@ func (s *Server) interceptStream(service any, stream grpc.ServerStream, info *gr
 			err = s.bug(info.FullMethod, bug, debug.Stack())
 		}
 	}()
-	if !strings.HasPrefix(info.FullMethod, ownServices) || strings.HasPrefix(info.FullMethod, operatorCalls) {
+	if !strings.HasPrefix(info.FullMethod, ownServices) {
 		return next(service, stream)
 	}
-	if _, err = s.authenticate(stream.Context(), info.FullMethod, nil); err == nil {
+	method, judged := info.FullMethod, info.FullMethod
+	if _, known := rules[method]; !known {
+		method, judged = unknownMethods, pb.Access_WhoAmI_FullMethodName // whoever has a token may hear that
+	} else if strings.HasPrefix(method, operatorCalls) {
+		return next(service, stream)
+	}
+	if _, err = s.authenticate(stream.Context(), judged, nil); err == nil {
 		err = next(service, stream)
 	}
 	var st *status.Status
@@ -86,8 +92,28 @@ func (s *Server) interceptStream(service any, stream grpc.ServerStream, info *gr
 		st = statusOf(err, s.cfg.Node.ID(), s.cfg.Node.Leader)
 		err = st.Err()
 	}
-	s.metrics.ended(info.FullMethod, st) // its time is not that of a request: it lasts for days
+	s.metrics.ended(method, st) // its time is not that of a request: it lasts for days
 	return err
+}
+
+// unknownMethods stands for all methods that this build does not serve, in metrics: their
+// names are the callers'.
+const unknownMethods = "unknown"
+
+// unknownMethod answers calls that this build does not know, most likely those of a newer
+// program: it says which version it is and what to do, where grpc would only say "unknown".
+func (s *Server) unknownMethod(_ any, stream grpc.ServerStream) error {
+	method, _ := grpc.MethodFromServerStream(stream)
+	name, ours := strings.CutPrefix(method, ownServices)
+	if !ours {
+		return status.Errorf(codes.Unimplemented, "no such method: %.200s", method)
+	}
+	message := fmt.Sprintf("%s runs version %s, which does not know %.100s: upgrade it, or use a program of its version", s.cfg.Node.ID(), s.cfg.Version, name)
+	st, err := status.New(codes.Unimplemented, message).WithDetails(&pb.Problem{Reason: string(NotUpgraded), Final: true, Message: message})
+	if err != nil {
+		return err // cannot happen: the detail is a plain message
+	}
+	return st.Err()
 }
 
 // serve authenticates, admits, bounds and, where asked to, forwards one call.
@@ -107,7 +133,7 @@ func (s *Server) serve(ctx context.Context, req any, method string, next grpc.Un
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout+waitOf(req))
 	defer cancel()
 	a := &asker{Context: ctx, caller: who}
-	a.ticket = ticket{a: s.admission, tenant: tenant, class: classOf(method), client: clientOf(req, who)}
+	a.ticket = ticket{a: s.admission, tenant: s.roomFor(tenant, who), class: classOf(method), client: clientOf(req, who)}
 	t := &a.ticket
 	if conn := connOf(ctx); conn != nil {
 		if n := conn.inFlight.Add(1); n > int64(s.cfg.ConnInFlight) && t.class != keeping {

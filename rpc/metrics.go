@@ -29,6 +29,7 @@ type metrics struct {
 	lined              [classes]prometheus.Gauge
 	held               prometheus.Gauge
 	tenants            prometheus.Gauge
+	strangers          prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -60,12 +61,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		slowStreams: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
 			Name: "pipelines_slow_total", Help: "Pipelines ended because their answers were not read."}),
 		turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
-			Name: "overloaded_total", Help: "API calls refused for want of room, by class (keep, ask, read) and by the limit reached (tenant, client, connection, node, held)."},
+			Name: "overloaded_total", Help: "API calls refused for want of room, by class (keep, ask, read) and by the limit reached (tenant, strangers, client, connection, node, held)."},
 			[]string{"class", "limit"}),
 		held: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub,
 			Name: "held", Help: "API calls held back because their client came again sooner than it was asked to."}),
 		tenants: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub,
 			Name: "active_tenants", Help: "Tenants that asked within the last second or two; with more than one, each has less in flight."}),
+		strangers: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub,
+			Name: "strangers_total", Help: "API calls for tenants without a licence or a token, which share the room of one."}),
 	}
 	lined := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub,
 		Name: "queued", Help: "API calls waiting for room, by class."}, []string{"class"})
@@ -73,7 +76,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		m.lined[c] = lined.WithLabelValues(name)
 	}
 	for _, c := range []prometheus.Collector{m.requests, m.refused, m.seconds, m.inFlight, m.waiting,
-		m.connections, m.connectionsRefused, m.handshakesFailed, m.bugs, m.renewed, m.streams, m.slowStreams, m.turnedAway, lined, m.held, m.tenants} {
+		m.connections, m.connectionsRefused, m.handshakesFailed, m.bugs, m.renewed, m.streams, m.slowStreams, m.turnedAway, lined, m.held, m.tenants, m.strangers} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

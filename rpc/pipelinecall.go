@@ -95,7 +95,7 @@ func (x *piped) readCheckout(p *pipeline, r *pb.CheckoutRequest, who caller) {
 		return
 	}
 	x.cmd = cmd
-	x.ticket = ticket{a: p.s.admission, tenant: cmd.Tenant, class: asking, client: clientOf(r, who)}
+	x.ticket = ticket{a: p.s.admission, tenant: p.s.roomFor(cmd.Tenant, who), class: asking, client: clientOf(r, who)}
 }
 
 // nothingApplied stands for the outcome of what was never proposed.

@@ -20,7 +20,7 @@ type poolMetrics struct {
 	total, inUse, reserved, queued     *prometheus.Desc
 	expiring, expiry                   *prometheus.Desc
 	sessions, leases, alarms, unlisted *prometheus.Desc
-	applied                            *prometheus.Desc
+	unleased, applied                  *prometheus.Desc
 }
 
 func newPoolMetrics(node Node) *poolMetrics {
@@ -39,6 +39,7 @@ func newPoolMetrics(node Node) *poolMetrics {
 		expiring: pool("leases_expiring", "Leases whose heartbeat is late and whose grace runs."),
 		expiry:   pool("expiry_timestamp_seconds", "When the last entitlement ends, in Unix time; absent: never."),
 		sessions: whole("sessions", "Live sessions."),
+		unleased: whole("sessions_unleased", "Sessions that never had a lease, closed ones too while they are remembered."),
 		leases:   whole("leases", "Live leases."),
 		alarms:   whole("alarms", "Alarms that status shows."),
 		unlisted: whole("pools_unlisted", "Pools beyond those that have series here."),
@@ -48,7 +49,7 @@ func newPoolMetrics(node Node) *poolMetrics {
 
 // Describe tells the series there may be.
 func (m *poolMetrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.total, m.inUse, m.reserved, m.queued, m.expiring, m.expiry, m.sessions, m.leases, m.alarms, m.unlisted, m.applied} {
+	for _, d := range []*prometheus.Desc{m.total, m.inUse, m.reserved, m.queued, m.expiring, m.expiry, m.sessions, m.unleased, m.leases, m.alarms, m.unlisted, m.applied} {
 		to <- d
 	}
 }
@@ -56,10 +57,11 @@ func (m *poolMetrics) Describe(to chan<- *prometheus.Desc) {
 // Collect reads the node's own state: a scrape costs no leader check.
 func (m *poolMetrics) Collect(to chan<- prometheus.Metric) {
 	var pools []lease.PoolStatus
-	var sessions, leases, alarms int
+	var sessions, unleased, leases, alarms int
 	status := m.node.ReadStale(func(b *lease.Book) {
 		pools = b.Pools("")
 		sessions, leases = b.Counts()
+		unleased, _ = b.Unleased()
 		alarms = len(b.Alarms())
 	})
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
@@ -67,6 +69,7 @@ func (m *poolMetrics) Collect(to chan<- prometheus.Metric) {
 	}
 	gauge(m.applied, float64(status.AppliedIndex))
 	gauge(m.sessions, float64(sessions))
+	gauge(m.unleased, float64(unleased))
 	gauge(m.leases, float64(leases))
 	gauge(m.alarms, float64(alarms))
 	gauge(m.unlisted, float64(max(0, len(pools)-maxPoolSeries)))

@@ -92,6 +92,8 @@ var rules = map[string]rule{
 	pb.Membership_AddPeer_FullMethodName:        {roles: adminsOnly, wide: true},
 	pb.Membership_ReplacePeer_FullMethodName:    {roles: adminsOnly, wide: true},
 
+	pb.Tenants_TenantList_FullMethodName: {roles: lookers}, // a token of one tenant sees that one
+
 	metricsMethod: {roles: watchers, wide: true},
 }
 

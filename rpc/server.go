@@ -27,6 +27,7 @@ type Server struct {
 	cfg       Config
 	metrics   *metrics
 	admission *admission
+	known     knownTenants
 	peers     *peerConns
 	waiters   chan struct{} // one slot per request that waits for seats
 	watch     *watch
@@ -68,7 +69,8 @@ func New(cfg Config) (*Server, error) {
 		cfg:     cfg,
 		metrics: m,
 		admission: newAdmission(admitLimits{perTenant: cfg.InFlight, shared: cfg.InFlightShared,
-			perClient: cfg.ClientInFlight, total: cfg.MaxInFlight, wait: cfg.AdmitWait}, m),
+			strangers: cfg.InFlightStrangers, perClient: cfg.ClientInFlight, total: cfg.MaxInFlight, wait: cfg.AdmitWait}, m),
+		known:    knownTenants{node: cfg.Node},
 		peers:    newPeerConns(cfg.PeerTLS),
 		waiters:  make(chan struct{}, cfg.Waiters),
 		watch:    newWatch(cfg.Node),
@@ -99,6 +101,7 @@ func New(cfg Config) (*Server, error) {
 		pb.RegisterQueueServer(r, &queueService{s: s})
 		pb.RegisterDiagnosisServer(r, s.diagnosis)
 		pb.RegisterMembershipServer(r, &membershipService{s: s})
+		pb.RegisterTenantsServer(r, &tenantsService{s: s})
 	}
 	handler, err := s.newHandler(local)
 	if err != nil {
@@ -134,6 +137,7 @@ func (s *Server) newGRPC() *grpc.Server {
 	g := grpc.NewServer(
 		grpc.UnaryInterceptor(s.intercept),
 		grpc.StreamInterceptor(s.interceptStream),
+		grpc.UnknownServiceHandler(s.unknownMethod),
 		grpc.MaxRecvMsgSize(MaxBody),
 		grpc.MaxHeaderListSize(MaxHeader),
 		grpc.MaxConcurrentStreams(MaxStreams),

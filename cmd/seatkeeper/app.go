@@ -125,7 +125,7 @@ defaults ("seatkeeper config show" says which). Exit codes: 0 ok, 1 error, 2 usa
 		a.previewCommand(), a.verifyCommand(), a.borrowCommand(), a.returnCommand(), a.queueCommand(), a.bookingCommand(), a.agentCommand())
 	grouped("look", a.statusCommand(), a.topCommand(), a.leasesCommand(), a.killCommand(), a.usageCommand(), a.denialsCommand(),
 		a.licenseCommand(), a.membersCommand(), a.operatorCommand(), a.snapshotCommand(), a.benchCommand())
-	grouped("look", a.policyCommand(), a.aclCommand(), a.tokenCommand(), a.doctorCommand(), a.monitorCommand())
+	grouped("look", a.policyCommand(), a.aclCommand(), a.tokenCommand(), a.tenantCommand(), a.doctorCommand(), a.monitorCommand())
 	root.AddCommand(a.auditCommand(), a.lmutilCommand(), a.versionCommand(), a.demoCommand(), a.manCommand(), a.debugCommand())
 	return root
 }

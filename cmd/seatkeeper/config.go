@@ -113,7 +113,9 @@ type Audit struct {
 type Limits struct {
 	InFlightPerTenant int `yaml:"in_flight_per_tenant"`
 	// InFlightShared is the same while another tenant is active too.
-	InFlightShared        int `yaml:"in_flight_shared"`
+	InFlightShared int `yaml:"in_flight_shared"`
+	// InFlightStrangers are those of all tenants together that have no licence and no token.
+	InFlightStrangers     int `yaml:"in_flight_strangers"`
 	InFlightPerClient     int `yaml:"in_flight_per_client"`
 	InFlightPerConnection int `yaml:"in_flight_per_connection"`
 	InFlight              int `yaml:"in_flight"`
@@ -171,7 +173,8 @@ func defaultConfig() Config {
 		TLS:             TLS{ClientCerts: clientCertsNone, PeerName: defaultPeerName},
 		Log:             Log{Level: "info", Format: "text"},
 		Limits: Limits{
-			InFlightPerTenant: rpc.DefaultInFlight, InFlightShared: rpc.DefaultInFlightShared, InFlightPerClient: rpc.DefaultClientInFlight,
+			InFlightPerTenant: rpc.DefaultInFlight, InFlightShared: rpc.DefaultInFlightShared, InFlightStrangers: rpc.DefaultInFlightStrangers,
+			InFlightPerClient:     rpc.DefaultClientInFlight,
 			InFlightPerConnection: rpc.DefaultConnInFlight, InFlight: rpc.DefaultMaxInFlight, Connections: rpc.DefaultConnections,
 			Waiting: rpc.DefaultWaiters, Pipelines: rpc.DefaultPipelines,
 		},

@@ -240,6 +240,8 @@ limits:
   in_flight_per_tenant: {{.Limits.InFlightPerTenant}}
   # The same while another tenant is active too.
   in_flight_shared: {{.Limits.InFlightShared}}
+  # All tenants together that have neither a licence nor a token: names that somebody invented.
+  in_flight_strangers: {{.Limits.InFlightStrangers}}
   in_flight_per_client: {{.Limits.InFlightPerClient}}
   in_flight_per_connection: {{.Limits.InFlightPerConnection}}
   # All tenants together.

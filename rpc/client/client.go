@@ -121,6 +121,9 @@ func (c *Client) History() pb.HistoryClient { return pb.NewHistoryClient(c) }
 // Membership is the same for the members of the cluster.
 func (c *Client) Membership() pb.MembershipClient { return pb.NewMembershipClient(c) }
 
+// Tenants is the same for what each tenant has and uses.
+func (c *Client) Tenants() pb.TenantsClient { return pb.NewTenantsClient(c) }
+
 // Tenant is the tenant requests are made for; empty means the cluster's default.
 func (c *Client) Tenant() string { return c.cfg.Tenant }
 
