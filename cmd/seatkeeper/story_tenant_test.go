@@ -23,7 +23,7 @@ func TestInventedNamesDoNotSlowARealTenant(t *testing.T) {
 	s := startStory(t, seats("cad", 100, longProfile))
 	document := sampleLicence("lic-umbra", s.vendor.Name, []sampleFeature{seats("mesh", 3, longProfile)}, time.Now().AddDate(0, 0, -1))
 	umbra := strings.Replace(string(document), "tenant: "+lease.DefaultTenant, "tenant: umbra", 1)
-	s.does(t, "license", "apply", s.signed(t, write(t, "umbra.txt", umbra)))
+	s.apply(t, s.signed(t, write(t, "umbra.txt", umbra)))
 	leader := s.leader(t)
 
 	stop := s.quiet(t)
