@@ -143,20 +143,23 @@ packages-check: packages ## make the packages twice: they must be the same byte 
 	@$(MAKE) --no-print-directory packages >/dev/null
 	@cd bin/packages && sha256sum --quiet -c ../packages.sha256 && echo "packages are the same each time"
 
+.PHONY: cleanroot
+cleanroot: $(ROOT:0=bin/cleanroot.tar) ## make a Debian with nothing in it, for the two below (root: debootstrap)
+
 .PHONY: install-check
-install-check: packages $(ROOT:0=bin/cleanroot.tar) ## install, upgrade, remove and purge the packages on a clean Debian (root: debootstrap)
+install-check: packages cleanroot ## install, upgrade, remove and purge the packages on a clean Debian (root: debootstrap)
 	@$(if $(ROOT),,echo 'not root: the packages were NOT installed';) \
 	SEATKEEPER_CLEAN_ROOT=$(ROOT:0=$(CURDIR)/bin/cleanroot.tar) go test -count=1 -timeout 10m -v -run 'Package' ./deploy
 
 .PHONY: drill
-drill: packages $(ROOT:0=bin/cleanroot.tar) ## work through the runbook on machines with the Debian package, under clients (root: debootstrap)
+drill: packages cleanroot ## work through the runbook on machines with the Debian package, under clients (root: debootstrap)
 	@deploy/drill.sh bin/packages/seatkeeper_*_$$(dpkg --print-architecture).deb
 
 bin/cleanroot.tar: deploy/cleanroot.sh
 	@deploy/cleanroot.sh make $@
 
 .PHONY: chart
-chart: ## check the Helm chart and the compose file by Helm's, Kubernetes' and compose's own code
+chart: image ## check chart and compose file by their tools' own code, follow their pages with the image (root)
 	@cd tools/chart && go vet . && go test -count=1 .
 
 .PHONY: image-check
@@ -165,7 +168,7 @@ image-check: ## build the image twice, and run it in an otherwise empty root (ro
 
 .PHONY: image
 image: $(TOOLS)/image ## container images for amd64 and arm64 in bin/image, for docker load; needs no Docker
-	@mkdir -p bin/image
+	@rm -rf bin/image && mkdir -p bin/image
 	@for arch in amd64 arm64; do \
 	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o bin/image/seatkeeper-$$arch ./cmd/seatkeeper && \
 	  $(TOOLS)/image -binary bin/image/seatkeeper-$$arch -arch $$arch -version $(VERSION) -out bin/image/seatkeeper-$(VERSION)-linux-$$arch.tar || exit 1; \

@@ -90,7 +90,7 @@ func TestEveryStepOfCIHasABound(t *testing.T) {
 	}
 	steps := regexp.MustCompile(`(?m)^step (.*)$`).FindAllStringSubmatch(string(run), -1)
 	for _, s := range steps {
-		m := regexp.MustCompile(`^(\d+)((?: [a-z-]+)+)`).FindStringSubmatch(s[1])
+		m := regexp.MustCompile(`^(\d+)(?: -j2)?((?: [a-z][a-z-]*)+)(?: #.*)?$`).FindStringSubmatch(s[1])
 		if m == nil {
 			t.Errorf("step %s: want a bound in seconds and targets", s[1])
 			continue

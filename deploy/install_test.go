@@ -99,6 +99,17 @@ func (m *machine) installed(t *testing.T) {
 
 func (m *machine) hasItsUsers(t *testing.T) {
 	t.Helper()
+	for _, unit := range []string{"system/seatkeeper.service", "system/seatkeeper-agent.service", "user/seatkeeper-agent.service"} {
+		programs := regexp.MustCompile(`(?m)^Exec[A-Za-z]+=(\S+)`).FindAllStringSubmatch(m.read("usr/lib/systemd/"+unit), -1)
+		for _, p := range programs {
+			if m.has(p[1]) == "" {
+				t.Errorf("%s runs %s, which is not everywhere", unit, p[1])
+			}
+		}
+		if len(programs) < 2 {
+			t.Errorf("%s runs %v", unit, programs)
+		}
+	}
 	if got := m.has("/etc/seatkeeper"); got != "750 root:seatkeeper" {
 		t.Errorf("/etc/seatkeeper is %s", got)
 	}

@@ -338,8 +338,12 @@ func (s *demo) crashClient(ctx context.Context) error {
 	_ = s.crashed.Wait()
 	killed := time.Now()
 	bound := demoLifespan + demoGrace + demoSlack
-	if err := s.waitRender(ctx, 0, bound); err != nil {
+	if err := s.waitRender(ctx, 0, demoStep); err != nil {
 		return err
+	}
+	if time.Since(killed) > bound {
+		s.say("dan's seat is free again after %s; it is %s where processors are free: this machine is very busy", since(killed), bound)
+		return nil
 	}
 	s.say("dan's seat is free again after %s (bound: %s)", since(killed), bound)
 	return nil
