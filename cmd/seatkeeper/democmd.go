@@ -342,7 +342,7 @@ func (s *demo) crashClient(ctx context.Context) error {
 		return err
 	}
 	if time.Since(killed) > bound {
-		s.say("dan's seat is free again after %s; it is %s where processors are free: this machine is very busy", since(killed), bound)
+		s.say("dan's seat is free again after %s (bound: %s where processors are free; this machine is very busy)", since(killed), bound)
 		return nil
 	}
 	s.say("dan's seat is free again after %s (bound: %s)", since(killed), bound)
