@@ -294,7 +294,7 @@ func (b *Book) look(index uint64, slot uint32) bool {
 		return true
 	}
 	old := p
-	p.Aside = !waits(refusal)
+	p.Aside = !waits(refusal) || b.heldUp(s, c.Principal, &c, plans)
 	if !p.Aside {
 		p.Short = len(plans) - 1
 	}
@@ -302,14 +302,18 @@ func (b *Book) look(index uint64, slot uint32) bool {
 		return false
 	}
 	b.setPlace(slot, p)
-	pools := slices.Clone(b.queue.stands[slot])
 	b.stand(slot)
 	if p.Aside && !old.Aside {
-		for _, pool := range pools {
-			b.stir(pool)
-		}
+		b.stirStands(slot)
 	}
 	return p.Short != old.Short
+}
+
+// stirStands has the lines looked at in which a place stands: it lets others pass now.
+func (b *Book) stirStands(slot uint32) {
+	for _, pool := range b.queue.stands[slot] {
+		b.stir(pool)
+	}
 }
 
 // standAside lets others pass the place of a checkout that a limit of its own, not a lack
@@ -322,9 +326,6 @@ func (b *Book) standAside(session uint32, c *Checkout) {
 	p := *b.placeAt(slot)
 	p.Aside = true
 	b.setPlace(slot, p)
-	pools := slices.Clone(b.queue.stands[slot])
 	b.stand(slot)
-	for _, pool := range pools {
-		b.stir(pool)
-	}
+	b.stirStands(slot)
 }

@@ -153,6 +153,7 @@ func (b *Book) wait(c *Checkout, slot uint32, s *sessionRow, plans []plan) Reply
 		place = b.placeFor(slot, c)
 	}
 	pools, profile := b.waitsFor(c)
+	aside := b.heldUp(s, who, c, plans)
 	if place == 0 {
 		if r := b.queueFull(slot, s, pools); r != nil {
 			return Reply{Refusal: r}
@@ -179,9 +180,13 @@ func (b *Book) wait(c *Checkout, slot uint32, s *sessionRow, plans []plan) Reply
 	} else {
 		p = *b.placeAt(place)
 	}
-	p.Until, p.Short, p.Aside = b.Now().Add(min(c.Wait, MaxWait)), len(plans)-1, false
+	passed := p.Aside
+	p.Until, p.Short, p.Aside = b.Now().Add(min(c.Wait, MaxWait)), len(plans)-1, aside
 	b.setPlace(place, p)
 	b.stand(place)
+	if p.Aside && !passed && !fresh {
+		b.stirStands(place)
+	}
 	b.queue.due.remove(place)
 	b.queue.due.push(place, b.placeDue(place))
 	if fresh {
@@ -193,6 +198,24 @@ func (b *Book) wait(c *Checkout, slot uint32, s *sessionRow, plans []plan) Reply
 	it := p.Items[p.Short]
 	r := refuse(InQueue, "feature %s: no free seat; waiting at position %d", it.Feature, shown.Position)
 	return Reply{Refusal: r, Session: info, Place: &shown}
+}
+
+// heldUp says whether a limit of its own refuses a later item of a request of which an
+// earlier one has no seats. Planning ends at the first that is refused; but who cannot have
+// all of them when seats come must not keep these from others until then.
+func (b *Book) heldUp(s *sessionRow, who Principal, c *Checkout, plans []plan) bool {
+	for _, it := range c.Items[len(plans):] {
+		p := b.planItem(c, s, who, it, plans)
+		b.forbidTogether(who, plans, &p)
+		if r := p.refusal; r != nil {
+			if !waits(r) && !r.Final {
+				return true
+			}
+			p.seats, p.draw, p.booked = 0, drawPlan{}, BookedLease{}
+		}
+		plans = append(plans, p)
+	}
+	return false
 }
 
 // waitsFor lists the pools that could serve an item of the checkout, and the longest of

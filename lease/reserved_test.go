@@ -66,3 +66,34 @@ func TestALingeringOrSharedSeatThatIsReservedNeedsNoOtherLeave(t *testing.T) {
 		w.equal("charged", w.used("cad"), 2)
 	})
 }
+
+// Ann waits for two things and may have no more of the second: that she waits for the first
+// as well keeps it from nobody, until she gives back what her cap counts.
+func TestACapOnOneItemKeepsTheOthersFromNobody(t *testing.T) {
+	w := ruled(t, lease.Policy{Rules: []lease.Rule{rule(lease.RuleMax, "mesh", user("ann"), 1)}}, feature("cad", 2), feature("mesh", 3))
+	held := w.must(as(and(checkout(1, "mesh", 1), "cad", 1), "ann", "ws")).Leases[0]
+	w.must(as(checkout(3, "cad", 1), "zoe", "ws"))
+	w.queued(1, waiting(and(as(checkout(2, "cad", 2), "ann", "ws"), "mesh", 1)))
+	w.queued(2, waiting(as(checkout(4, "cad", 1), "bob", "ws"))) // behind somebody who claims nothing
+	w.must(lease.CheckIn{Session: session(3)})
+	w.hold("cad", 1, 4)
+
+	w.queued(2, waiting(as(checkout(5, "cad", 1), "eve", "ws")))
+	w.must(lease.CheckIn{Session: session(1), Refs: []lease.Ref{held.Ref}}) // now she claims both
+	w.must(lease.CheckIn{Session: session(4)})
+	w.hold("cad", 1)
+	w.must(lease.CheckIn{Session: session(1)})
+	w.hold("cad", 2)
+	w.waits(5)
+}
+
+// A place that turns aside when its client asks again lets others pass at once.
+func TestAPlaceThatACapReachesLetsOthersPass(t *testing.T) {
+	w := ruled(t, lease.Policy{Rules: []lease.Rule{rule(lease.RuleMax, "mesh", user("ann"), 1)}}, feature("cad", 3), feature("mesh", 3))
+	w.must(as(checkout(3, "cad", 2), "zoe", "ws"))
+	w.queued(1, waiting(and(as(checkout(2, "cad", 2), "ann", "ws"), "mesh", 1)))
+	w.queued(2, waiting(as(checkout(4, "cad", 1), "bob", "ws"))) // one is free, and ann's
+	w.must(as(checkout(1, "mesh", 1), "ann", "ws"))
+	w.queued(1, waiting(and(as(checkout(2, "cad", 2), "ann", "ws"), "mesh", 1)))
+	w.hold("cad", 3, 4)
+}
