@@ -199,7 +199,7 @@ func TestDashboardSaysSinceWhenItIsOld(t *testing.T) {
 		}
 	}
 	p.see("#link", "No leader")
-	p.waitFor("since when", `/No leader has answered since \d\d:\d\d:\d\d/.test(document.getElementById('news').innerText) && / s ago$/.test(document.getElementById('age').innerText)`)
+	p.waitFor("since when", `/No leader has answered since \d\d:\d\d:\d\d/.test(document.getElementById('news').innerText) && /^for \d+ s$/.test(document.getElementById('age').innerText)`)
 	p.waitFor("no colours for what is old", `getComputedStyle(document.getElementById('main')).filter === 'grayscale(1)'`)
 	p.see("tbody tr", "ann") // the node's own state
 	p.screenshot("no-leader")
@@ -216,9 +216,11 @@ func TestDashboardSaysSinceWhenItIsOld(t *testing.T) {
 	p.see("#link", "Live")
 	p.waitFor("colours again", `getComputedStyle(document.getElementById('main')).filter === 'none' && document.getElementById('banner').hidden`)
 
+	p.see(".tile", "all 3 nodes answer")
 	serving.kill()
 	p.see("#link", "Reconnecting")
 	p.waitFor("as it was when", `/does not answer\. What is shown is as it was at \d\d:\d\d:\d\d/.test(document.getElementById('news').innerText)`)
+	p.see(".tile .value", "Not known")
 	p.waitFor("a title that says so", `document.title.startsWith('No answer: ')`)
 	for _, n := range others {
 		p.see("#banner a", n.Name)

@@ -70,6 +70,7 @@ class App {
         Object.assign(this, { link: s, why });
         if (fresh) this.identify();
         this.drawLink();
+        if (this.frame) this.current.update();
       },
       refused: (err) => (err.status === 401 || err.status === 403 ? this.signIn(err) : this.fail(err)),
     });
@@ -175,7 +176,7 @@ class App {
   // drawAge counts on; it is not read out.
   drawAge() {
     const since = this.link === 'lost' ? this.heard : this.leaderless;
-    say($('age'), since && !$('banner').hidden ? `${span(Date.now() - since)} ago` : '');
+    say($('age'), since && !$('banner').hidden ? `for ${span(Date.now() - since)}` : '');
   }
 
   drawSource() {

@@ -180,6 +180,11 @@ export function overview(app) {
     say(state.value, serious ? plural(serious, 'thing') : 'No');
     mark(state.value, 'data-level', level === 'note' ? 'ok' : level);
     say(state.more, serious ? wrong[0].text : 'All nodes agree, seats are free, licences run.');
+    if (app.link === 'lost') { // nobody may read "No" off a page that hears nothing
+      say(state.value, 'Not known');
+      mark(state.value, 'data-level', 'bad');
+      say(state.more, 'This node does not answer; below is what it said last.');
+    }
     look.update(wrong);
     drawPools(st);
   }
