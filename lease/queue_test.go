@@ -161,6 +161,23 @@ func TestAPlaceLivesWithItsSessionsHeartbeat(t *testing.T) {
 	w.waits(3)
 }
 
+// So does that of a session whose row outlives its silence, because it has borrowed a seat.
+func TestAPlaceEndsWithASilentSessionThatIsRemembered(t *testing.T) {
+	w := lendingWorld(t, lendable("van", 1, 168), feature("cad", 1))
+	w.must(checkout(1, "cad", 1))
+	w.must(borrow(2, "van", 24*time.Hour))
+	c := checkout(2, "cad", 1)
+	c.Wait = time.Hour
+	w.queued(1, c)
+	for range 3 {
+		w.wait(100 * time.Second)
+		w.must(lease.Renew{Session: session(1)})
+		w.expireDue()
+	}
+	w.waits()
+	w.hold("van", 2)
+}
+
 func TestAGrantWaitsOneLifespanForItsClient(t *testing.T) {
 	w := newWorld(t, feature("cad", 1)) // 120 s + 120 s
 	w.must(checkout(1, "cad", 1))
