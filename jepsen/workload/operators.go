@@ -25,10 +25,11 @@ func runOperator(ctx context.Context, w *worker) error {
 		}
 		if w.control.Mode() == Load {
 			call, cancel := context.WithTimeout(ctx, callTimeout)
+			if w.rng.IntN(2) == 0 {
+				w.revoke(call, a)
+			}
 			switch w.rng.IntN(5) {
 			case 0:
-				w.revoke(call, a)
-			case 1:
 				newHolder(a, w, "").kill(call, w.cfg.Queued)
 			default:
 				w.policy(call, a.c, n)
