@@ -199,6 +199,7 @@ type firstAck struct {
 	mu           sync.Mutex
 	killed, gone time.Time
 	refused      map[string]int     // reasons since then
+	last         string             // what was said with the last of them
 	got          chan time.Duration // capacity 1
 }
 
@@ -223,12 +224,19 @@ func (a *firstAck) acked(sent time.Time) {
 }
 
 // no is told of every checkout that was not acknowledged, and why.
-func (a *firstAck) no(reason string) {
+func (a *firstAck) no(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.gone.IsZero() {
-		a.refused[reason]++
+	if a.gone.IsZero() {
+		return
 	}
+	reason := "error"
+	var r *load.Reasoned
+	if errors.As(err, &r) {
+		reason = r.Reason
+	}
+	a.refused[reason]++
+	a.last = err.Error()
 }
 
 func (a *firstAck) wait(ctx context.Context, bound time.Duration) (time.Duration, error) {
@@ -253,7 +261,7 @@ func (a *firstAck) told() string {
 	for _, reason := range slices.Sorted(maps.Keys(a.refused)) {
 		list = append(list, fmt.Sprintf("%s (%d times)", reason, a.refused[reason]))
 	}
-	return strings.Join(list, ", ")
+	return strings.Join(list, ", ") + "; at last: " + a.last
 }
 
 // failoverLoad is the clients that work all the time.
@@ -299,7 +307,7 @@ func (l *failoverLoad) work(ctx context.Context, c *sdkCycler) {
 		sent := time.Now()
 		leases, err := c.s.Checkout(ctx, c.item)
 		if err != nil {
-			l.sdk.no(reasonText(sdkReason(err)))
+			l.sdk.no(sdkReason(err))
 			pause(ctx, proberPause)
 			continue
 		}

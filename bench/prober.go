@@ -43,7 +43,7 @@ func (p *prober) work(ctx context.Context, first *firstAck) {
 		switch {
 		case err != nil:
 			if taking {
-				first.no(reasonText(err))
+				first.no(err)
 			}
 			pause(ctx, proberPause)
 		case taking:
@@ -110,11 +110,3 @@ func (p *prober) judged(err error) error {
 
 // isTransport says whether no server answered: nobody knows what became of the request.
 func isTransport(r *load.Reasoned) bool { return strings.HasPrefix(r.Reason, transportReason) }
-
-func reasonText(err error) string {
-	var r *load.Reasoned
-	if errors.As(err, &r) {
-		return r.Reason
-	}
-	return err.Error()
-}

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/seatkeeper/seatkeeper/bench/load"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
 )
 
@@ -75,14 +77,14 @@ func TestAProberAsksAgainWithTheSameNumber(t *testing.T) {
 
 func TestWhatClientsWereToldIsNamedWhenNobodyIsServed(t *testing.T) {
 	a := newFirstAck()
-	a.no("before the kill")
+	a.no(&load.Reasoned{Reason: "before_the_kill"})
 	a.expect(time.Now())
 	a.acked(time.Now().Add(-time.Minute)) // sent before the kill
 	for range 3 {
-		a.no("sessions_exceeded")
+		a.no(&load.Reasoned{Reason: "sessions_exceeded", Err: errors.New("as many as may share it do")})
 	}
 	_, err := a.wait(t.Context(), time.Millisecond)
-	if err == nil || !strings.Contains(err.Error(), "sessions_exceeded (3 times)") || strings.Contains(err.Error(), "before the kill") {
+	if err == nil || !strings.Contains(err.Error(), "sessions_exceeded (3 times); at last: sessions_exceeded: as many as may share it do") || strings.Contains(err.Error(), "before_the_kill") {
 		t.Errorf("error %v", err)
 	}
 	a.acked(time.Now().Add(time.Minute))

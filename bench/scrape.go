@@ -80,13 +80,15 @@ func (u *usage) cores(ctx context.Context) (float64, error) {
 
 // What of /metrics is read here.
 const (
-	metricCPU     = "process_cpu_seconds_total"
-	metricRSS     = "process_resident_memory_bytes"
-	metricNextGC  = "go_memstats_next_gc_bytes"
-	metricGOGC    = "go_gc_gogc_percent"
-	metricLastGC  = "go_memstats_last_gc_time_seconds"
-	metricHeap    = "go_memstats_heap_alloc_bytes"
-	metricRefused = "seatkeeper_rpc_refused_total"
+	metricCPU       = "process_cpu_seconds_total"
+	metricRSS       = "process_resident_memory_bytes"
+	metricNextGC    = "go_memstats_next_gc_bytes"
+	metricGOGC      = "go_gc_gogc_percent"
+	metricLastGC    = "go_memstats_last_gc_time_seconds"
+	metricDiskAlarm = "seatkeeper_cluster_disk_alarm"
+	metricDiskFree  = "seatkeeper_cluster_disk_free_ratio"
+	metricHeap      = "go_memstats_heap_alloc_bytes"
+	metricRefused   = "seatkeeper_rpc_refused_total"
 	// metricOverloaded has the labels class and limit.
 	metricOverloaded = "seatkeeper_rpc_overloaded_total"
 	metricSnapCount  = "seatkeeper_raft_fsm_snapshot_count"

@@ -92,14 +92,28 @@ func (t *Target) Measure(ctx context.Context, r *load.Report, b Benchmark) error
 	if err != nil {
 		return err
 	}
-	if err := b.Run(ctx, t, r); err != nil {
+	if err := t.diskAlarm(ctx); err != nil {
 		return err
+	}
+	if err := b.Run(ctx, t, r); err != nil {
+		return errors.Join(err, t.diskAlarm(context.WithoutCancel(ctx)))
 	}
 	after, err := t.term(ctx)
 	if err != nil {
 		return err
 	}
 	r.Add(ValueElections, float64(after-before), "times")
+	return nil
+}
+
+// diskAlarm says whether a node grants nothing because its disk is nearly full: what looks
+// like a slow cluster is none.
+func (t *Target) diskAlarm(ctx context.Context) error {
+	for _, a := range t.Addresses {
+		if s, err := t.scrape(ctx, a); err == nil && s[metricDiskAlarm] > 0 {
+			return fmt.Errorf("the disk of %s is nearly full (%.0f %% free), so it grants no seats: free space, or name another disk with --data-dir", a, 100*s[metricDiskFree])
+		}
+	}
 	return nil
 }
 
