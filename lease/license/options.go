@@ -208,6 +208,7 @@ const (
 	notUsedSuffix = "_ENTITLEMENT"
 )
 
+// maxShownLine is how much of a line a message shows: about two of a terminal.
 const maxShownLine = 160
 
 func (r *optionsReader) line(words []word) {
