@@ -198,7 +198,11 @@ func (s Surge) beside(ctx context.Context, quiet *Target, r *load.Report, style,
 	}
 	r.Rows = append(r.Rows, rows...)
 	r.Rows = append(r.Rows, got.report.Rows...)
-	r.Values = append(r.Values, got.report.Values...)
+	for _, v := range got.report.Values {
+		if v.Name != ValueElections { // which the whole run counts
+			r.Values = append(r.Values, v)
+		}
+	}
 	after, limitsAfter, err := quiet.refusals(ctx)
 	if err != nil {
 		return err
