@@ -23,6 +23,7 @@ const plotWidth, plotHeight = 8 * vg.Inch, 4 * vg.Inch
 var colours = []color.Color{
 	color.RGBA{0, 114, 178, 255}, color.RGBA{213, 94, 0, 255}, color.RGBA{230, 159, 0, 255},
 	color.RGBA{0, 158, 115, 255}, color.RGBA{204, 121, 167, 255}, color.RGBA{86, 180, 233, 255},
+	color.RGBA{90, 90, 90, 255},
 }
 
 // line is one line of a plot: points with their spread at the places of the x axis.
