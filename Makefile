@@ -78,6 +78,14 @@ model: ## search all states of the protocol's model, and of each broken variant 
 guards: ## take each guard of the promises away in turn: some test must turn red
 	@go test -tags mutants -count=1 -timeout 60m -run 'Guard|GoesWrong' ./lease ./fsm/explore ./cluster/sim
 
+# What depends on the log's version, and what holds it together, in the build that tests upgrade to.
+NEXT_TESTS := Version|Upgrade|Kind|Released|Fixture|Snapshot|Backup|Restore|Log
+
+.PHONY: next
+next: ## vet the build that upgrades are tested with (tag nextversion), and run its tests of versions and formats
+	@go vet -tags nextversion ./fsm/... ./cluster ./rpc ./cmd/seatkeeper
+	@go test -tags nextversion -count=1 -timeout 10m -run '$(NEXT_TESTS)' ./fsm ./cluster ./rpc
+
 .PHONY: jepsen-build
 jepsen-build: build
 	@CGO_ENABLED=0 go build -trimpath -o bin/jepsen-harness ./jepsen/cmd/jepsen

@@ -156,7 +156,7 @@ func TestDoctorMonitorAndBundleOnASecureCluster(t *testing.T) {
 	}
 
 	// The bundle, and none of the secrets in it.
-	t.Setenv("SOMEBODYS_PASSWORD", "of-who-makes-the-bundle")
+	t.Setenv("SOMEBODYS_NOTE", "of-who-makes-the-bundle")
 	file := filepath.Join(t.TempDir(), "b.tar.gz")
 	s.cli(0, operator, "debug", "bundle", "--output", file, "--duration", "1s")
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
@@ -184,7 +184,7 @@ func TestDoctorMonitorAndBundleOnASecureCluster(t *testing.T) {
 	for role, token := range tokens {
 		secrets["token of "+role] = token
 	}
-	secrets["session secret"], secrets["environment"] = held.Session.Secret, os.Getenv("SOMEBODYS_PASSWORD")
+	secrets["session secret"], secrets["environment"] = held.Session.Secret, os.Getenv("SOMEBODYS_NOTE")
 	searchFor(t, files, secrets)
 	searchFor(t, s.exposed(tokens), secrets)
 	// A second one does not overwrite the first.
