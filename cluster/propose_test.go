@@ -319,7 +319,7 @@ func TestOwnCommandsPassAFullQueue(t *testing.T) {
 
 func TestEntriesAreStampedWhenTheyAreEncoded(t *testing.T) {
 	proposing(t, 10, func(t *testing.T, p *proposer, r *fakeRaft, _ func()) {
-		ask(t.Context(), p, 2)
+		ask(t.Context(), p, 1)
 		ask(t.Context(), p, 1)
 		queued := ask(t.Context(), p, 1)
 		time.Sleep(2 * time.Second) // in the bubble: the queue waits for a slot

@@ -135,10 +135,7 @@ func (p *process) exitCode() int {
 // startDevProcess runs seatkeeper dev and waits for its ready line.
 func startDevProcess(t *testing.T) (*process, devReady) {
 	t.Helper()
-	port, err := freePorts(3)
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := takePorts(t)
 	p := start(t, nil, "dev", "--port", strconv.Itoa(port), "-o", "json")
 	var ready devReady
 	if err := json.Unmarshal([]byte(p.line()), &ready); err != nil {
@@ -186,6 +183,7 @@ func (r devReady) node(id string) devReadyNode {
 
 // One cluster for all that needs no death of a node; the next test kills.
 func TestDevClusterServesCommandsAndCurl(t *testing.T) {
+	t.Parallel()
 	dev, ready := startDevProcess(t)
 	t.Run("curl gets a seat from each node", func(t *testing.T) { testCurl(t, ready) })
 	t.Run("single steps", func(t *testing.T) { testSingleSteps(t, ready) })
@@ -457,6 +455,7 @@ func testGarbage(t *testing.T, ready devReady) {
 }
 
 func TestLeaderKilledAndBackKeepsLeasesAndState(t *testing.T) {
+	t.Parallel()
 	dev, ready := startDevProcess(t)
 	state := filepath.Join(t.TempDir(), "s")
 	var before pb.CheckoutResponse
@@ -532,10 +531,7 @@ func TestDemoTellsItsStoryAndLeavesNothing(t *testing.T) {
 }
 
 func TestServerSaysInOneLineWhyItDoesNotStart(t *testing.T) {
-	port, err := freePorts(2)
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := takePorts(t)
 	address := func(p int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(p)) }
 	config := func(dir string, first int) string {
 		return write(t, "node.yaml", fmt.Sprintf("name: n1\ndata_dir: %s\napi: {bind: %s}\nraft: {bind: %s}\ngossip: {bind: %s}\n",

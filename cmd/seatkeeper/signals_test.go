@@ -21,10 +21,7 @@ import (
 // A dev cluster of one node is enough for what one process does with its signals.
 func startOneNode(t *testing.T) devReady {
 	t.Helper()
-	port, err := freePorts(1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := takePorts(t)
 	d, err := newDevCluster(programUnderTest(t), t.TempDir(), 1, port)
 	if err != nil {
 		t.Fatal(err)
@@ -48,6 +45,7 @@ func startOneNode(t *testing.T) devReady {
 }
 
 func TestRunTellsOfALostSeat(t *testing.T) {
+	t.Parallel()
 	ready := startOneNode(t)
 	env := []string{"SEATKEEPER_ADDR=" + ready.Addresses[0]}
 	script := `trap "exit 43" TERM; echo up; while :; do sleep 0.02; done`
@@ -84,6 +82,7 @@ func TestRunTellsOfALostSeat(t *testing.T) {
 }
 
 func TestRunInterruptedWhileItWaitsTakesNothing(t *testing.T) {
+	t.Parallel()
 	ready := startOneNode(t)
 	ready.cli(t, 0, "checkout", "cad", "--user", "hog", "--host", "h")
 	p := start(t, []string{"SEATKEEPER_ADDR=" + ready.Addresses[0]}, "run", "cad", "--user", "me", "--wait", "1h", "--", "true")
@@ -109,6 +108,7 @@ func TestRunInterruptedWhileItWaitsTakesNothing(t *testing.T) {
 }
 
 func TestHangupReloadsTrustedKeysAndLogLevel(t *testing.T) {
+	t.Parallel()
 	ready := startOneNode(t)
 	signer, verifier, err := license.GenerateKey("zenith")
 	if err != nil {
@@ -164,10 +164,7 @@ func TestHangupReloadsTrustedKeysAndLogLevel(t *testing.T) {
 }
 
 func TestDevAgainOnTheSameDataKeepsEverything(t *testing.T) {
-	port, err := freePorts(1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := takePorts(t)
 	dir := t.TempDir()
 	args := []string{"dev", "--nodes", "1", "--port", fmt.Sprint(port), "--data-dir", dir, "-o", "json"}
 	first := start(t, nil, args...)

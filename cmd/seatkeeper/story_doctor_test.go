@@ -47,6 +47,7 @@ func (n *devNode) edit(t *testing.T, change func(c *Config)) {
 // Three real processes: the Raft port of one is not reached by the others, another one is
 // started again with another gossip key, and then two of three die.
 func TestDoctorOnRealNodesThatGoWrong(t *testing.T) {
+	t.Parallel()
 	d, err := newDevCluster(programUnderTest(t), t.TempDir(), 3, takePorts(t))
 	if err != nil {
 		t.Fatal(err)

@@ -23,6 +23,7 @@ var waitsFor = []struct {
 // else booked. The leader is killed. The order is kept, the one who wants two is not
 // starved, and the booking turns into leases.
 func TestTheQueueAndABookingSurviveALeaderKill(t *testing.T) {
+	t.Parallel()
 	s := startStory(t, unshared("cad", 2, patientProfile), unshared("solver", 2, patientProfile))
 	_, holder := s.sdk(t, "ann", nil, client.SessionConfig{})
 	take(t, holder, "cad", 2)

@@ -201,6 +201,7 @@ func (s *secureStory) replace(n *devNode) {
 }
 
 func TestClusterWithTLSEverywhereRotatesCertificatesAndLosesItsLeader(t *testing.T) {
+	t.Parallel()
 	s := startSecure(t, nil)
 	ann := s.settings("ann", "")
 	s.ready(ann)
@@ -351,6 +352,7 @@ func (s *secureStory) applyLicence(env map[string]string, features ...sampleFeat
 }
 
 func TestTokensGuardAClusterThroughTheLossOfItsLeader(t *testing.T) {
+	t.Parallel()
 	s := startSecure(t, func(c *Config) {
 		c.ACL.Required, c.TLS.BindUser = true, true
 		c.Audit.File, c.Log.Level = c.DataDir+".jsonl", "debug"

@@ -18,11 +18,17 @@ const timerSlack = 1_000_000
 // kernel that forgets the slack does not make it a loop.
 const startedAgain = "_SEATKEEPER_STARTED_AGAIN"
 
+// The kernel keeps what it promised the parent (to end this process with it, see
+// dieWithParent) for the main thread alone, so that is the one that starts the program again.
+func init() { runtime.LockOSThread() }
+
 // coarseTimers gives this process the slack. The monitor is there before any code of ours,
 // and another thread's slack is not ours to set, but a new program takes over that of the
 // thread that starts it: so the program starts itself again, once, under the same process
-// id. Where that cannot be done all goes on as it was. Nothing may be open yet.
+// id. Where that cannot be done all goes on as it was. Nothing may be open yet, and the caller
+// is the main goroutine.
 func coarseTimers() {
+	defer runtime.UnlockOSThread()
 	// With one processor for Go, the monitor is what gives it back while a thread waits for
 	// the disk: there it must not be late.
 	if runtime.GOMAXPROCS(0) < 2 {
@@ -32,8 +38,6 @@ func coarseTimers() {
 		os.Unsetenv(startedAgain)
 		return
 	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	now, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
 	if err != nil || now >= timerSlack {
 		return

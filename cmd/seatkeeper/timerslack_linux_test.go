@@ -12,6 +12,7 @@ import (
 // Every thread of a server has the slack, Go's monitor too, and the process is still the
 // one that was started.
 func TestServersHaveCoarseTimers(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("only root may look at the timer slack of another process")
 	}
