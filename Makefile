@@ -46,9 +46,13 @@ dev: build ## keep a three-node cluster running on this machine
 	@bin/seatkeeper dev
 
 .PHONY: test
-test: ## run all tests, with the race detector where there is a C compiler
+test: ## run the tests of every package, with the race detector where there is a C compiler
 	@$(if $(HAVE_CC),,echo 'no C compiler found: running the tests WITHOUT the race detector';) \
-	$(if $(HAVE_CC),CGO_ENABLED=1,CGO_ENABLED=0) go test $(RACE) $(TEST_FLAGS) ./...
+	$(if $(HAVE_CC),CGO_ENABLED=1,CGO_ENABLED=0) go test -short $(RACE) $(TEST_FLAGS) ./...
+
+.PHONY: stories
+stories: ## run the long stories on real processes too, those in a browser among them (ten minutes)
+	@$(if $(HAVE_CC),CGO_ENABLED=1,CGO_ENABLED=0) go test $(RACE) $(TEST_FLAGS) ./cmd/seatkeeper
 
 .PHONY: sim
 sim: ## simulate the cluster on virtual time, SEEDS=n seeds

@@ -241,9 +241,6 @@ type zeros struct{}
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 func TestTooBigBackupIsRefusedWithTheLimit(t *testing.T) {
-	if testing.Short() {
-		t.Skip("writes half a gigabyte")
-	}
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t, 1)
 		_, err := o.leader().Restore(t.Context(), zeros{}, RestoreOptions{})

@@ -36,6 +36,7 @@ func benchReport(t *testing.T, args ...string) *load.Report {
 
 // Tests never look at how fast it is.
 func TestBenchStartsServersMeasuresAndLeavesNothing(t *testing.T) {
+	inFull(t)
 	r := benchReport(t, "cycle", "--nodes", "1", "--clients", "1,4", "--duration", "500ms", "--warmup", "50ms", "--probe", "50ms")
 	if r.Schema != load.Schema || r.Bench != "cycle" || r.System != "seatkeeper" || r.Settings["clients"] != "1,4" || r.Machine.Cores < 1 {
 		t.Errorf("report %+v", r)
@@ -54,6 +55,7 @@ func TestBenchStartsServersMeasuresAndLeavesNothing(t *testing.T) {
 }
 
 func TestBenchFailoverKillsAndWaits(t *testing.T) {
+	inFull(t)
 	r := benchReport(t, "failover", "--kills", "1", "--clients", "2", "--rest", "10ms")
 	for _, name := range []string{bench.RowFailover, bench.RowFailoverSDK} {
 		if row, ok := r.Row(name, 0); !ok || row.Count != 1 || row.Latency.Min <= 0 {
@@ -63,6 +65,7 @@ func TestBenchFailoverKillsAndWaits(t *testing.T) {
 }
 
 func TestBenchSurgeRunsAggressorsInAProcessOfTheirOwn(t *testing.T) {
+	inFull(t)
 	r := benchReport(t, "surge", "--nodes", "1", "--aggressive", "10", "--duration", "1s", "--warmup", "50ms")
 	for _, style := range bench.Styles {
 		if row, ok := r.Row(bench.RowAggressors(style), 10); !ok || row.Count < 1 {

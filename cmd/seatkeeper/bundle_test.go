@@ -46,6 +46,7 @@ func TestWhatLooksLikeASecretIsTakenOut(t *testing.T) {
 }
 
 func TestBundleIsBoundedAndSaysWhatItLeftOut(t *testing.T) {
+	inFull(t)
 	b := newBundle()
 	b.add("huge.pb.gz", make([]byte, maxBundlePart+1))
 	for i := range maxBundle/maxBundlePart + 2 {

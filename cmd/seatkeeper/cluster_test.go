@@ -183,7 +183,6 @@ func (r devReady) node(id string) devReadyNode {
 
 // One cluster for all that needs no death of a node; the next test kills.
 func TestDevClusterServesCommandsAndCurl(t *testing.T) {
-	t.Parallel()
 	dev, ready := startDevProcess(t)
 	t.Run("curl gets a seat from each node", func(t *testing.T) { testCurl(t, ready) })
 	t.Run("single steps", func(t *testing.T) { testSingleSteps(t, ready) })
@@ -455,7 +454,7 @@ func testGarbage(t *testing.T, ready devReady) {
 }
 
 func TestLeaderKilledAndBackKeepsLeasesAndState(t *testing.T) {
-	t.Parallel()
+	inFull(t)
 	dev, ready := startDevProcess(t)
 	state := filepath.Join(t.TempDir(), "s")
 	var before pb.CheckoutResponse

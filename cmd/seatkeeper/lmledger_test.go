@@ -122,6 +122,7 @@ func (l *ledger) state() *lmState {
 // Whatever is taken, shared, reserved, booked, borrowed, drawn and left over: the header
 // says what the ledger counts, and the lines below come to it.
 func TestLmstatSaysWhatTheLedgerCounts(t *testing.T) {
+	inFull(t)
 	seen := map[string]int{}
 	for seed := range uint64(20) {
 		l := &ledger{rnd: rand.New(rand.NewPCG(seed, 21)), b: lease.NewBook()}

@@ -15,6 +15,15 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"seatkeeper": main})
 }
 
+// inFull leaves a test to make stories: it runs real processes, and all such tests take
+// minutes with the race detector. The core's own stories are not among these.
+func inFull(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("make stories runs it")
+	}
+}
+
 func TestTranscripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",

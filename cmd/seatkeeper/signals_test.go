@@ -164,6 +164,7 @@ func TestHangupReloadsTrustedKeysAndLogLevel(t *testing.T) {
 }
 
 func TestDevAgainOnTheSameDataKeepsEverything(t *testing.T) {
+	inFull(t)
 	port := takePorts(t)
 	dir := t.TempDir()
 	args := []string{"dev", "--nodes", "1", "--port", fmt.Sprint(port), "--data-dir", dir, "-o", "json"}

@@ -39,6 +39,7 @@ func TestBarShowsHowFarATransferIs(t *testing.T) {
 }
 
 func TestFailedSaveLeavesNothing(t *testing.T) {
+	inFull(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "b")
 	code, _, stderr := run(t, map[string]string{"SEATKEEPER_ADDR": "127.0.0.1:1"}, "snapshot", "save", file)

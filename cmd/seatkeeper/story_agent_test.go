@@ -166,6 +166,7 @@ func forPID(feature string, pid int) string {
 // the agent that starts again has the seat of the one that lives, with the same token, and
 // gives back that of the one that does not.
 func TestAgentKeepsSeatsOverItsOwnDeathAndFreesThoseOfTheDead(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	slow := lease.Profile{Lifespan: 30 * time.Second, Grace: 60 * time.Second}
 	s := startStory(t, unshared("cad", 5, slow))
@@ -238,6 +239,7 @@ func TestAgentKeepsSeatsOverItsOwnDeathAndFreesThoseOfTheDead(t *testing.T) {
 }
 
 func TestAgentServesCallersOfEachKind(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	s := startStory(t, unshared("held", 2, patientProfile), unshared("timed", 2, patientProfile), unshared("told", 2, patientProfile),
 		unshared("mine", 2, patientProfile), unshared("many", 300, patientProfile), unshared("shell", 1, patientProfile))

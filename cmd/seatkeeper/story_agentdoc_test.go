@@ -106,6 +106,7 @@ func indented(page string) (blocks []string) {
 
 // The page's ten minutes, to the letter but for ports and folders that are the test's own.
 func TestAgentsPageIsFollowedToTheLetter(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/agent.md")
 	if err != nil {
@@ -251,6 +252,7 @@ type sidecarPod struct {
 // The pod's two containers as two groups of processes: the seat goes with the program's
 // container, and with the agent's when the pod ends.
 func TestSidecarExampleHoldsASeatAsLongAsItsProgramRuns(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("curl is missing")

@@ -23,6 +23,7 @@ import (
 // One host, and agents as people run them: two users' beside each other, one on a TCP port,
 // one whose config changes, one that is stopped while its callers ask.
 func TestAgentsOfOneHost(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	s := startStory(t, unshared("two", 4, patientProfile), unshared("tcp", 2, patientProfile), unshared("few", 9, patientProfile),
 		unshared("kept", 2, patientProfile), unshared("led", 2, patientProfile), unshared("own", 2, patientProfile))
@@ -311,6 +312,7 @@ func agentSessionOfItsOwn(t *testing.T, s *story) {
 // With TLS and tokens: the agent has what a client has, keeps seats over its death, says
 // plainly when its token is taken away, and shows its secrets to nobody.
 func TestAgentOnASecureCluster(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	s := startSecure(t, func(c *Config) { c.ACL.Required = true })
 	secret := s.bootstrap()

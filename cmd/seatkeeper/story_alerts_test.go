@@ -138,6 +138,7 @@ var unseen = []string{"SeatkeeperOverloaded"}
 // can be made to raise fire when it is so, and the others fire when the values of series that
 // it tells are changed. So each name and each label is one that there is.
 func TestAlertsFireOnWhatARealClusterTells(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {

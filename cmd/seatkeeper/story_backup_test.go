@@ -21,6 +21,7 @@ import (
 // seat then goes on, whoever took one since keeps it alone until it has run out for them,
 // and afterwards all is served.
 func TestBackupIsRestoredUnderClients(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	s := startStory(t, unshared("cad", 2, storyProfile))
 	_, early := s.sdk(t, "early", nil, client.SessionConfig{})

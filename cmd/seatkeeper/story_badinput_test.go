@@ -23,6 +23,7 @@ import (
 
 // Whatever is thrown at it, the cluster says in one line what is wrong, and goes on.
 func TestBadInputIsRefusedAndTheClusterGoesOn(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	s := startStory(t, seats("cad", 10, patientProfile))
 	_, session := s.sdk(t, "holder", nil, client.SessionConfig{})

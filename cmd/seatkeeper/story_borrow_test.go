@@ -71,6 +71,7 @@ func (v *traveller) powerOff() {
 
 // A borrowed seat outlives its session and the leader, and the key that signs goes on.
 func TestBorrowSurvivesTheLeader(t *testing.T) {
+	inFull(t)
 	v := newTraveller(t, "van", 2)
 	var got, renewed seatShown
 	v.does(t, &got, "borrow", "van", "--for", "1h")
@@ -141,6 +142,7 @@ func TestBorrowSurvivesTheLeader(t *testing.T) {
 
 // The whole journey: borrow, no network, run on the token, its end, and home again.
 func TestJourneyWithABorrowedSeat(t *testing.T) {
+	inFull(t)
 	v := newTraveller(t, "van", 1)
 	const term = 12 * time.Second
 	var got seatShown
@@ -232,6 +234,7 @@ func (v *traveller) tampered(t *testing.T) {
 // An application with the SDK keeps a borrowed seat: it is renewed while the cluster can be
 // reached, also after the leader is gone, and goes on without it.
 func TestBorrowedSeatIsRenewedAcrossALeaderKill(t *testing.T) {
+	inFull(t)
 	v := newTraveller(t, "van", 1)
 	c := v.conn.client
 	cfg := client.BorrowConfig{Item: client.Item{Feature: "van"}, For: 8 * time.Second, Folder: v.folder, Principal: lease.Principal{User: "ann", Host: "laptop"}}

@@ -190,6 +190,7 @@ func (f *followed) run(block string) string {
 // The runbook's page is followed to the letter, but that node's addresses are loopback's
 // and that processes stand for the containers, with their command lines and variables.
 func TestComposeFileAndItsPageOfTheRunbookMakeACluster(t *testing.T) {
+	inFull(t)
 	blocks := runbookBlocks(t, "First install: containers with compose")
 	if len(blocks) != 3 {
 		t.Fatalf("%d blocks of commands, want 3", len(blocks))

@@ -60,6 +60,7 @@ var longProfile = lease.Profile{Lifespan: 10 * time.Minute, Grace: 10 * time.Min
 
 // One cluster and one browser for what an operator does; the leader dies at the end.
 func TestDashboardInARealBrowser(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	p := openBrowser(t)
 	s := startStory(t, seats("cad", 10, longProfile), seats("solver", 5, longProfile), seats("mesh", 2, longProfile))
@@ -344,6 +345,7 @@ func testConsoleLeaderDies(t *testing.T, p *page, s *story) {
 
 // Ten thousand leases: the server pages and searches, the page stays small.
 func TestDashboardPagesTenThousandLeases(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	p := openBrowser(t)
 	const many = 10_000
@@ -388,6 +390,7 @@ func (s *story) crowd(t *testing.T, feature string, n int) {
 }
 
 func TestForeignPagesChangeNothing(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	s := startStory(t, seats("cad", 3, longProfile))
 	s.checkout(t, "cad", "ann", "ws1")

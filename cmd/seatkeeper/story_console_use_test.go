@@ -105,6 +105,7 @@ func testConsoleMotion(t *testing.T, p *page) {
 // One cluster with tokens: who may look, who may take seats back, and what is left on the
 // screen when a token ends.
 func TestDashboardByRole(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	p := openBrowser(t)
 	s := startStory(t, seats("cad", 10, longProfile))
@@ -183,6 +184,7 @@ func TestDashboardByRole(t *testing.T) {
 // The leader and a second node go: what is shown is old, and says since when; then all is
 // fresh again.
 func TestDashboardSaysSinceWhenItIsOld(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	p := openBrowser(t)
 	s := startStory(t, seats("cad", 10, longProfile))

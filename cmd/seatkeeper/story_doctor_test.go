@@ -47,6 +47,7 @@ func (n *devNode) edit(t *testing.T, change func(c *Config)) {
 // Three real processes: the Raft port of one is not reached by the others, another one is
 // started again with another gossip key, and then two of three die.
 func TestDoctorOnRealNodesThatGoWrong(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	d, err := newDevCluster(programUnderTest(t), t.TempDir(), 3, takePorts(t))
 	if err != nil {
@@ -117,6 +118,7 @@ func TestDoctorOnRealNodesThatGoWrong(t *testing.T) {
 }
 
 func TestDoctorMonitorAndBundleOnASecureCluster(t *testing.T) {
+	inFull(t)
 	s := startSecure(t, func(c *Config) { c.ACL.Required, c.Log.Level = true, "trace" })
 	secret := s.bootstrap()
 	admin := s.settings("ann", secret)

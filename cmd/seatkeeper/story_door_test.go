@@ -12,6 +12,7 @@ import (
 
 // The dashboard of a cluster with tokens: who has a wrong one is told what to do.
 func TestDashboardDoorSaysWhatToDo(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	p := openBrowser(t)
 	s := startStory(t, seats("cad", 3, longProfile))

@@ -85,6 +85,7 @@ share: none
 // A suite's seat and tokens are charged before and after the leader dies, and a smaller
 // licence takes nothing away: what is in use beyond it is shown until it comes back.
 func TestTokensAndSuitesSurviveALeaderKillAndASmallerLicence(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	s := startStory(t, seats("cad", 1, storyProfile))
 	s.apply(t, s.sign(t, "tokens-1", tokenFeatures))
@@ -145,6 +146,7 @@ WHATEVER this is
 // A FlexNet file is imported, signed with an own key, applied and used, by the commands
 // that the help names.
 func TestAFlexNetFileIsImportedSignedAndUsed(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	s := startStory(t, seats("cad", 1, storyProfile))
 	folder := t.TempDir()

@@ -17,6 +17,7 @@ import (
 // The runbook's page for packages is followed to the letter, but that three machines are
 // three folders and their addresses loopback's.
 func TestRunbooksFirstInstallOfPackagesMakesACluster(t *testing.T) {
+	inFull(t)
 	blocks := runbookBlocks(t, "First install: Debian, Ubuntu, Red Hat")
 	if len(blocks) != 3 {
 		t.Fatalf("%d blocks of commands, want 3", len(blocks))

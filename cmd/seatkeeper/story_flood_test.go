@@ -88,6 +88,7 @@ func (s *story) quiet(t *testing.T) (stop func() (cycles int, slowest time.Durat
 // Everything at once at the node that leads: a hundred thousand malformed requests, floods of
 // connections, frames and packets, slow senders and bodies of a gigabyte.
 func TestFloodsOfEveryPortCostBoundedMemoryAndNobodyElseATurn(t *testing.T) {
+	inFull(t)
 	s := startStory(t, seats("cad", 100, longProfile))
 	target := s.leader(t)
 	before := memory(t, target)

@@ -15,6 +15,7 @@ import (
 // A policy takes idle seats back, but none before the vendor's floor; what was used shows
 // by the groups of the policy.
 func TestAnIdleSeatIsTakenBackEndToEnd(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	quick, slow := unshared("quick", 2, patientProfile), unshared("slow", 2, patientProfile)
 	quick.profile += "\nidle-floor: 2s"

@@ -153,7 +153,6 @@ func (c *crowd) comeAndGo(user string, s *client.Session, n int) {
 }
 
 func TestFiftyClientsSurviveALeaderKill(t *testing.T) {
-	t.Parallel()
 	s := startStory(t, unshared("crowd", crowdSeats, crowdProfile))
 	c := &crowd{t: t, s: s, stop: make(chan struct{}), holder: map[int]string{}, held: map[string]*client.Lease{}}
 	var wg sync.WaitGroup

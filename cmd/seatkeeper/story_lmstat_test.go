@@ -38,6 +38,7 @@ func anonymous(text string) string {
 // A real cluster with something of everything, one node down: lmstat's text is golden, its
 // sums agree, and lmremove and lmborrow do what they say.
 func TestLmstatOfARichCluster(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	p := lease.DefaultProfile
 	old, cad := unshared("cad", 2, p), unshared("cad", 6, p)

@@ -73,6 +73,7 @@ func idOf(state *pb.AutopilotStateResponse, name string) string {
 // A node is lost while clients work, shows in autopilot state, and a new machine takes its
 // place with one command. Nobody loses a seat, and no more are given than there are.
 func TestLostNodeIsReplacedUnderClients(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	const total = 4
 	s := startStory(t, unshared("cad", total, patientProfile))
@@ -177,6 +178,7 @@ func recoverNode(t *testing.T, n *devNode, args ...string) (code int, stdout, st
 // It is recovered and goes on alone: who held that seat is alone with it until it has run
 // out. An old node that comes back ends itself; emptied, it joins.
 func TestLostQuorumIsRecoveredAndNoSeatIsIssuedTwice(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	s := startStory(t, unshared("cad", 2, storyProfile))
 	early := s.newWeb(t, "early", nil)

@@ -240,7 +240,6 @@ func curlFollower(t *testing.T, address, leader string) {
 // All servers lose their power at once and stay off for longer than any lease lives.
 // Nobody could renew meanwhile, so nobody pays for it.
 func TestAllNodesStoppedForThreeLifespans(t *testing.T) {
-	t.Parallel()
 	profile := lease.Profile{Lifespan: 2 * time.Second, Grace: 3 * time.Second}
 	var features []sampleFeature
 	for _, name := range []string{"kept", "late", "silent"} {

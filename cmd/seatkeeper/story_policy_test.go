@@ -22,6 +22,7 @@ max:
 // A policy is applied, the leader is killed, and the policy is there and decides: what was
 // reserved is kept, what was capped is capped, and the next version goes on from it.
 func TestPolicySurvivesALeaderKill(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	s := startStory(t, unshared("cad", 3, storyProfile))
 	file := write(t, "policy.yaml", storyPolicy)

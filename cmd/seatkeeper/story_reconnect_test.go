@@ -19,7 +19,6 @@ import (
 // back from a new port, and the server, to which the old connection still stands,
 // counts it twice. Each pool here has room for that, so that it would be seen.
 func TestReconnectTakesNoSecondSeat(t *testing.T) {
-	t.Parallel()
 	counts := map[string]int{"one": 1, "five": 5}
 	parts := map[string]func(*testing.T, *story, string, int){
 		"sdk": sdkReconnects, "curl": curlReconnects, "sdk-unheard": sdkUnheard, "curl-unheard": curlUnheard,

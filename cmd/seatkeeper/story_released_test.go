@@ -89,6 +89,7 @@ func startReleased(t *testing.T, dir string, store cluster.LogStore) *story {
 // A set of every release is read by today's build: a server goes on with its data
 // directories, of either kind of log, and the programs with their state files.
 func TestWhatEarlierReleasesWroteIsRead(t *testing.T) {
+	inFull(t)
 	sets, err := filepath.Glob(filepath.Join(releasedDir, "v*"))
 	if err != nil || len(sets) == 0 {
 		t.Fatalf("no sets in %s: %v", releasedDir, err)

@@ -16,6 +16,7 @@ import (
 // All admins' tokens are lost. Who has the leader's machine gets another one, once; nobody
 // else does.
 func TestLostAdminTokenIsReplacedByWhoHasTheMachine(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	s := startStory(t, seats("cad", 3, longProfile))
 	code, lost, stderr := s.cli(t, "acl", "bootstrap")

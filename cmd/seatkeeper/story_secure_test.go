@@ -352,6 +352,7 @@ func (s *secureStory) applyLicence(env map[string]string, features ...sampleFeat
 }
 
 func TestTokensGuardAClusterThroughTheLossOfItsLeader(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	s := startSecure(t, func(c *Config) {
 		c.ACL.Required, c.TLS.BindUser = true, true

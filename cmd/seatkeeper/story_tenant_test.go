@@ -20,6 +20,7 @@ import (
 // Somebody asks for hundreds of tenants that nobody has licensed, each time as somebody else.
 // A real tenant goes on without a refusal, and operators see who is who.
 func TestInventedNamesDoNotSlowARealTenant(t *testing.T) {
+	inFull(t)
 	s := startStory(t, seats("cad", 100, longProfile))
 	document := sampleLicence("lic-umbra", s.vendor.Name, []sampleFeature{seats("mesh", 3, longProfile)}, time.Now().AddDate(0, 0, -1))
 	umbra := strings.Replace(string(document), "tenant: "+lease.DefaultTenant, "tenant: umbra", 1)

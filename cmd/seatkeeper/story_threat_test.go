@@ -57,6 +57,7 @@ func wantReason(t *testing.T, what string, err error, reasons ...lease.Reason) {
 // One cluster for all that somebody may try who has seen, guessed or forged something. What
 // the rightful holders have is the same afterwards.
 func TestWhatIsStolenForgedOrReplayedChangesNothing(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	lendable := unshared("laptop", 2, longProfile)
 	lendable.borrow = "24h"

@@ -72,7 +72,6 @@ func (s *story) stateOf(t *testing.T, feature string, want lease.State) *pb.Leas
 }
 
 func TestTokenLife(t *testing.T) {
-	t.Parallel()
 	s := startStory(t, unshared("beat", 2, lease.Profile{Lifespan: storyLifespan, Grace: 2 * storyGrace}), unshared("app", 2, patientProfile),
 		unshared("crash", 2, patientProfile), seats("shared", 2, patientProfile), unshared("killed", 2, patientProfile))
 	stop := s.mostInUse(t)
@@ -262,7 +261,6 @@ func ref(l *pb.Lease) *pb.LeaseRef { return &pb.LeaseRef{Id: l.Id, FencingToken:
 // A zombie is a client that was paused while its seat went to somebody else and that
 // does not know it.
 func TestZombieIsFenced(t *testing.T) {
-	t.Parallel()
 	s := startStory(t, unshared("process", 1, storyProfile), unshared("short", 1, storyProfile), unshared("long", 1, lease.DefaultProfile), unshared("older", 2, patientProfile))
 	stop := s.mostInUse(t)
 	together(t, map[string]func(*testing.T){

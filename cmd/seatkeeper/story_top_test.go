@@ -11,6 +11,7 @@ import (
 
 // A checkout shows, a kill takes it back, and the leader's death is seen, in one top.
 func TestTopFollowsAClusterOverALeaderChange(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	s := startStory(t, seats("cad", 10, longProfile), seats("mesh", 2, longProfile))
 	old := s.leader(t)

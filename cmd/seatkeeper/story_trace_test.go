@@ -156,6 +156,7 @@ func startTraced(t *testing.T, to *collector) *story {
 }
 
 func TestOneCheckoutIsOneTraceFromTheClientToTheStateMachine(t *testing.T) {
+	inFull(t)
 	to := startCollector(t)
 	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "100") // milliseconds
 	s := startTraced(t, to)

@@ -60,6 +60,7 @@ func note(t *testing.T, n *devNode) (status int, r refusalBody) {
 // as long as one node does not know it, with the name of that node, and served afterwards.
 // Then there is no way back.
 func TestRollingUpgradeUnderClients(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	next := nextBuild(t)
 	s := startStory(t, unshared("crowd", crowdSeats, crowdProfile))

@@ -93,6 +93,7 @@ func (s *story) mustTake(t *testing.T, feature, user string) func() {
 // What was used, denied and logged is told alike by all nodes, once each, though the
 // leader was killed and a node restarted in the middle.
 func TestUsageDenialsAndLogsSurviveTheLeader(t *testing.T) {
+	inFull(t)
 	t.Parallel()
 	s := startLogged(t, unshared("cad", 10, lease.DefaultProfile), unshared("mesh", 1, lease.DefaultProfile))
 	churn := func(n int) {

@@ -275,9 +275,6 @@ func TestHugeRunHasASmallPageSoon(t *testing.T) {
 		largest = 3 << 20
 		longest = 60 * time.Second // on a busy machine; two seconds are usual
 	)
-	if testing.Short() {
-		t.Skip("half a million operations take seconds to make up")
-	}
 	m, r := huge()
 	all := r.Faults
 	if len(r.Pairs) < 200_000/tenth || len(all) < 5000 {
