@@ -53,7 +53,11 @@ func (s *Server) authenticate(ctx context.Context, method string, req any) (call
 	case !known:
 		r = rule{wide: true} // an admin's
 	case !table.Enforced() && s.cfg.TokensRequired:
-		return who, unauthenticated("no token was made yet, and this node serves nobody without one: make the first with seatkeeper acl bootstrap")
+		const none = "no token was made yet, and this node serves nobody without one: make the first with seatkeeper acl bootstrap"
+		if text, err := bearer(ctx); err == nil {
+			return who, s.unknownToken(text, none)
+		}
+		return who, unauthenticated(none)
 	}
 	if table.Enforced() {
 		text, err := bearer(ctx)

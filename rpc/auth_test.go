@@ -324,6 +324,21 @@ func TestAFollowerLeavesATokenItDoesNotKnowToTheLeader(t *testing.T) {
 	}
 }
 
+// The first token of a cluster is used a moment after it was made, at a node that has not heard
+// of any yet.
+func TestAFollowerLeavesTheFirstTokenToTheLeader(t *testing.T) {
+	node := newFakeNode(t)
+	a := startAPI(t, node, func(c *Config) { c.TokensRequired = true })
+	node.set(func() { node.leading, node.epoch.Node, node.epoch.APIAddress = false, "n2-00000002", "192.0.2.1:7800" })
+	first := access.Text([8]byte{9}, [32]byte{9})
+	if r := a.call(t, "GET", "/v1/status", "", "Authorization", "Bearer "+first); r.status != http.StatusTemporaryRedirect {
+		t.Errorf("%d %s", r.status, r.text)
+	}
+	if r := a.call(t, "GET", "/v1/status", ""); r.status != http.StatusUnauthorized {
+		t.Errorf("without one: %d %s", r.status, r.text)
+	}
+}
+
 func TestCertificateHoldsAClientToItsUser(t *testing.T) {
 	p := newPKI(t)
 	serve := p.serve(tls.RequireAndVerifyClientCert)
