@@ -367,7 +367,7 @@ func (m *mini) checkout(index uint64, c *history.Command) (ended []history.Audit
 	for l == nil {
 		var oldest *miniLease
 		for _, x := range m.leases {
-			if m.due(x) <= m.now && !m.bugs["leak"] && (oldest == nil || m.due(x) < m.due(oldest) || m.due(x) == m.due(oldest) && x.id < oldest.id) {
+			if x.feature == it.Feature && m.due(x) <= m.now && !m.bugs["leak"] && (oldest == nil || m.due(x) < m.due(oldest) || m.due(x) == m.due(oldest) && x.id < oldest.id) {
 				oldest = x
 			}
 		}

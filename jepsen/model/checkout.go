@@ -1,7 +1,6 @@
 package model
 
 import (
-	"container/heap"
 	"slices"
 
 	"github.com/seatkeeper/seatkeeper/jepsen/history"
@@ -57,7 +56,7 @@ func (h *House) checkout(c *history.Command) {
 	}
 	wishes, reason := h.wishes(c, tenant, who)
 	for reason == "no_seats" || reason == "sessions_exceeded" {
-		t := h.longestDue()
+		t := h.longestDue(tenant, c.Items)
 		if t == nil {
 			break
 		}
@@ -308,7 +307,6 @@ func (h *House) seat(s *session, w *wish, x *history.AuditLease) *ticket {
 	s.tickets = append(s.tickets, t)
 	s.life, s.grace = max(s.life, p.terms.LifespanNS), max(s.grace, p.terms.GraceNS)
 	h.tickets[x.ID] = t
-	heap.Push(&h.due, dueEntry{t.dueAt(), t})
 	return t
 }
 

@@ -51,7 +51,6 @@ type House struct {
 	sessions map[string]*session
 	tickets  map[uint64]*ticket
 	seenIDs  map[uint64]bool
-	due      dueQueue
 
 	closedUntil int64  // no checkouts before it (after a restore)
 	minToken    uint64 // every new token is above it

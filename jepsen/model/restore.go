@@ -41,7 +41,7 @@ func (h *House) restore(c *history.Command) {
 			h.ended[id] = restored
 		}
 	}
-	h.licences, h.pools, h.sessions, h.tickets, h.due = was.licences, was.pools, was.sessions, was.tickets, was.due
+	h.licences, h.pools, h.sessions, h.tickets = was.licences, was.pools, was.sessions, was.tickets
 	h.closedUntil = h.Now + fence
 	h.minToken = max(h.minToken, h.topToken, was.minToken, was.topToken) + restoreLift
 	h.lifted = true

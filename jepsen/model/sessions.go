@@ -1,7 +1,7 @@
 package model
 
 import (
-	"container/heap"
+	"cmp"
 	"slices"
 
 	"github.com/seatkeeper/seatkeeper/jepsen/history"
@@ -141,53 +141,25 @@ func (h *House) drop(id uint64, why string) {
 	}
 }
 
-// dueEntry is when a ticket may be reclaimed, as far as was known when it was queued.
-type dueEntry struct {
-	at     int64
-	ticket *ticket
-}
-
-// dueQueue orders tickets by when they may be reclaimed; ties go by handle. An entry may
-// be too early, and is put right when it comes to the front.
-type dueQueue []dueEntry
-
-func (q dueQueue) Len() int { return len(q) }
-func (q dueQueue) Less(i, j int) bool {
-	if q[i].at != q[j].at {
-		return q[i].at < q[j].at
-	}
-	if a, b := q[i].ticket, q[j].ticket; a.handle != b.handle {
-		return a.handle < b.handle
-	}
-	return q[i].ticket.id < q[j].ticket.id
-}
-func (q dueQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *dueQueue) Push(x any)   { *q = append(*q, x.(dueEntry)) }
-func (q *dueQueue) Pop() any {
-	last := (*q)[len(*q)-1]
-	*q = (*q)[:len(*q)-1]
-	return last
-}
-
-// longestDue is the ticket that could be reclaimed first, if its time has come.
-func (h *House) longestDue() *ticket {
-	for len(h.due) > 0 {
-		e := h.due[0]
-		if h.tickets[e.ticket.id] != e.ticket {
-			heap.Pop(&h.due)
+// longestDue is the ticket of the pools asked for that could be reclaimed first, if its time
+// has come; ties go by handle. What is due in other pools helps nobody who asks for these,
+// and stays until the leader ends it.
+func (h *House) longestDue(tenant string, items []history.Item) (first *ticket) {
+	for _, t := range h.tickets {
+		p := t.party.pool
+		if t.dueAt() > h.Now || p.tenant != tenant ||
+			!slices.ContainsFunc(items, func(it history.Item) bool { return it.Feature == p.terms.Feature }) {
 			continue
 		}
-		if at := e.ticket.dueAt(); at != e.at {
-			h.due[0].at = at
-			heap.Fix(&h.due, 0)
-			continue
+		if first == nil || t.before(first) {
+			first = t
 		}
-		if e.at > h.Now {
-			return nil
-		}
-		return e.ticket
 	}
-	return nil
+	return first
+}
+
+func (t *ticket) before(o *ticket) bool {
+	return cmp.Or(cmp.Compare(t.dueAt(), o.dueAt()), cmp.Compare(t.handle, o.handle), cmp.Compare(t.id, o.id)) < 0
 }
 
 // Live says whether a lease with this token is held and not past its grace.
