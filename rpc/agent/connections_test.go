@@ -283,6 +283,9 @@ func TestNothingIsSaidOfSeatsThatAreLeavingOrLeftToTheNextRun(t *testing.T) {
 	if after := h.view(); before != "ready" || after.Session.State != "resuming" || len(after.Lost) != 0 {
 		t.Errorf("left to the next run a session is %+v, and was %s before", after, before)
 	}
+	if shown, err := h.shown(); !unreachable(err) {
+		t.Errorf("whoever asks for a session that was left to the next run is told %+v, %v", shown, err)
+	}
 	a.mu.Lock()
 	a.stopping = true
 	a.mu.Unlock()

@@ -127,7 +127,7 @@ func (h *holder) bump() {
 func (h *holder) view() answer {
 	h.mu.Lock()
 	session, leases := h.session, slices.Clone(h.leases)
-	a := answer{Leases: []leaseView{}, Lost: slices.Clone(h.gone), Session: sessionView{ID: h.id, Kind: h.rec.Kind, State: "ready",
+	a := answer{Leases: []leaseView{}, Lost: slices.Clone(h.gone), Session: sessionView{ID: h.id, Kind: h.rec.Kind, State: stateReady,
 		User: h.rec.Principal.User, Host: h.rec.Principal.Host, PID: h.rec.Process.PID, TTLMS: h.rec.TTLMillis, Revision: h.revision}}
 	if !h.deadline.IsZero() {
 		a.Session.TTLRemainingMS = max(time.Until(h.deadline).Milliseconds(), 0)
@@ -137,7 +137,7 @@ func (h *holder) view() answer {
 		a.Lost = []lostView{}
 	}
 	if session == nil {
-		a.Session.State = "resuming"
+		a.Session.State = stateResuming
 		return a
 	}
 	a.Session.ClusterSession = session.ID().String()
@@ -155,6 +155,18 @@ func (h *holder) view() answer {
 	}
 	a.Valid = len(a.Leases) > 0 && len(a.Lost) == 0
 	return a
+}
+
+// shown is the view for whoever asked for this session. A session that was left to the next
+// run has nothing to show: its seats, which are kept, would look lost.
+func (h *holder) shown() (answer, error) {
+	a := h.view()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.session == nil { // looked at afterwards: the view may have met it while it was left
+		return answer{}, errStopping
+	}
+	return a, nil
 }
 
 // checkout takes seats for the holder. Asking again for what it holds gives the same.

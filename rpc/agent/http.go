@@ -184,7 +184,7 @@ func (a *Agent) checkoutCall(w http.ResponseWriter, r *http.Request, c caller) (
 		return nil, err
 	}
 	defer done()
-	return h.view(), nil
+	return h.shown()
 }
 
 // take finds or makes the holder of a request and checks out for it. The holder stays at
@@ -283,7 +283,7 @@ func (a *Agent) renewCall(w http.ResponseWriter, r *http.Request, c caller) (any
 	if err := h.waitReady(r.Context()); err != nil {
 		return nil, err
 	}
-	return h.view(), nil
+	return h.shown()
 }
 
 func (a *Agent) checkinCall(w http.ResponseWriter, r *http.Request, c caller) (any, error) {
@@ -295,8 +295,12 @@ func (a *Agent) checkinCall(w http.ResponseWriter, r *http.Request, c caller) (a
 		return nil, err
 	}
 	if len(req.LeaseIDs) == 0 {
+		shown, err := h.shown()
+		if err != nil {
+			return nil, err
+		}
 		released := []lostView{}
-		for _, l := range h.view().Leases {
+		for _, l := range shown.Leases {
 			released = append(released, lostView{ID: l.ID, FencingToken: l.FencingToken, Feature: l.Feature, Count: l.Count})
 		}
 		a.end(h, whyReturned)
@@ -350,7 +354,8 @@ func (a *Agent) holdCall(w http.ResponseWriter, r *http.Request, c caller) (any,
 		h.mu.Lock()
 		changed := h.changed
 		h.mu.Unlock()
-		if lines.Encode(h.view()) != nil || control.Flush() != nil {
+		shown, err := h.shown()
+		if err != nil || lines.Encode(shown) != nil || control.Flush() != nil {
 			return nil, nil
 		}
 		select {
@@ -403,7 +408,7 @@ func (a *Agent) sessionCall(_ http.ResponseWriter, r *http.Request, c caller) (a
 	if err != nil {
 		return nil, err
 	}
-	return h.view(), nil
+	return h.shown()
 }
 
 // watchCall answers as soon as the session is at another revision than the caller knows.
@@ -438,12 +443,12 @@ func (a *Agent) watchCall(w http.ResponseWriter, r *http.Request, c caller) (any
 			return nil, refuse(lease.SessionUnknown, "the session has ended (%s): check out again", over)
 		}
 		if now != since {
-			return h.view(), nil
+			return h.shown()
 		}
 		select {
 		case <-changed:
 		case <-timeout.C:
-			return h.view(), nil
+			return h.shown()
 		case <-r.Context().Done():
 			return nil, r.Context().Err()
 		}

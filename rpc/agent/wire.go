@@ -60,10 +60,16 @@ type answer struct {
 	Lost   []lostView  `json:"lost"`
 }
 
+// The states of a session. Only status shows one that is resuming: a call for the session
+// itself waits, or is answered that the cluster is unreachable.
+const (
+	stateReady    = "ready"
+	stateResuming = "resuming" // after a restart of the agent, or left to the next run
+)
+
 type sessionView struct {
-	ID   string `json:"id"`
-	Kind kind   `json:"kind"`
-	// State is ready, or resuming after a restart of the agent.
+	ID    string `json:"id"`
+	Kind  kind   `json:"kind"`
 	State string `json:"state"`
 	User  string `json:"user"`
 	Host  string `json:"host"`
