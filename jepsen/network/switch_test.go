@@ -98,6 +98,8 @@ func TestPacketsReachTheirAddress(t *testing.T) {
 	if got := arrives(t, a); got != 2 {
 		t.Errorf("a got %d", got)
 	}
+	// It is counted when it has been written, which the reader does not wait for.
+	until(t, "counting the packet from a to b", func() bool { return s.Links()[Link{"a", "b"}].Passed > 0 })
 	if got := s.Links()[Link{"a", "b"}].Passed; got != 1 {
 		t.Errorf("%d packets counted from a to b, want 1", got)
 	}
