@@ -106,6 +106,17 @@ type vigil struct {
 	last            *history.Op
 }
 
+// had notes leases as shown, and says whether all of them were before.
+func had(shown map[history.Ref]bool, leases []history.Lease) bool {
+	all := len(leases) > 0
+	for _, x := range leases {
+		k := history.Ref{ID: x.ID, Token: x.Token}
+		all = all && shown[k]
+		shown[k] = true
+	}
+	return all
+}
+
 // overtaken judges by what clients saw.
 func (r *Run) overtaken(d *desk, j *jury) int {
 	type wish struct{ client, request string }
@@ -123,6 +134,7 @@ func (r *Run) overtaken(d *desk, j *jury) int {
 		op            *history.Op
 	}
 	var got []served
+	shown := map[history.Ref]bool{} // leases that somebody was told of
 	for _, p := range r.Pairs {
 		v, ok := p.Invoke.Value.(*history.Checkout)
 		if !ok || p.Failed() || len(v.Items) != 1 || v.Booking != "" {
@@ -138,6 +150,9 @@ func (r *Run) overtaken(d *desk, j *jury) int {
 		}
 		answer := p.Done.Value.(*history.Checkout)
 		switch x := open[k]; {
+		// Whoever asks again for what it holds is shown its lease: nobody is passed by that.
+		case answer.Result == history.Granted && had(shown, answer.Leases):
+			delete(first, who)
 		case answer.Result == history.Granted && !answer.Replayed:
 			got = append(got, served{feature, p.Invoke.Client, first[who], p.Done})
 			delete(first, who)

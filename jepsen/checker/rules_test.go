@@ -195,6 +195,11 @@ func TestClientsSeeAQueueThatIsNotFair(t *testing.T) {
 		end.Time, end.Type, end.Value = done*sec, history.OK, &got
 		return []history.Op{op, end}
 	}
+	shows := func(id uint64, ops []history.Op) []history.Op {
+		ops[1].Value.(*history.Checkout).Leases = []history.Lease{{ID: id, Token: id, Feature: "cad", Count: 1, Seats: []int{1}}}
+		return ops
+	}
+	bob := shows(1, ask(0, 1, 1, "bob", "granted"))
 	for _, c := range []struct {
 		name   string
 		ops    [][]history.Op
@@ -208,6 +213,8 @@ func TestClientsSeeAQueueThatIsNotFair(t *testing.T) {
 		{"passed by a higher priority", [][]history.Op{ask(1, 2, 0, "ann", "queued"), ask(3, 4, 1, "fay", "granted"), ask(5, 6, 0, "ann", "queued")}, []any{policy()}, false},
 		{"its place is older than its wish", [][]history.Op{ask(0, 1, 1, "bob", "max_reached"), ask(1, 2, 0, "ann", "queued"), ask(3, 4, 1, "bob", "granted"), ask(5, 6, 0, "ann", "queued")}, nil, false},
 		{"its place was lost by an exclusion", [][]history.Op{ask(1, 2, 0, "ann", "queued"), ask(3, 4, 1, "bob", "granted"), ask(5, 6, 0, "ann", "queued")}, []any{policy(rule("exclude", "ann", 0))}, false},
+		{"somebody else is shown what it has", [][]history.Op{bob, ask(1, 2, 0, "ann", "queued"), shows(1, ask(3, 4, 1, "bob", "granted")), ask(5, 6, 0, "ann", "queued")}, nil, false},
+		{"somebody else is served a second time", [][]history.Op{bob, ask(1, 2, 0, "ann", "queued"), shows(2, ask(3, 4, 1, "bob", "granted")), ask(5, 6, 0, "ann", "queued")}, nil, true},
 		{"passed by one with a reserved seat", [][]history.Op{ask(1, 2, 0, "ann", "queued"), ask(3, 4, 1, "vip", "granted"), ask(5, 6, 0, "ann", "queued")}, []any{policy(rule("reserve", "vip", 1))}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -37,7 +37,7 @@ type step struct {
 	reason         string   // deny
 	// optional: nobody knows whether or when it took effect.
 	optional bool
-	// known are the leases whose grant was answered to somebody; nil: all.
+	// known are the leases that their holder was told of; nil: all.
 	known map[uint64]bool
 }
 

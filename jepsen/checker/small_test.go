@@ -246,3 +246,40 @@ func TestTheSDKGivesBackWhatNobodyWasToldOf(t *testing.T) {
 		}
 	}
 }
+
+// A checkout whose answer was lost is asked again. A heartbeat that comes between tells of
+// its lease first, and the seat is in use from then on.
+func TestAHeartbeatMayTellOfALeaseFirst(t *testing.T) {
+	op := func(at, done int64, p history.Process, f history.F, session string, v any) []history.Op {
+		x := history.Op{Time: at, Process: p, Type: history.Invoke, F: f, Session: session, Value: v}
+		y := x
+		y.Time, y.Type, y.RaftIndex = done, history.OK, uint64(done)
+		return []history.Op{x, y}
+	}
+	lease := []history.Lease{{ID: 1, Token: 1, Feature: "cad", Count: 1, Seats: []int{1}, RemainingMS: 60_000}}
+	ask := history.Checkout{Items: []history.Item{{Feature: "cad", Count: 1}}}
+	lost := op(0, 5, 0, history.FCheckout, "a", &ask)
+	lost[1].Type, lost[1].RaftIndex = history.Info, 0
+	again := ask
+	again.Result, again.Replayed, again.Leases = history.Granted, true, lease
+	for used, want := range map[int]Result{1: Valid, 0: Invalid} {
+		look := &history.Status{Result: history.Done, Pools: []history.PoolUse{{Feature: "cad", Total: 3, InUse: used}}}
+		ops := slices.Concat(lost, op(10, 12, 1, history.FRenew, "a", &history.Renew{Result: history.Done, Leases: lease}),
+			op(14, 16, 2, history.FStatus, "", look), op(20, 22, 1, history.FCheckout, "a", &again), op(24, 26, 2, history.FStatus, "", look))
+		for i := range ops {
+			ops[i].Index = int64(i)
+		}
+		r, err := NewRun(miniTest(), ops, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := range 3 { // the window may begin with the checkout, the heartbeat or the look
+			v := r.view(&r.Pools[0], forever)
+			from, list := v.window(at, len(v.ops)-at)
+			l := &linear{r: r, j: newJury("C2", "")}
+			if got := l.search(&r.Pools[0], from, list, ""); got != want {
+				t.Errorf("%d in use, from step %d: %s, want %s", used, at, got, want)
+			}
+		}
+	}
+}

@@ -21,6 +21,9 @@ type view struct {
 	pool  *Pool
 	ops   []timed // answered and unanswered operations, by call
 	known map[uint64]bool
+	// first is the answer that told of a lease first: that of its checkout, or of a heartbeat
+	// if that came before.
+	first map[uint64]*history.Op
 	// dies is the earliest at which a lease may run out, by what answers promised of it. A
 	// repeated answer promises less than a lease's whole term.
 	dies map[uint64]int64
@@ -100,19 +103,18 @@ func (v *view) processes(at, size int) int {
 
 // view collects the operations on a pool.
 func (r *Run) view(p *Pool, until int64) *view {
-	v := &view{pool: p, known: map[uint64]bool{}, dies: map[uint64]int64{}, broken: r.clockBroken, ended: map[uint64]bool{}}
+	v := &view{pool: p, known: map[uint64]bool{}, first: map[uint64]*history.Op{}, dies: map[uint64]int64{}, broken: r.clockBroken, ended: map[uint64]bool{}}
 	of := map[string][2]string{} // session to user and host
 	for _, pair := range r.Pairs {
 		if c, ok := pair.Invoke.Value.(*history.Checkout); ok {
 			of[sessionOf(pair)] = [2]string{c.User, c.Host}
 		}
 		if pair.OK() {
-			if c, ok := pair.Done.Value.(*history.Checkout); ok {
-				for _, x := range c.Leases {
-					v.known[x.ID] = true
-				}
-			}
 			for _, x := range leasesIn(pair.Done) {
+				v.known[x.ID] = true
+				if f := v.first[x.ID]; f == nil || pair.Done.Time < f.Time {
+					v.first[x.ID] = pair.Done
+				}
 				if x.Feature == p.Feature {
 					v.dies[x.ID] = max(v.dies[x.ID], v.runsOut(pair.Invoke.Time, (x.RemainingMS+x.GraceMS)*1e6))
 				}
@@ -132,7 +134,7 @@ func (r *Run) view(p *Pool, until int64) *view {
 		if pair.OK() {
 			t.ret = pair.Done.Time
 		}
-		for _, s := range r.stepsOf(p, pair, op, "session "+session, of[session]) {
+		for _, s := range r.stepsOf(v, pair, op, "session "+session, of[session]) {
 			s.known = v.known
 			s.optional = !pair.OK()
 			t.step = s
@@ -158,12 +160,16 @@ func sessionOf(pair history.Pair) string {
 	return "of " + pair.Invoke.Client
 }
 
-// stepsOf says what an operation did, or may have done, to the pool.
-func (r *Run) stepsOf(p *Pool, pair history.Pair, op *history.Op, session string, who [2]string) []step {
+// stepsOf says what an operation did, or may have done, to the view's pool.
+func (r *Run) stepsOf(v *view, pair history.Pair, op *history.Op, session string, who [2]string) []step {
+	p := v.pool
 	ofPool := func(feature string) bool { return feature == p.Feature }
+	group := p.group(who[0], who[1], session)
+	granted := func(y *history.Lease) step {
+		return step{kind: stepGrant, session: session, group: group, lease: y.ID, token: y.Token, count: max(y.Count, len(y.Seats)), seats: y.Seats}
+	}
 	switch x := op.Value.(type) {
 	case *history.Checkout:
-		group := p.group(who[0], who[1], session)
 		if !pair.OK() {
 			for _, it := range x.Items {
 				if ofPool(it.Feature) {
@@ -178,21 +184,27 @@ func (r *Run) stepsOf(p *Pool, pair history.Pair, op *history.Op, session string
 			}
 			return nil
 		}
-		for _, y := range x.Leases {
-			if ofPool(y.Feature) {
-				return []step{{kind: stepGrant, session: session, group: group, lease: y.ID, token: y.Token, count: max(y.Count, len(y.Seats)), seats: y.Seats}}
+		for i := range x.Leases {
+			if ofPool(x.Leases[i].Feature) {
+				return []step{granted(&x.Leases[i])}
 			}
 		}
 	case *history.Renew:
 		var ids []uint64
-		for _, y := range x.Leases {
-			if ofPool(y.Feature) {
+		var steps []step
+		for i := range x.Leases {
+			switch y := &x.Leases[i]; {
+			case !ofPool(y.Feature):
+			case v.first[y.ID] == pair.Done: // its checkout was not answered before
+				steps = append(steps, granted(y))
+			default:
 				ids = append(ids, y.ID)
 			}
 		}
 		if len(ids) > 0 && pair.OK() {
-			return []step{{kind: stepHold, session: session, leases: ids}}
+			steps = append(steps, step{kind: stepHold, session: session, leases: ids})
 		}
+		return steps
 	case *history.Checkin:
 		var ids []uint64
 		for _, y := range x.Released {
