@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -47,6 +48,8 @@ type record struct {
 	// dirs are the directories, any of whose fsync does, for names.
 	file uint64
 	dirs []uint64
+	// folder is the directory that the change took away, 0 if it took none.
+	folder uint64
 	// bytes is the length of a write.
 	bytes int64
 	// done is called when the record can no longer be taken back.
@@ -230,11 +233,20 @@ func (j *journal) remove(d *dir, name string) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	bin := j.bin()
-	if err := unix.Renameat(d.fd(), name, int(j.trash.Fd()), bin); err != nil {
+	var st unix.Stat_t
+	err := unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err == nil {
+		err = unix.Renameat(d.fd(), name, int(j.trash.Fd()), bin)
+	}
+	if err != nil {
 		d.f.Close()
 		return err
 	}
-	j.records = append(j.records, &record{dirs: []uint64{d.ino}, done: func() { d.f.Close(); j.discard(bin) },
+	var folder uint64
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		folder = st.Ino
+	}
+	j.records = append(j.records, &record{dirs: []uint64{d.ino}, folder: folder, done: func() { d.f.Close(); j.discard(bin) },
 		undo: func(int64) error { return unix.Renameat(int(j.trash.Fd()), bin, d.fd(), name) }})
 	return nil
 }
@@ -280,29 +292,34 @@ func (j *journal) syncFile(ino uint64) {
 }
 
 func (j *journal) syncDir(ino uint64) {
-	j.settle(func(r *record) bool {
-		for _, d := range r.dirs {
-			if d == ino {
-				return true
-			}
-		}
-		return false
-	})
+	j.settle(func(r *record) bool { return slices.Contains(r.dirs, ino) })
 }
 
+// settle makes changes lasting. With a directory that is gone for good, what was done to
+// the names in it is final too: there is nothing left that they could come back to.
 func (j *journal) settle(lasting func(*record) bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	rest := j.records[:0]
-	for _, r := range j.records {
-		if lasting(r) {
+	for again := true; again; {
+		var gone []uint64
+		rest := j.records[:0]
+		for _, r := range j.records {
+			if !lasting(r) {
+				rest = append(rest, r)
+				continue
+			}
+			if r.folder != 0 {
+				gone = append(gone, r.folder)
+			}
 			r.done()
-			continue
 		}
-		rest = append(rest, r)
+		clear(j.records[len(rest):])
+		j.records = rest
+		again = len(gone) > 0
+		lasting = func(r *record) bool {
+			return slices.ContainsFunc(r.dirs, func(d uint64) bool { return slices.Contains(gone, d) })
+		}
 	}
-	clear(j.records[len(rest):])
-	j.records = rest
 }
 
 // fail takes back what was not synced. Nobody may use the files meanwhile.

@@ -141,6 +141,25 @@ func TestAnFsyncOfTheDirectoryDoesNotKeepTheBytes(t *testing.T) {
 	b.holds("log", "")
 }
 
+// A folder is emptied and taken away, and the folder that it was in is synced: what was in
+// it is gone for good too, although nobody ever synced it.
+func TestARemovalThatLastsTakesWhatWasInTheFolderAlong(t *testing.T) {
+	b := newBacking(t)
+	b.check(os.Mkdir(b.path("snapshot"), 0o700))
+	b.made(b.dir("."), "snapshot")
+	b.lasting("snapshot/state", "state")
+	b.syncFolder(".")
+	b.check(b.remove(b.dir("snapshot"), "state"))
+	b.check(b.remove(b.dir("."), "snapshot"))
+	b.lasting("log", "abc")
+	b.put(b.lasting("late", "x"), "yz", 0)
+	if loss := b.lose(All); loss.Records != 1 {
+		t.Errorf("lost %+v, want the last write alone", loss)
+	}
+	b.holds("log", "abc")
+	b.holds("late", "x")
+}
+
 func TestRenamesRemovalsAndTruncationsAreTakenBack(t *testing.T) {
 	b := newBacking(t)
 	b.lasting("old", "old")
