@@ -31,10 +31,11 @@ type step struct {
 	lease, token   uint64 // grant; 0: seats that nobody was told of
 	count          int
 	seats          []int
-	leases         []uint64 // release, hold
-	gone           []uint64 // release: over when it was answered, since when is not known
-	used           int      // look
-	reason         string   // deny
+	leases         []uint64          // release, hold
+	owners         map[uint64]string // release by another: the sessions of leases
+	gone           []uint64          // release: over when it was answered, since when is not known
+	used           int               // look
+	reason         string            // deny
 	// optional: nobody knows whether or when it took effect.
 	optional bool
 	// known are the leases that their holder was told of; nil: all.
@@ -158,7 +159,8 @@ func (p *Pool) release(s poolState, in step) (bool, poolState) {
 		at := next.find(func(t taken) bool { return t.lease == id && (id != 0 || t.session == in.session) })
 		if at < 0 && in.known != nil && !in.known[id] {
 			// Its grant was never answered: it can only be the one nobody was told of.
-			if at = next.find(func(t taken) bool { return t.lease == 0 && t.session == in.session }); at < 0 {
+			owner := cmp.Or(in.owners[id], in.session)
+			if at = next.find(func(t taken) bool { return t.lease == 0 && t.session == owner }); at < 0 {
 				continue
 			}
 		}

@@ -283,3 +283,36 @@ func TestAHeartbeatMayTellOfALeaseFirst(t *testing.T) {
 		}
 	}
 }
+
+// An operator may end a lease whose holder was never told of it.
+func TestAKillMayEndWhatNobodyWasToldOf(t *testing.T) {
+	for owner, want := range map[string]Result{"a": Valid, "b": Invalid} {
+		op := func(at int64, p history.Process, f history.F, typ history.Type, v any) []history.Op {
+			x := history.Op{Time: at, Process: p, Type: history.Invoke, F: f, Value: v}
+			if f == history.FCheckout {
+				x.Session = "a"
+			}
+			y := x
+			y.Time, y.Type = at+2, typ
+			return []history.Op{x, y}
+		}
+		look := func(at int64, used int) []history.Op {
+			return op(at, 2, history.FStatus, history.OK, &history.Status{Result: history.Done, Pools: []history.PoolUse{{Feature: "cad", Total: 3, InUse: used}}})
+		}
+		ops := slices.Concat(op(0, 0, history.FCheckout, history.Info, &history.Checkout{Items: []history.Item{{Feature: "cad", Count: 1}}}), look(10, 1),
+			op(20, 3, history.FKill, history.OK, &history.Kill{Result: history.Done, Killed: []history.Lease{{ID: 1, Token: 1, Feature: "cad", Session: owner}}}), look(30, 0))
+		for i := range ops {
+			ops[i].Index = int64(i)
+		}
+		r, err := NewRun(miniTest(), ops, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := r.view(&r.Pools[0], forever)
+		from, list := v.window(0, len(v.ops))
+		l := &linear{r: r, j: newJury("C2", "")}
+		if got := l.search(&r.Pools[0], from, list, ""); got != want {
+			t.Errorf("of session %s: %s, want %s", owner, got, want)
+		}
+	}
+}

@@ -223,16 +223,18 @@ func (r *Run) stepsOf(v *view, pair history.Pair, op *history.Op, session string
 		}
 	case *history.Kill:
 		var ids []uint64
+		owners := map[uint64]string{}
 		for _, y := range x.Killed {
 			if ofPool(y.Feature) {
 				ids = append(ids, y.ID)
+				owners[y.ID] = "session " + y.Session
 			}
 		}
 		if !pair.OK() {
 			return []step{{kind: stepRelease, reason: anyLease}}
 		}
 		if len(ids) > 0 {
-			return []step{{kind: stepRelease, leases: ids}}
+			return []step{{kind: stepRelease, leases: ids, owners: owners}}
 		}
 	case *history.Status:
 		if n, ok := usedBy(pair, p); ok {
