@@ -119,6 +119,12 @@ func (m *mini) run() (Test, []history.Op, []*history.Audit) {
 		}
 		m.at(sec/10*int64(i+1), c.begin)
 	}
+	if m.bugs["dedupe"] || m.bugs["new request"] {
+		// They show in a retry: somebody comes first, gets no answer and asks again. It shares
+		// its seat with itself, so that there is one for the second try.
+		c := &miniClient{m: m, name: "retry", user: "retry", feature: "solver", process: m.fresh(), loses: 1}
+		m.at(sec/50, c.begin)
+	}
 	w := &miniClient{m: m, name: "watch", process: m.fresh()}
 	m.at(sec/3, w.watch)
 	m.at(sec, m.tick)

@@ -2,6 +2,7 @@ package checker
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/seatkeeper/seatkeeper/jepsen/history"
 )
@@ -18,6 +19,9 @@ type miniClient struct {
 	seq                 uint64
 	beats               int
 	held                *history.Lease
+	believed            []uint64 // leases
+	// loses is how many of its checkouts are carried out and not answered.
+	loses int
 }
 
 // call plays one operation: the request is carried out a little after it was sent, and
@@ -30,6 +34,9 @@ func (c *miniClient) call(t int64, op history.Op, carry func(t int64, done *hist
 	done.Type = history.OK
 	travel := func() int64 { return int64(m.rnd.IntN(30)+1) * 1e6 }
 	lost := t > 39*sec && t < 42*sec && m.rnd.IntN(2) == 0
+	if c.loses > 0 && op.F == history.FCheckout {
+		c.loses, lost = c.loses-1, true
+	}
 	m.at(t+travel(), func(at int64) {
 		if at < m.downUntil {
 			m.at(t+3*sec, func(at int64) { c.gaveUp(at, done, then) })
@@ -129,6 +136,9 @@ func (c *miniClient) believe(sent, at int64, leases []history.Lease) {
 		x := leases[i]
 		x.User, x.Host, x.Session = c.user, "h", c.session
 		c.held = &x
+		if !slices.Contains(c.believed, x.ID) {
+			c.believed = append(c.believed, x.ID)
+		}
 		until := sent + (x.RemainingMS+x.GraceMS)*1e6*499/500
 		if c.m.bugs["late deadline"] {
 			until = at + (x.RemainingMS+x.GraceMS)*1e6 + 2*sec
@@ -138,21 +148,25 @@ func (c *miniClient) believe(sent, at int64, leases []history.Lease) {
 }
 
 func (c *miniClient) lose(t int64, why string) {
-	if c.held != nil {
-		c.m.fact(t, history.FLost, c.name, c.session, &history.Lost{ID: c.held.ID, At: t, Cause: why})
+	for _, id := range c.believed {
+		c.m.fact(t, history.FLost, c.name, c.session, &history.Lost{ID: id, At: t, Cause: why})
 	}
-	c.held = nil
+	c.held, c.believed = nil, nil
 }
 
 func (c *miniClient) renew(t int64) {
 	c.beats--
-	crash := c.m.rnd.IntN(12) == 0
+	crash := c.m.rnd.IntN(12) == 0 && t < 70*sec
+	if c.m.bugs["late deadline"] || c.m.bugs["stuck"] || c.m.bugs["fast"] {
+		// They show when somebody crashes: all do, when nobody comes any more.
+		crash = crash || t > 70*sec && t < 72*sec
+	}
 	switch {
-	case crash && t < 70*sec:
+	case crash:
 		if !c.m.bugs["late deadline"] {
 			c.lose(t, history.CauseCrashed)
 		}
-		c.held = nil
+		c.held, c.believed = nil, nil
 		c.m.at(t+sec, c.begin)
 		return
 	case c.beats <= 0 || t > 78*sec:
@@ -233,13 +247,13 @@ func (c *miniClient) watch(t int64) {
 	m := c.m
 	next := func(at int64, _ *history.Op) { m.at(at+sec/5, c.watch) }
 	switch n := m.rnd.IntN(40); {
-	case n == 0 && len(m.leases) > 0 && t < 70*sec:
-		id := m.leases[0].id
+	case n == 0 && len(m.leases) > 0 && t > 5*sec && t < 70*sec:
+		id, session := m.leases[0].id, m.leases[0].s.id
 		c.call(t, history.Op{F: history.FKill, Value: &history.Kill{IDs: []uint64{id}}}, func(at int64, done *history.Op) bool {
 			e := m.commit(at, history.Command{Kind: history.KindKill, Refs: []history.Ref{{ID: id}}})
 			v := &history.Kill{IDs: []uint64{id}, Result: history.Done}
 			for _, x := range e.Commands[0].Result.Released {
-				v.Killed = append(v.Killed, history.Lease{ID: x.ID, Token: x.Token, Feature: x.Feature})
+				v.Killed = append(v.Killed, history.Lease{ID: x.ID, Token: x.Token, Feature: x.Feature, Session: session})
 			}
 			done.Value, done.RaftIndex = v, e.Index
 			return true
