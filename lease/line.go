@@ -104,6 +104,7 @@ func (b *Book) unstand(slot uint32, stir bool) {
 func (b *Book) restandOf(session uint32) {
 	for _, slot := range b.queue.of[session] {
 		pools := slices.Clone(b.queue.stands[slot])
+		b.lackAnother(slot)
 		b.stand(slot)
 		for _, pool := range pools {
 			b.stir(pool)
@@ -111,6 +112,22 @@ func (b *Book) restandOf(session uint32) {
 		if len(b.queue.stands[slot]) == 0 && !slices.Contains(b.stirred, everyLine) {
 			b.stirred = append(b.stirred, everyLine)
 		}
+	}
+}
+
+// lackAnother lets a place be looked at for the first thing its session does not hold, if
+// what it was short of is held by now: granted for another request of the session. It would
+// be looked at nowhere else, and keep from all others what it claims.
+func (b *Book) lackAnother(slot uint32) {
+	p := *b.placeAt(slot)
+	s := b.sessions.at(p.Session)
+	lacks := func(it Item) bool { return b.heldBy(s, it) == 0 }
+	if lacks(p.Items[p.Short]) {
+		return
+	}
+	if i := slices.IndexFunc(p.Items, lacks); i >= 0 {
+		p.Short = i
+		b.setPlace(slot, p)
 	}
 }
 

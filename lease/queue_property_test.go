@@ -179,19 +179,30 @@ func (p *queueProgram) nobodyStarves(v view) error {
 		left[f] = n
 	}
 	for _, x := range v.places {
-		fits := !x.Aside && x.Booking == ""
+		fits := !x.Aside && x.Booking == "" && p.asksPlainly(x)
 		for _, f := range queueFeatures {
 			n := p.wants(x, f)
 			fits = fits && n <= max(0, left[f])
 			left[f] -= n
 		}
-		// What is held already, in another number, is refused when its client asks again.
-		if fits && len(x.Items) == 1 && !p.holds(x.Session, x.Items[0].Feature) {
+		if fits {
 			said, _ := p.book.Preview(lease.Checkout{Session: lease.SessionRef{ID: x.Session}, Items: x.Items})
 			return fmt.Errorf("starved: session %v waits for %v and could have it: %+v; %v; queue %+v", x.Session[0], x.Items, said, v.free, v.places)
 		}
 	}
 	return nil
+}
+
+// asksPlainly says whether nothing but a lack of seats can hold a place up: something named
+// twice, or held in another number, is refused when its client asks again.
+func (p *queueProgram) asksPlainly(x lease.Place) bool {
+	for i, it := range x.Items {
+		held, _ := p.book.Leases(lease.Filter{Session: x.Session, Feature: it.Feature}, 0, 10)
+		if len(held) > 0 && held[0].Count != it.Count || slices.ContainsFunc(x.Items[:i], func(y lease.Item) bool { return y.Feature == it.Feature }) {
+			return false
+		}
+	}
+	return true
 }
 
 // restored is the ledger after a snapshot.

@@ -1,0 +1,51 @@
+package lease_test
+
+import (
+	"testing"
+
+	"github.com/seatkeeper/seatkeeper/lease"
+)
+
+// What a session gave back it wants again at the place that it has for it, ahead of all who
+// came after that place: also of what is paid with tokens.
+func TestAPlaceClaimsAgainWhatItsSessionGaveBack(t *testing.T) {
+	draft := feature("draft", 0)
+	draft.Uncounted, draft.Draw = true, lease.Draw{Of: "units", Cost: 2, Per: 1}
+	w := newWorld(t, feature("units", 2), draft, feature("mesh", 1))
+	w.must(checkout(1, "mesh", 1))
+	w.must(checkout(2, "draft", 1))
+	w.queued(1, waiting(and(checkout(2, "draft", 1), "mesh", 1)))
+	w.queued(1, waiting(checkout(3, "units", 2)))
+	w.must(lease.CheckIn{Session: session(2)})
+	w.hold("units")
+	w.waits(2, 3)
+	w.must(lease.CheckIn{Session: session(1)})
+	w.hold("draft", 2)
+	w.hold("mesh", 2)
+	w.waits(3)
+	w.must(lease.CheckIn{Session: session(2)})
+	w.hold("units", 3)
+	w.waits()
+}
+
+// A place that lacked one thing, which its session has by now through another request, is
+// served as soon as the rest is free.
+func TestAPlaceIsServedWithWhatItsSessionHasByNow(t *testing.T) {
+	for _, taken := range []bool{false, true} {
+		w := newWorld(t, feature("cad", 1), feature("mesh", 1))
+		w.must(checkout(1, "cad", 1))
+		if taken {
+			w.must(checkout(3, "mesh", 1))
+		}
+		w.queued(1, waiting(checkout(2, "cad", 1)))
+		w.queued(2, waiting(and(checkout(2, "cad", 1), "mesh", 1)))
+		w.must(lease.CheckIn{Session: session(1)})
+		w.hold("cad", 2)
+		if taken {
+			w.hold("mesh", 3)
+			w.must(lease.CheckIn{Session: session(3)})
+		}
+		w.hold("mesh", 2)
+		w.waits()
+	}
+}
