@@ -94,7 +94,11 @@ func (p *lender) step() error {
 		_, err := p.do(lease.Kill{Refs: []lease.Ref{some.Ref}})
 		return err
 	case 10:
-		_, err := p.do(lease.CheckIn{Session: session(n), Close: p.chance(2)})
+		c := lease.CheckIn{Session: session(n), Close: p.chance(2)}
+		if p.chance(2) && some.ID != 0 { // by name
+			c = lease.CheckIn{Session: session(some.Session[0]), Refs: []lease.Ref{some.Ref}}
+		}
+		_, err := p.do(c)
 		return err
 	case 11:
 		for _, c := range p.b.Due(100) {

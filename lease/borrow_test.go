@@ -108,6 +108,23 @@ func TestBorrowedSeatIsChargedUntilItsEnd(t *testing.T) {
 	w.equal("in use after", w.used("cad"), 0)
 }
 
+// Whoever checks in a seat by name may not know that another process of its user borrowed
+// it: only the token gives it back.
+func TestACheckInGivesNoBorrowedSeatBack(t *testing.T) {
+	w := lendingWorld(t, lendable("cad", 2, 168), feature("mesh", 1))
+	lent := w.must(checkout(1, "cad", 1)).Leases[0].Ref
+	w.must(borrow(1, "cad", time.Hour))
+	held := w.must(checkout(1, "mesh", 1)).Leases[0].Ref
+	w.refused(lease.Fenced, lease.CheckIn{Session: session(1), Refs: []lease.Ref{lent}})
+	r := w.must(lease.CheckIn{Session: session(1), Refs: []lease.Ref{lent, held}})
+	w.equal("released", len(r.Released), 1)
+	w.equal("not its own", r.Lost[0].Ref, lent)
+	w.equal("cad in use", w.used("cad"), 1)
+	w.equal("mesh in use", w.used("mesh"), 0)
+	w.must(lease.ReturnEarly{Ref: lent})
+	w.equal("cad in use after its return", w.used("cad"), 0)
+}
+
 // A seat that the session holds is borrowed as it is, and never for less than what its
 // holder believes already.
 func TestHeldSeatIsBorrowedAsItIs(t *testing.T) {

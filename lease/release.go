@@ -28,6 +28,9 @@ func (b *Book) checkIn(c CheckIn) Reply {
 	slots, lost := b.named(slot, s, c)
 	if len(lost) > 0 && len(slots) == 0 && !c.Close {
 		refusal = refuse(Fenced, "lease %d is not held by this session any more; nothing was returned", lost[0].ID)
+		if b.lentTo(slot, lost[0].Ref) {
+			refusal = refuse(Fenced, "lease %d is borrowed, and somebody may use it offline: whoever has its token gives it back (seatkeeper return); nothing was returned", lost[0].ID)
+		}
 		b.finish(slot, c.Session.Seq, Done{Kind: DoneCheckIn, Refusal: refusal})
 		return Reply{Refusal: refusal}
 	}
@@ -47,7 +50,8 @@ func (b *Book) checkIn(c CheckIn) Reply {
 }
 
 // named finds the leases a check-in means; those the session does not hold (any more)
-// come back as lost, and are not touched whoever holds them now.
+// come back as lost, and are not touched whoever holds them now. What is borrowed is its
+// token's holder's, who may be another process, or offline.
 func (b *Book) named(session uint32, s *sessionRow, c CheckIn) (slots []uint32, lost []Lost) {
 	if len(c.Refs) == 0 || c.Close {
 		b.each(s, func(slot uint32, _ *leaseRow) {
@@ -65,7 +69,7 @@ func (b *Book) named(session uint32, s *sessionRow, c CheckIn) (slots []uint32, 
 	seen := map[ID]bool{}
 	for _, r := range c.Refs {
 		switch {
-		case !b.holds(session, r):
+		case !b.holds(session, r) || b.lentTo(session, r):
 			lost = append(lost, Lost{Ref: r})
 		case !c.Close && !seen[r.ID]:
 			slots = append(slots, b.lookup(r.ID))
@@ -73,6 +77,12 @@ func (b *Book) named(session uint32, s *sessionRow, c CheckIn) (slots []uint32, 
 		}
 	}
 	return slots, lost
+}
+
+// lentTo says whether the lease is one that a session borrowed.
+func (b *Book) lentTo(session uint32, r Ref) bool {
+	slot, refusal := b.borrowedLease(r)
+	return refusal == nil && b.leases.at(slot).Session == session
 }
 
 // inMapOrder is the mistake that GuardOrder stands for: each replica gives another order.

@@ -58,6 +58,9 @@ func (l *Lease) Borrow(ctx context.Context, term time.Duration, folder string) (
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// As after a numbered request: a heartbeat that is under way may be of before, and must
+	// not give the seat back because nobody holds it here.
+	s.numbered += 2
 	if h := s.held[seat.Claims.LeaseID]; h != nil {
 		h.end(lease.Borrowed.String())
 		delete(s.held, seat.Claims.LeaseID)

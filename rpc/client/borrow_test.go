@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -371,4 +372,38 @@ func TestReturnEarly(t *testing.T) {
 	if files, _ := filepath.Glob(filepath.Join(dir, "*"+seatSuffix)); len(files) != 0 || len(l.returned) != 1 {
 		t.Errorf("left %v, returned %v", files, l.returned)
 	}
+}
+
+// A heartbeat that was under way while a held seat was borrowed may say that the session
+// holds it. Whoever believed that would give it back, while somebody uses it offline.
+func TestAHeartbeatUnderWayGivesNoBorrowedSeatBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t, "a:1")
+		_, s := f.open(t, f.config("a:1"), SessionConfig{})
+		l := take(t, s, "cad")
+		late := make(chan struct{})
+		f.set(func() {
+			f.after = func(method string, _ any) error {
+				if method == "renew" {
+					<-late
+				}
+				return nil
+			}
+		})
+		beat := make(chan error, 1)
+		go func() { beat <- s.Renew(context.Background()) }()
+		synctest.Wait()
+		_, err := l.Borrow(t.Context(), time.Hour, t.TempDir())
+		close(late)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := <-beat; err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute) // heartbeats
+		if f.seatsInUse() != 1 || f.count("checkin") != 0 {
+			t.Errorf("%d seats are in use after %d check-ins; one is borrowed", f.seatsInUse(), f.count("checkin"))
+		}
+	})
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"net"
 	"slices"
@@ -44,6 +45,7 @@ type fakeCluster struct {
 	hint          string // what followers say instead of the leader's address
 	// forgetful: news of losses are gone; sumless: short answers name no leases.
 	forgetful, sumless bool
+	lent               map[uint64]bool // leases that are borrowed
 }
 
 type fakeNode struct {
@@ -70,7 +72,7 @@ type fakeSession struct {
 }
 
 func newFake(t *testing.T, addrs ...string) *fakeCluster {
-	f := &fakeCluster{total: 2, lifespan: 120 * time.Second, grace: 60 * time.Second, nodes: map[string]*fakeNode{},
+	f := &fakeCluster{total: 2, lifespan: 120 * time.Second, grace: 60 * time.Second, nodes: map[string]*fakeNode{}, lent: map[uint64]bool{},
 		sessions: map[string]*fakeSession{}, leader: addrs[0], peers: addrs}
 	for _, a := range addrs {
 		f.addNode(t, a)
@@ -83,6 +85,7 @@ func (f *fakeCluster) addNode(t *testing.T, addr string) *fakeNode {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}))} // as the node's own
 	pb.RegisterSeatsServer(n.srv, n)
 	pb.RegisterClusterServer(n.srv, n)
+	pb.RegisterBorrowingServer(n.srv, &fakeLender{n: n, lender: lender{private: ed25519.NewKeyFromSeed(make([]byte, 32))}})
 	go n.srv.Serve(n.lis)
 	t.Cleanup(n.srv.Stop)
 	f.nodes[addr] = n
@@ -228,6 +231,9 @@ func (f *fakeCluster) shown(s *fakeSession) []*pb.Lease {
 		if left <= 0 {
 			left, state = 0, "expiring"
 		}
+		if f.lent[l.Id] {
+			state = "borrowed"
+		}
 		list = append(list, &pb.Lease{Id: l.Id, Handle: 7, Feature: l.Feature, Count: l.Count, FencingToken: l.FencingToken,
 			State: state, RemainingMs: uint32(left.Milliseconds()), GraceMs: uint32(f.grace.Milliseconds()), Seats: []int32{1}})
 	}
@@ -309,6 +315,29 @@ func (n *fakeNode) Checkin(ctx context.Context, r *pb.CheckinRequest) (*pb.Check
 		})
 		s.closed = r.Close
 		return &pb.CheckinResponse{}, nil
+	})
+}
+
+// fakeLender lends what a session of the fake holds.
+type fakeLender struct {
+	lender
+	n *fakeNode
+}
+
+func (x *fakeLender) Borrow(ctx context.Context, r *pb.BorrowRequest) (*pb.BorrowResponse, error) {
+	return serve(x.n, ctx, "borrow", r, func() (*pb.BorrowResponse, error) {
+		s, err := x.n.f.find(r.SessionId, r.SessionSecret, r.Incarnation)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range s.leases {
+			if l.Feature == r.Feature {
+				x.n.f.lent[l.Id] = true
+				term := time.Duration(r.TermMs) * time.Millisecond
+				return &pb.BorrowResponse{Token: x.token(l.Id, r, term), Jwks: x.jwks(), Lease: &pb.Lease{Id: l.Id, RemainingMs: uint32(r.TermMs)}}, nil
+			}
+		}
+		return nil, problem(codes.Aborted, lease.BorrowNoneLeft, false, 0)
 	})
 }
 
