@@ -55,7 +55,7 @@ stories: ## run the long stories on real processes too, those in a browser among
 	@$(if $(HAVE_CC),CGO_ENABLED=1,CGO_ENABLED=0) go test $(RACE) $(TEST_FLAGS) ./cmd/seatkeeper
 
 .PHONY: sim
-sim: ## simulate the cluster on virtual time, SEEDS=n seeds
+sim: ## simulate the cluster on virtual time, SEEDS=n seeds; of three worlds one has policies, queue, bookings, borrowing
 	@go test ./cluster/sim -count=1 -timeout 60m -run TestInvariantsHoldUnderFaults -seeds $(SEEDS) -length 10m
 
 .PHONY: sim-long
@@ -63,7 +63,7 @@ sim-long: ## simulate 1,000 seeds of one virtual hour; what fails is kept in bin
 	@GOGC=300 go test ./cluster/sim -count=1 -timeout 120m -v -run TestInvariantsHoldUnderFaults -seeds 1000 -length 1h -trails $(CURDIR)/bin/trails
 
 .PHONY: sim-ruled
-sim-ruled: ## simulate 240 seeds of 20 virtual minutes with policies, queue, bookings and borrowing
+sim-ruled: ## simulate 240 seeds of 20 virtual minutes, two worlds of three with rules
 	@go test ./cluster/sim -count=1 -timeout 60m -v -run TestInvariantsHoldUnderFaults -ruled -seed 2040 -seeds 240 -length 20m -trails $(CURDIR)/bin/trails
 
 .PHONY: crash-points

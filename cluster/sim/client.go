@@ -278,6 +278,9 @@ func (c *client) confirm(s *session, l lease.Lease, sent lease.Instant) {
 		delete(s.held, l.ID)
 		return
 	}
+	if c.w.hasToken(l.Ref) {
+		return // the answer is older than the token, and the session holds it no more
+	}
 	h := s.held[l.ID]
 	if h == nil {
 		h = &holding{since: sent}

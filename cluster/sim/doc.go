@@ -4,7 +4,7 @@
 // and abandon their requests. After every applied entry it checks the invariants; a
 // seed reproduces a run, as far as the scheduler's own choices allow.
 //
-// With -ruled two worlds of three are ruled: a policy changes while seats are out, clients wait in the
+// Of three worlds one is ruled, with -ruled two: a policy changes while seats are out, clients wait in the
 // queue with priorities and deadlines, book, borrow (and sleep, return early, are revoked),
 // take what they can get, pay with tokens and seats of a suite and send the heartbeat of
 // many; backups are restored. There the monitor also asks for conservation with bookings

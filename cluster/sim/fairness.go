@@ -106,7 +106,7 @@ func (m *monitor) judgeRules(l *raft.Log, s *step) {
 	m.allowed(l, &before, &after)
 	m.reserved(l, &before, &after)
 	for _, g := range h.granted {
-		m.overtakes(l, g, &before, &after)
+		m.overtakes(l, g, s, &before, &after)
 	}
 	m.denied(l, s, &before)
 }
@@ -269,23 +269,21 @@ func (m *monitor) order(l *raft.Log, before, after *view) {
 
 // overtakes checks that who gets seats delays nobody who waits before it: those still
 // there could all be served by what is free.
-func (m *monitor) overtakes(l *raft.Log, g lease.Event, before, after *view) {
+func (m *monitor) overtakes(l *raft.Log, g lease.Event, s *step, before, after *view) {
 	user := g.Principal.User
 	if m.rules.jobs[g.Session] || g.Feature == "shared" || slices.ContainsFunc(before.leases, func(x lease.Lease) bool {
 		return x.State == lease.Lingering && x.Feature == g.Feature && x.Principal == g.Principal
 	}) {
 		return // it has seats of its own: booked, shared, or still charged to it
 	}
+	ahead := before.aheadOf(s.servedPlace(g, before), m.rules.priority(user))
 	for _, f := range judgedFeatures {
 		if weight(g.Feature, f, 1) == 0 || m.rules.reservedFor(f, user) {
 			continue
 		}
 		claimed := 0
-		for i := range before.places {
-			x := &before.places[i]
-			if x.Session == g.Session && before.wants(x, f) > 0 || x.Priority < m.rules.priority(user) {
-				break
-			}
+		for i := range ahead {
+			x := &ahead[i]
 			if j := slices.IndexFunc(after.places, func(y lease.Place) bool { return y.Ticket == x.Ticket }); j >= 0 && !x.Aside && !after.places[j].Aside && x.Booking == "" {
 				claimed += after.wants(x, f)
 			}
@@ -296,7 +294,45 @@ func (m *monitor) overtakes(l *raft.Log, g lease.Event, before, after *view) {
 	}
 }
 
+// servedPlace is the ticket of the place that a grant serves; 0: that of a newcomer. It is
+// said by the command, not by what its session lacked before: what it held of an older
+// request it may have given back with this command, and wants again at the place it has.
+func (s *step) servedPlace(g lease.Event, before *view) uint64 {
+	if c := s.command.GetCheckout(); c != nil && slices.ContainsFunc(s.reply.Leases, func(x lease.Lease) bool { return x.Ref == g.Lease }) {
+		i := slices.IndexFunc(before.places, func(x lease.Place) bool {
+			return x.Session == g.Session && x.Booking == c.Booking && slices.EqualFunc(x.Items, c.Items, func(a lease.Item, b *logv1.Item) bool {
+				return a.Feature == b.Feature && a.Version == b.Version && a.Count == int(b.Count)
+			})
+		})
+		if i < 0 {
+			return 0
+		}
+		return before.places[i].Ticket
+	}
+	granted := false
+	for _, e := range s.events { // from the queue: the place ends with its grants
+		granted = granted || e.Kind == lease.Granted && e.Lease == g.Lease
+		if granted && e.Kind == lease.Dequeued && e.Session == g.Session && e.Reason == "" {
+			return e.Ticket
+		}
+	}
+	return 0
+}
+
+// aheadOf gives the places before one; of a newcomer, those whom its priority does not pass.
+func (v *view) aheadOf(ticket uint64, priority int) []lease.Place {
+	n := slices.IndexFunc(v.places, func(x lease.Place) bool { return x.Ticket == ticket })
+	if n < 0 {
+		n = slices.IndexFunc(v.places, func(x lease.Place) bool { return x.Priority < priority })
+	}
+	if n < 0 {
+		n = len(v.places)
+	}
+	return v.places[:n]
+}
+
 // nobodyStarves wants no place to wait that could be served beside all who are ahead of it.
+// What its session holds already it needs no more.
 func (m *monitor) nobodyStarves(l *raft.Log, v *view) {
 	left := map[string]int{}
 	for _, f := range judgedFeatures {
@@ -304,7 +340,10 @@ func (m *monitor) nobodyStarves(l *raft.Log, v *view) {
 	}
 	for i := range v.places {
 		x := &v.places[i]
-		fits := !x.Aside && x.Booking == "" && len(x.Items) == 1 && !v.holds(x.Session, x.Items[0].Feature)
+		fits := !x.Aside && x.Booking == ""
+		for _, it := range x.Items {
+			fits = fits && (it.Feature == "draft" || slices.Contains(judgedFeatures, it.Feature) || v.holds(x.Session, it.Feature))
+		}
 		some := false
 		for _, f := range judgedFeatures {
 			n := v.wants(x, f)
@@ -315,16 +354,24 @@ func (m *monitor) nobodyStarves(l *raft.Log, v *view) {
 			}
 		}
 		if fits && some {
-			f := x.Items[0].Feature
-			m.w.fail("Q2", "entry %d: %s waits for %v (place %d), and could have it: of %d %s %d are charged, %d booked, %d reserved; ahead %v", l.Index, x.Principal.User, x.Items, x.Ticket,
-				m.rules.most(f), f, v.used[f], v.booked[f], m.rules.unfilled(v, f), v.places[:i])
+			m.w.fail("Q2", "entry %d: %s waits for %v (place %d), and could have it%s; ahead %v", l.Index, x.Principal.User, x.Items, x.Ticket, m.counts(v, x), v.places[:i])
 		}
 	}
 }
 
+// counts says how the features stand that a place waits for.
+func (m *monitor) counts(v *view, x *lease.Place) (s string) {
+	for _, f := range judgedFeatures {
+		if v.wants(x, f) > 0 {
+			s += fmt.Sprintf("; of %d %s %d are charged, %d booked, %d reserved", m.rules.most(f), f, v.used[f], v.booked[f], m.rules.unfilled(v, f))
+		}
+	}
+	return s
+}
+
 // allowed checks that nobody is granted what the policy forbids.
 func (m *monitor) allowed(l *raft.Log, before, after *view) {
-	for _, g := range m.rules.now.granted {
+	for at, g := range m.rules.now.granted {
 		user := g.Principal.User
 		for _, f := range judgedFeatures {
 			if weight(g.Feature, f, 1) == 0 {
@@ -343,7 +390,13 @@ func (m *monitor) allowed(l *raft.Log, before, after *view) {
 					continue
 				}
 				means := func(u string) bool { return m.rules.is(u, x.Who) }
-				if n := after.held(f, means); n > x.Seats && n > before.held(f, means) {
+				n := after.held(f, means)
+				for _, later := range m.rules.now.granted[at+1:] { // who has a reservation goes beyond a cap
+					if means(later.Principal.User) {
+						n -= weight(later.Feature, f, later.Count)
+					}
+				}
+				if n > x.Seats && n > before.held(f, means) {
 					m.w.fail("P1", "entry %d: %s was granted %s, %d seats are held of at most %d", l.Index, user, g.Feature, n, x.Seats)
 				}
 			}

@@ -151,6 +151,52 @@ func TestEntriesOfSeveralCommandsAreJudgedOneByOne(t *testing.T) {
 	}
 }
 
+func byUser(user string, c lease.Checkout) lease.Checkout {
+	c.Principal.User = user
+	return c
+}
+
+// A command that frees much may serve many: each grant is judged by the place it serves, and
+// by what others had when it was made.
+func TestEachGrantOfACommandIsJudgedByItself(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(j *judgedLog)
+	}{
+		{"a session wants again what it gives back, at its old place", func(j *judgedLog) {
+			j.entry(asking(2, 0, "cad"), asking(2, 0, "draft"), asking(8, 0, "cad"))
+			j.entry(asking(3, 0, "units"), asking(4, 0, "units"), asking(5, 0, "units"), asking(6, 0, "units"))
+			j.entry(asking(2, time.Minute, "cad", "units"))
+			j.entry(asking(7, time.Minute, "cad"))
+			j.entry(givingBack(2))
+		}},
+		{"who has a reservation is served beyond a cap, after somebody below it", func(j *judgedLog) {
+			j.entry(policyOfRules(
+				lease.Rule{Kind: lease.RuleReserve, Feature: "units", Who: lease.Subject{Type: lease.SubjectUser, Name: "user0"}, Seats: 1},
+				lease.Rule{Kind: lease.RuleMax, Feature: "units", Who: lease.Subject{Type: lease.SubjectGroup, Name: "even"}, Seats: 3}))
+			all := byUser("user1", asking(1, 0, "units"))
+			all.Items[0].Count = 5
+			j.entry(all)
+			j.entry(byUser("user2", asking(11, time.Minute, "draft")))
+			j.entry(byUser("user0", asking(12, time.Minute, "draft")))
+			j.entry(givingBack(1))
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				j := newJudgedLog(t)
+				c.do(j)
+				if j.w.report.Offered != 2 {
+					t.Errorf("%d leases were granted from the queue, not 2", j.w.report.Offered)
+				}
+				for _, v := range j.w.report.Violations {
+					t.Error(v)
+				}
+			})
+		})
+	}
+}
+
 // What nobody ends is late, by whatever epoch it should have been ended.
 func TestWhatIsNotEndedInTimeIsFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

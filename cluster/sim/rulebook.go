@@ -293,7 +293,7 @@ func (m *monitor) checkedIn(c *logv1.CheckIn) {
 		if t.kind == offered && mine {
 			t.kind = ordinary
 		}
-		if t.kind == ordinary && mine || t.kind == borrowed && !t.revoked && !c.Close && named(id) {
+		if t.kind == ordinary && mine { // what is borrowed its token gives back
 			m.returned = append(m.returned, id)
 			linger := m.rules.find(lease.RuleLinger, x.Feature)
 			if t.kind == ordinary && linger != nil && linger.Time > 0 {
