@@ -6,8 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/seatkeeper/seatkeeper/jepsen/disk"
@@ -99,41 +99,37 @@ func starveCPU(_ context.Context, a *attempt) (*active, error) {
 	return f.on(one, one), nil
 }
 
-// starveMemory leaves a server a little less memory than it has: the kernel takes pages
-// away, or the process.
+// squeezes are the shares of its memory that a server may be left, in percent, tried in
+// turn: the kernel refuses a limit that it cannot get down to, and of a heap it can take
+// nothing. At the last ones the next page that is asked for is one too many.
+var squeezes = []int64{66, 80, 90, 95, 98, 100, 100, 101}
+
+// starveMemory leaves a server less memory than it has, or no more than that: the kernel
+// takes pages away, or the process.
 func starveMemory(_ context.Context, a *attempt) (*active, error) {
 	x := a.either()
 	if x == nil {
 		return nil, errNotNow
 	}
-	resident := residentOf(x.PID())
-	if resident == 0 {
-		return nil, errNotNow
-	}
 	before, exits := x.MemoryRefused(), len(x.Exits())
-	limit := resident * 2 / 3
+	var used, limit int64
 	one := []*node.Node{x}
-	f := &active{make: func(context.Context) error { return x.StarveMemory(limit) },
-		end: func(context.Context) (bool, string, error) {
-			err := x.StarveMemory(0)
-			refused, ended := x.MemoryRefused()-before, len(x.Exits())-exits
-			// The kernel may refuse a limit below what cannot be taken back: nothing happened then.
-			return refused > 0 || ended > 0, fmt.Sprintf("%s was limited to %d KiB of %d KiB: refused %d times, ended %d times",
-				x.Name, limit>>10, resident>>10, refused, ended), err
-		}}
+	f := &active{make: func(context.Context) (err error) {
+		for _, share := range squeezes {
+			used = x.MemoryUsed()
+			limit = used / 100 * share
+			if err = x.StarveMemory(limit); !errors.Is(err, syscall.EBUSY) {
+				break
+			}
+		}
+		return err
+	}, end: func(context.Context) (bool, string, error) {
+		err := x.StarveMemory(0)
+		refused, ended := x.MemoryRefused()-before, len(x.Exits())-exits
+		return refused > 0 || ended > 0, fmt.Sprintf("%s was limited to %d KiB of %d KiB: refused %d times, ended %d times",
+			x.Name, limit>>10, used>>10, refused, ended), err
+	}}
 	return f.on(one, one), nil
-}
-
-func residentOf(pid int) int64 {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
-	var size, resident int64
-	if err != nil {
-		return 0
-	}
-	if _, err := fmt.Sscan(string(data), &size, &resident); err != nil {
-		return 0
-	}
-	return resident * int64(os.Getpagesize())
 }
 
 // starveFiles leaves a server no descriptor for new connections.

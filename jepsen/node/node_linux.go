@@ -301,13 +301,21 @@ func (n *Node) Throttled() int {
 	return 0
 }
 
-// StarveMemory limits the node's memory to bytes; 0 means no limit.
+// StarveMemory limits the node's memory to bytes; 0 means no limit. The error wraps EBUSY
+// when the kernel cannot take back enough of what the node has.
 func (n *Node) StarveMemory(bytes int64) error {
 	value := "-1"
 	if bytes > 0 {
 		value = strconv.FormatInt(bytes, 10)
 	}
 	return n.groups.set("memory", "memory.limit_in_bytes", value)
+}
+
+// MemoryUsed is how many bytes are charged to the node now: its heap, and the pages of
+// files that it brought in. Pages of the binary count where they were read first.
+func (n *Node) MemoryUsed() int64 {
+	k, _ := strconv.ParseInt(n.groups.get("memory", "memory.usage_in_bytes"), 10, 64)
+	return k
 }
 
 // MemoryRefused is how often the memory limit was hit.
