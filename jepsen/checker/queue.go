@@ -1,6 +1,8 @@
 package checker
 
 import (
+	"slices"
+
 	"github.com/seatkeeper/seatkeeper/jepsen/history"
 )
 
@@ -117,6 +119,56 @@ func had(shown map[history.Ref]bool, leases []history.Lease) bool {
 	return all
 }
 
+// taking is when an operator asked for the end of a lease of a session; empty: of any.
+type taking struct {
+	at      int64
+	session string
+}
+
+type takings []taking
+
+// takings collects the kills that took something, or may have. Whose lease one without an
+// answer named may stand in a listing.
+func (r *Run) takings() (list takings) {
+	owner := map[uint64]string{}
+	for _, p := range r.Pairs {
+		if v, ok := p.Invoke.Value.(*history.Leases); ok && p.OK() {
+			if v, ok = p.Done.Value.(*history.Leases); ok {
+				for _, x := range v.Leases {
+					owner[x.ID] = x.Session
+				}
+			}
+		}
+	}
+	for _, p := range r.Pairs {
+		asked, ok := p.Invoke.Value.(*history.Kill)
+		if !ok || p.Failed() {
+			continue
+		}
+		if p.OK() {
+			for _, x := range p.Done.Value.(*history.Kill).Killed {
+				list = append(list, taking{p.Invoke.Time, x.Session})
+			}
+			continue
+		}
+		for _, id := range asked.IDs {
+			list = append(list, taking{p.Invoke.Time, owner[id]})
+		}
+		if len(asked.IDs) == 0 {
+			list = append(list, taking{p.Invoke.Time, asked.Session})
+		}
+	}
+	return list
+}
+
+// from says whether something of a session may have been taken that it got after one time
+// and missed before another.
+func (list takings) from(session string, after, before int64) bool {
+	return slices.ContainsFunc(list, func(x taking) bool {
+		return (x.session == "" || x.session == session) && x.at >= after && x.at <= before
+	})
+}
+
 // overtaken judges by what clients saw.
 func (r *Run) overtaken(d *desk, j *jury) int {
 	type wish struct{ client, request string }
@@ -135,6 +187,7 @@ func (r *Run) overtaken(d *desk, j *jury) int {
 	}
 	var got []served
 	shown := map[history.Ref]bool{} // leases that somebody was told of
+	taken := r.takings()
 	for _, p := range r.Pairs {
 		v, ok := p.Invoke.Value.(*history.Checkout)
 		if !ok || p.Failed() || len(v.Items) != 1 || v.Booking != "" {
@@ -158,8 +211,9 @@ func (r *Run) overtaken(d *desk, j *jury) int {
 			delete(first, who)
 		case answer.Result != history.Queued:
 			delete(open, k)
-		// A place outlives the silence of its client for one term.
-		case x != nil && p.Done.Time-x.asked < d.pools[feature].term():
+		// A place outlives the silence of its client for one term, and is over when it was
+		// served: an operator may have taken that back before the client heard of it.
+		case x != nil && p.Done.Time-x.asked < d.pools[feature].term() && !taken.from(p.Invoke.Session, x.asked, p.Done.Time):
 			x.asked, x.last = p.Invoke.Time, p.Done
 		default:
 			x = &vigil{client: p.Invoke.Client, feature: feature, told: p.Done.Time, asked: p.Invoke.Time, last: p.Done}

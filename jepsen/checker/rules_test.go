@@ -200,6 +200,23 @@ func TestClientsSeeAQueueThatIsNotFair(t *testing.T) {
 		return ops
 	}
 	bob := shows(1, ask(0, 1, 1, "bob", "granted"))
+	// kills is an operator's, answered or not, of lease 7, which a listing shows as a session's.
+	kills := func(session string, typ history.Type) []history.Op {
+		lease := []history.Lease{{ID: 7, Token: 7, Feature: "cad", Session: session}}
+		op := history.Op{Time: 2 * sec, Process: 2, Type: history.Invoke, F: history.FLeases, Value: &history.Leases{}}
+		end, kill := op, op
+		end.Type, end.Value = history.OK, &history.Leases{Result: history.Done, Leases: lease}
+		kill.Time, kill.F, kill.Value = 3*sec, history.FKill, &history.Kill{IDs: []uint64{7}}
+		killed := kill
+		if killed.Type = typ; typ == history.OK {
+			killed.Value = &history.Kill{IDs: []uint64{7}, Result: history.Done, Killed: lease}
+		}
+		return []history.Op{op, end, kill, killed}
+	}
+	ofAnn := func(ops []history.Op) []history.Op {
+		ops[0].Session, ops[1].Session = "ann", "ann"
+		return ops
+	}
 	for _, c := range []struct {
 		name   string
 		ops    [][]history.Op
@@ -215,6 +232,10 @@ func TestClientsSeeAQueueThatIsNotFair(t *testing.T) {
 		{"its place was lost by an exclusion", [][]history.Op{ask(1, 2, 0, "ann", "queued"), ask(3, 4, 1, "bob", "granted"), ask(5, 6, 0, "ann", "queued")}, []any{policy(rule("exclude", "ann", 0))}, false},
 		{"somebody else is shown what it has", [][]history.Op{bob, ask(1, 2, 0, "ann", "queued"), shows(1, ask(3, 4, 1, "bob", "granted")), ask(5, 6, 0, "ann", "queued")}, nil, false},
 		{"somebody else is served a second time", [][]history.Op{bob, ask(1, 2, 0, "ann", "queued"), shows(2, ask(3, 4, 1, "bob", "granted")), ask(5, 6, 0, "ann", "queued")}, nil, true},
+		{"what it got was taken back unheard", [][]history.Op{ofAnn(ask(1, 2, 0, "ann", "queued")), kills("ann", history.OK), ask(3, 4, 1, "bob", "granted"), ofAnn(ask(5, 6, 0, "ann", "queued"))}, nil, false},
+		{"what it got may have been taken back unheard", [][]history.Op{ofAnn(ask(1, 2, 0, "ann", "queued")), kills("ann", history.Info), ask(3, 4, 1, "bob", "granted"), ofAnn(ask(5, 6, 0, "ann", "queued"))}, nil, false},
+		{"what another got was taken back", [][]history.Op{ofAnn(ask(1, 2, 0, "ann", "queued")), kills("cid", history.OK), ask(3, 4, 1, "bob", "granted"), ofAnn(ask(5, 6, 0, "ann", "queued"))}, nil, true},
+		{"passed after something was taken back", [][]history.Op{kills("ann", history.OK), ofAnn(ask(4, 5, 0, "ann", "queued")), ask(6, 7, 1, "bob", "granted"), ofAnn(ask(8, 9, 0, "ann", "queued"))}, nil, true},
 		{"passed by one with a reserved seat", [][]history.Op{ask(1, 2, 0, "ann", "queued"), ask(3, 4, 1, "vip", "granted"), ask(5, 6, 0, "ann", "queued")}, []any{policy(rule("reserve", "vip", 1))}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
