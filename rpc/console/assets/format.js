@@ -1,5 +1,7 @@
 // How values look.
 
+export const NO_LICENCE = 'No licence is installed. Install one: seatkeeper license apply FILE';
+
 // visible takes the signs out of a name that turn or hide others, so that it cannot be read
 // as a different one.
 export const visible = (text) => String(text ?? '').replace(/[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g, '\ufffd');

@@ -1,6 +1,6 @@
 // Allocations: who holds what; search, filters and pages are the server's work.
 import { h, say, mark, Rows, Order, table, cells, card, announce, READING } from './dom.js';
-import { minute, number, plural, span, when, visible, seats } from './format.js';
+import { NO_LICENCE, minute, number, plural, span, when, visible, seats } from './format.js';
 import { get, post } from './api.js';
 
 const STATES = ['active', 'expiring', 'borrowed', 'lingering', 'quarantined'];
@@ -74,7 +74,7 @@ function confirmKill(app) {
 
 function leaseRow(app, ask) {
   const [feature, user, host, display, count, state, left, since, handle, act] = cells(
-    '', 'User', 'Host', 'Display', ['Seats', 'num'], 'State', ['Heartbeat due', 'num'], ['Since', 'num'], ['Handle', 'num'], '');
+    '', 'User', 'Host', 'Display', ['Seats', 'num'], 'State', ['Heartbeat due', 'num'], ['Since', 'num'], ['Handle', 'num'], ['', 'act']);
   feature.className = 'first';
   const version = h('span', { class: 'muted' });
   const name = h('span');
@@ -119,7 +119,7 @@ export function leases(app) {
     h('label', { for: 'size' }, h('span', { text: 'Page' }), size));
   const order = new Order(ORDER);
   const found = table('Allocations', [['Feature', '', 'feature'], ['User', '', 'user'], ['Host', '', 'host'], ['Display', '', 'display'], ['Seats', 'num', 'seats'],
-    ['State', '', 'state'], ['Heartbeat due', 'num', 'due'], ['Since', 'num', 'since'], ['Handle', 'num', 'handle'], ''], (by) => { order.choose(by); remember(); draw(); });
+    ['State', '', 'state'], ['Heartbeat due', 'num', 'due'], ['Since', 'num', 'since'], ['Handle', 'num', 'handle'], ['', 'act']], (by) => { order.choose(by); remember(); draw(); });
   found.el.hidden = true;
   const rows = new Rows(found.body, (l) => l.id, () => leaseRow(app, (l) => dialog.ask(l, () => load())));
   const note = h('p', { class: 'empty', role: 'status', text: READING });
@@ -208,7 +208,7 @@ export function leases(app) {
       }
     }
     draw();
-    say(note, shown.length ? '' : bare() ? 'Nobody holds a seat.' : 'No allocation is like that.');
+    say(note, shown.length ? '' : !app.frame.status.pools.length ? NO_LICENCE : bare() ? 'Nobody holds a seat.' : 'No allocation is like that.');
     mark(note, 'class', 'empty');
     note.hidden = !note.textContent;
     back.disabled = tokens.length < 2;

@@ -1,6 +1,6 @@
 // Licences: what is installed, and what ends soon.
 import { h, say, mark, Rows, table, cells, card, READING } from './dom.js';
-import { SOON, number, plural, setting, expires, days, dayIn } from './format.js';
+import { NO_LICENCE, SOON, number, plural, setting, expires, days, dayIn } from './format.js';
 import { get } from './api.js';
 
 const EVERY = 15_000;
@@ -49,12 +49,13 @@ export function licences(app) {
     const meant = lines.filter(({ licence, line }) => !text || `${line.feature} ${line.version} ${line.serial} ${licence.id} ${licence.vendor} ${line.state}`.toLowerCase().includes(text));
     rows.set(meant.slice(0, SHOWN));
     t.el.hidden = !meant.length;
+    filter.hidden = !lines.length;
     const left = lines.map((x) => days(x.line.expiry, now));
     const ended = left.filter((n) => n < 0).length;
     const soon = left.filter((n) => n >= 0 && n < SOON).length;
-    say(count, [`${number(installed)} installed`, ended && `${plural(ended, 'line has', 'lines have')} expired`, soon && `${plural(soon, 'line ends', 'lines end')} within ${SOON} days`].filter(Boolean).join(' · '));
+    say(count, [installed && `${number(installed)} installed`, ended && `${plural(ended, 'line has', 'lines have')} expired`, soon && `${plural(soon, 'line ends', 'lines end')} within ${SOON} days`].filter(Boolean).join(' · '));
     say(note, meant.length > SHOWN ? `${number(meant.length - SHOWN)} more end later: filter to see them`
-      : meant.length ? '' : lines.length ? 'No line is like that.' : 'No licence is installed. Install one: seatkeeper license apply FILE');
+      : meant.length ? '' : lines.length ? 'No line is like that.' : NO_LICENCE);
     mark(note, 'class', 'empty');
     note.hidden = !note.textContent;
   }

@@ -1,6 +1,6 @@
 // Overview: the three answers, then each pool, then the day.
 import { h, say, mark, Rows, Order, table, cells, card, READING } from './dom.js';
-import { number, nodeName, plural, expires, days } from './format.js';
+import { NO_LICENCE, number, nodeName, plural, expires, days } from './format.js';
 import { judge, free, counted } from './verdict.js';
 import { poolKey } from './history.js';
 import { spark, plot } from './chart.js';
@@ -109,8 +109,6 @@ function findings() {
   return { el, update(list) { found = list; draw(); } };
 }
 
-const NO_LICENCE = 'No licence is installed. Install one: seatkeeper license apply FILE';
-
 // ORDER is what the table of pools can be sorted by.
 const ORDER = {
   feature: (p) => `${p.feature} ${p.version}`,
@@ -198,9 +196,10 @@ export function overview(app) {
     mark(seats.value, 'data-level', able.length && !open ? 'warn' : null);
     const full = able.filter((p) => free(p) === 0).length;
     say(seats.more, able.length
-      ? `of ${number(total.total)} · ${number(total.in_use)} in use by ${plural(st.leases, 'lease')}${full ? ` · ${plural(full, 'feature')} full` : ''}`
+      ? `of ${number(total.total)} · ${number(total.in_use)} in use · ${plural(st.leases, 'lease')}${full ? ` · ${plural(full, 'feature')} full` : ''}`
       : NO_LICENCE);
     all.update(total);
+    all.el.hidden = !able.length;
   }
 
   function drawPools(st) {
@@ -209,13 +208,14 @@ export function overview(app) {
     rows.set(order.of(meant).slice(0, SHOWN));
     pools.arrow(order);
     pools.el.hidden = !meant.length;
+    filter.hidden = !st.pools.length;
     say(rest, meant.length > SHOWN ? `${number(meant.length - SHOWN)} more: filter to see them`
       : meant.length ? '' : st.pools.length ? `No feature has “${filter.value.trim()}” in its name.` : NO_LICENCE);
     rest.hidden = !rest.textContent;
     // The fullest, but in the order of their names: a plot must not move while one reads it.
     const fullest = new Set(meant.filter(counted).sort((a, b) => b.in_use / b.total - a.in_use / a.total || b.in_use - a.in_use).slice(0, PLOTS));
     curves.set(meant.filter((p) => fullest.has(p)));
-    say(none, 'No seats are counted here.');
+    say(none, st.pools.length ? 'No seats are counted here.' : 'Here stands how many seats were in use, once there is a licence.');
     none.hidden = plots.childElementCount > 0;
     legend.hidden = !none.hidden;
     say(source, app.daySource());
