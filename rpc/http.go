@@ -79,7 +79,7 @@ func (s *Server) newHandler(conn grpc.ClientConnInterface) (http.Handler, error)
 	mux.Handle("/", api)
 	mux.Handle(console.Path, console.New(mux, s.stopping))
 	mux.Handle("/{$}", readOnly(http.RedirectHandler(console.Path, http.StatusFound)))
-	return bounded(ownPages(mux)), nil
+	return bounded(ownPages(console.Refusals(mux))), nil
 }
 
 // ownPages refuses changes that a page of another site asks a browser for.

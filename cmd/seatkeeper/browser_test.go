@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,9 +28,9 @@ type page struct {
 	t   *testing.T
 	ctx context.Context
 
-	mu    sync.Mutex
-	said  []string
-	quiet bool // what it says now is expected
+	mu   sync.Mutex
+	said []string
+	dead string // the node that does not answer now, and whose silence the browser may tell of
 }
 
 // openBrowser opens a tab, or skips the test where there is no browser.
@@ -78,8 +79,8 @@ func (p *page) hear(event any) {
 	case *runtime.EventExceptionThrown:
 		text = fmt.Sprintf("exception: %+v", e.ExceptionDetails)
 	case *log.EventEntryAdded:
-		if strings.Contains(e.Entry.Text, "status of 503") {
-			return // the browser's own word for an election, which a busy machine has at any time
+		if p.ofTheDead(e.Entry) {
+			return
 		}
 		text = fmt.Sprintf("%s: %s %s", e.Entry.Level, e.Entry.Text, e.Entry.URL)
 	default:
@@ -87,22 +88,29 @@ func (p *page) hear(event any) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.quiet {
-		p.said = append(p.said, text)
-	}
+	p.said = append(p.said, text)
 }
 
-// expectComplaints lets the browser complain: a dead node is an error to it. It does so
-// of requests by itself; the page cannot keep it from that.
-func (p *page) expectComplaints(yes bool) {
+// expectSilence lets the browser say that the node at an address does not answer, which it
+// does by itself; "" means that all answer again. Nothing else is ever let through.
+func (p *page) expectSilence(address string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.quiet = yes
+	p.dead = address
+}
+
+// ofTheDead says whether an entry of the console is the browser's own word for a read that
+// the dead node did not answer.
+func (p *page) ofTheDead(e *log.Entry) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at, err := url.Parse(e.URL)
+	return err == nil && p.dead != "" && at.Host == p.dead && (at.Path == "/ui/events" || strings.HasPrefix(at.Path, "/v1/")) &&
+		e.Source == log.EntrySourceNetwork && strings.HasPrefix(e.Text, "Failed to load resource: net::ERR_")
 }
 
 // leave ends what the page does, before its servers end.
 func (p *page) leave() {
-	p.expectComplaints(true)
 	_ = chromedp.Do(p.ctx, chromedp.Navigate("about:blank"))
 }
 

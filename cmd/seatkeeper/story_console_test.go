@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -34,13 +35,30 @@ var hostile = []string{
 }
 
 // checkout takes a seat as curl would, for a user on a host.
-func (s *story) checkout(t *testing.T, feature, user, host string) *pb.CheckoutResponse {
+func (s *story) checkout(t *testing.T, feature, user, host string) {
 	t.Helper()
-	answer, err := s.conn.seats.Checkout(t.Context(), &pb.CheckoutRequest{Feature: feature, User: user, Host: host, Display: ":0"})
-	if err != nil {
+	if err := s.ask(t.Context(), &pb.CheckoutRequest{Feature: feature, User: user, Host: host, Display: ":0"}); err != nil {
 		t.Fatal(err)
 	}
-	return answer
+}
+
+// ask sends a request, in a session of its own, until it is answered: that nobody leads for
+// a moment, as on a busy machine at any time, is no answer.
+func (s *story) ask(ctx context.Context, req *pb.CheckoutRequest) (refused error) {
+	minted, err := (&app{}).openSession(sessionFlags{})
+	if err != nil {
+		return err
+	}
+	req.SessionId, req.SessionSecret, req.Seq = minted.ID, minted.Secret, 1
+	err = waitFor(ctx, "an answer", patience, func(ctx context.Context) error {
+		_, refused = s.conn.seats.Checkout(ctx, req)
+		switch client.ReasonOf(refused) {
+		case client.NotLeader, client.UnknownOutcome, client.Unreachable, lease.Overloaded:
+			return refused
+		}
+		return nil
+	})
+	return errors.Join(err, refused)
 }
 
 // follower is a node that does not lead.
@@ -137,6 +155,14 @@ func TestDashboardInARealBrowser(t *testing.T) {
 			p.screenshot(section + "-light")
 			p.look(1360, 900, true)
 			p.screenshot(section + "-dark")
+			p.look(1100, 800, false)
+			if cut := eval[string](p, `[...document.querySelectorAll('button.kill, .level, td.ends')].filter((e) => e.checkVisibility()).filter((e) => {
+				const r = e.getBoundingClientRect();
+				return r.right > innerWidth || r.height > 48;
+			}).map((e) => e.textContent).join()`); cut != "" {
+				t.Errorf("%s: on a small desk these are out of sight or broken: %s", section, cut)
+			}
+			p.screenshot(section + "-desk")
 			p.look(360, 740, false)
 			if wide := eval[int](p, `document.documentElement.scrollWidth`); wide > 360 {
 				t.Errorf("%s is %d pixels wide on a screen of 360", section, wide)
@@ -205,10 +231,27 @@ func testConsoleKill(t *testing.T, p *page, s *story) {
 	if n := s.inUse(t, "mesh"); n != 2 {
 		t.Fatalf("after Escape %d seats of mesh are in use, want 2", n)
 	}
-	p.do(chromedp.Click(chromedp.CSS(`tbody tr button.kill`)), chromedp.WaitVisible(chromedp.ID("kill")),
-		chromedp.Click(chromedp.CSS(`#kill button.danger`)))
+	p.do(chromedp.Click(chromedp.CSS(`tbody tr button.kill`)), chromedp.WaitVisible(chromedp.ID("kill")))
+	p.confirmKill()
 	p.waitFor("one row of mesh", `document.querySelectorAll('tbody tr').length === 1`)
 	s.waitInUse(t, "mesh", 1)
+}
+
+// confirmKill says yes to the dialog.
+func (p *page) confirmKill() {
+	p.t.Helper()
+	p.do(chromedp.Click(chromedp.CSS(`#kill button.danger`)))
+	p.killed()
+}
+
+// killed waits for the dialog's end; it says yes again where the answer was that nobody leads.
+func (p *page) killed() {
+	p.t.Helper()
+	p.waitFor("the dialog's end", `(() => {
+		const [dialog, yes] = [document.getElementById('kill'), document.querySelector('#kill button.danger')];
+		if (dialog.open && !yes.disabled && dialog.querySelector('.error').textContent) yes.click();
+		return !dialog.open;
+	})()`)
 }
 
 // pressSlash is a key as a keyboard sends it: the page takes it, so no letter follows.
@@ -252,8 +295,8 @@ func testConsoleKeyboard(t *testing.T, p *page, s *story, ui string) {
 		t.Errorf("the dialog begins at %q, want the harmless button", got)
 	}
 	p.do(chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter))
+	p.killed()
 	s.waitInUse(t, "solver", 0)
-	p.waitFor("the dialog's end", `!document.getElementById('kill').open`)
 	p.see("#said", "Taken back")
 	p.see(".empty", "No allocation is like that")
 	if eval[bool](p, `document.activeElement === document.body`) {
@@ -262,24 +305,29 @@ func testConsoleKeyboard(t *testing.T, p *page, s *story, ui string) {
 }
 
 func testConsoleDenialsAndPolicy(t *testing.T, p *page, s *story, ui string) {
-	if _, err := s.conn.seats.Checkout(t.Context(), &pb.CheckoutRequest{Feature: "solver", Count: proto.Int32(9), User: "<b>greedy</b>", Host: "ws7"}); err == nil {
-		t.Fatal("nine seats of five were granted")
+	if err := s.ask(t.Context(), &pb.CheckoutRequest{Feature: "solver", Count: proto.Int32(9), User: "<b>greedy</b>", Host: "ws7"}); client.ReasonOf(err) != lease.TooManyRequested {
+		t.Fatalf("nine seats of five: %v", err)
 	}
 	// A place in the queue and a booking, both of people with names that nobody should have.
-	if _, err := s.conn.seats.Checkout(t.Context(), &pb.CheckoutRequest{Feature: "mesh", Count: proto.Int32(2), QueueMs: 600_000, User: hostile[0], Host: hostile[1]}); client.ReasonOf(err) != "queued" {
+	if err := s.ask(t.Context(), &pb.CheckoutRequest{Feature: "mesh", Count: proto.Int32(2), QueueMs: 600_000, User: hostile[0], Host: hostile[1]}); client.ReasonOf(err) != "queued" {
 		t.Fatal(err)
 	}
-	if _, err := pb.NewQueueClient(s.conn.client).BookingCreate(t.Context(), &pb.BookingCreateRequest{Id: "nightly-7", Feature: "cad", Count: proto.Int32(2),
-		ForMs: 3_600_000, User: hostile[0], Project: hostile[3]}); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, "a booking", func() error {
+		_, err := pb.NewQueueClient(s.conn.client).BookingCreate(t.Context(), &pb.BookingCreateRequest{Id: "nightly-7", Feature: "cad", Count: proto.Int32(2),
+			ForMs: 3_600_000, User: hostile[0], Project: hostile[3]})
+		return err
+	})
 	if err := s.denied(t.Context(), hostile[2]); err != nil {
 		t.Fatal(err)
 	}
 	body := `{"policy":{"groups":[{"name":"staff","members":["ann","<i>bob</i>"]}],"rules":[{"kind":"max","feature":"cad","who_type":"user","who":"ann","seats":3}]}}`
-	if refused, err := post(t.Context(), http.DefaultClient, s.leader(t).API, "/v1/policy", body, &pb.PolicyApplyResponse{}); err != nil || refused != nil {
-		t.Fatal(err, refused)
-	}
+	eventually(t, "a policy", func() error {
+		refused, err := post(t.Context(), http.DefaultClient, s.leader(t).API, "/v1/policy", body, &pb.PolicyApplyResponse{})
+		if refused != nil {
+			err = errors.New(refused.Message)
+		}
+		return err
+	})
 	p.do(chromedp.Navigate("about:blank"), chromedp.Navigate(ui+"#waiting"))
 	p.see("tbody tr", "too_many_requested")
 	p.see("tbody tr", "<b>greedy</b>")
@@ -297,7 +345,7 @@ func testConsoleDenialsAndPolicy(t *testing.T, p *page, s *story, ui string) {
 
 // denied asks for more than there is.
 func (s *story) denied(ctx context.Context, user string) error {
-	_, err := s.conn.seats.Checkout(ctx, &pb.CheckoutRequest{Feature: "solver", Count: proto.Int32(99), User: user, Host: user})
+	err := s.ask(ctx, &pb.CheckoutRequest{Feature: "solver", Count: proto.Int32(99), User: user, Host: user})
 	if client.ReasonOf(err) != lease.TooManyRequested {
 		return fmt.Errorf("99 of five seats: %v", err)
 	}
@@ -311,14 +359,12 @@ func testConsoleLeaderDies(t *testing.T, p *page, s *story) {
 	p.do(chromedp.Navigate("http://" + serving.API + "/ui/"))
 	p.see(".tile .value", old.Name)
 	eval[bool](p, `(window.sameDocument = true)`)
-	p.expectComplaints(true) // an answer of 503 while nobody leads
 	old.kill()
 	next := s.leader(t)
 	p.see(".tile .value", next.Name)
 	p.see(".chips", old.Name+" unreachable")
 	p.see(".findings", "does not answer")
 	p.see("#link", "Live")
-	p.expectComplaints(false)
 	p.screenshot("leader-lost")
 	s.checkout(t, "solver", "after", "ws1")
 	p.see("tbody tr", "1 of 5")
@@ -327,7 +373,7 @@ func testConsoleLeaderDies(t *testing.T, p *page, s *story) {
 	}
 
 	// The node that serves the page dies, too: the page says so and names the others.
-	p.expectComplaints(true)
+	p.expectSilence(serving.API)
 	var left string
 	for _, n := range s.nodes {
 		switch n {
@@ -363,8 +409,8 @@ func TestDashboardPagesTenThousandLeases(t *testing.T) {
 	p.do(chromedp.SendKeys(chromedp.ID("search"), "user-7777"))
 	p.waitFor("one row", `document.querySelectorAll('tbody tr').length === 1`)
 	p.see("tbody tr", "user-7777")
-	p.do(chromedp.Click(chromedp.CSS(`tbody tr button.kill`)), chromedp.WaitVisible(chromedp.ID("kill")),
-		chromedp.Click(chromedp.CSS(`#kill button.danger`)))
+	p.do(chromedp.Click(chromedp.CSS(`tbody tr button.kill`)), chromedp.WaitVisible(chromedp.ID("kill")))
+	p.confirmKill()
 	s.waitInUse(t, "cad", many-1)
 	p.see(".empty", "No allocation is like that")
 	p.do(chromedp.Navigate(eval[string](p, `location.origin + '/ui/#overview'`)))
@@ -379,9 +425,8 @@ func (s *story) crowd(t *testing.T, feature string, n int) {
 	g.SetLimit(24)
 	for i := range n {
 		g.Go(func() error {
-			_, err := s.conn.seats.Checkout(context.Background(), &pb.CheckoutRequest{Feature: feature,
+			return s.ask(context.Background(), &pb.CheckoutRequest{Feature: feature,
 				User: fmt.Sprintf("user-%d", i), Host: fmt.Sprintf("ws-%03d.example.com", i%300), Display: fmt.Sprintf(":%d", i%8)})
-			return err
 		})
 	}
 	if err := g.Wait(); err != nil {

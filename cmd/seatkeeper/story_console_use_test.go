@@ -137,7 +137,6 @@ func TestDashboardByRole(t *testing.T) {
 		p.waitFor("the door", `document.getElementById('door').open && !sessionStorage.length`)
 	}
 
-	p.expectComplaints(true) // the browser itself tells of every 401
 	p.do(chromedp.Navigate("http://" + s.nodes[0].API + "/ui/#allocations?search=ann"))
 	p.waitFor("the door", `document.getElementById('door').open`)
 	p.screenshot("door")
@@ -172,7 +171,8 @@ func TestDashboardByRole(t *testing.T) {
 	signOut()
 	signIn(operator)
 	p.see("tbody tr", "ann")
-	p.do(chromedp.Click(chromedp.CSS(`tbody tr button.kill`)), chromedp.WaitVisible(chromedp.ID("kill")), chromedp.Click(chromedp.CSS(`#kill button.danger`)))
+	p.do(chromedp.Click(chromedp.CSS(`tbody tr button.kill`)), chromedp.WaitVisible(chromedp.ID("kill")))
+	p.confirmKill()
 	p.see(".empty", "No allocation is like that")
 	p.see("#said", "Taken back: cad from ann")
 	signOut()
@@ -194,7 +194,6 @@ func TestDashboardSaysSinceWhenItIsOld(t *testing.T) {
 	p.do(chromedp.Navigate("http://" + serving.API + "/ui/#allocations"))
 	p.see("tbody tr", "ann")
 	p.waitFor("colours while all is fresh", `getComputedStyle(document.getElementById('main')).filter === 'none'`)
-	p.expectComplaints(true)
 	var others []*devNode
 	for _, n := range s.nodes {
 		if n != serving {
@@ -221,6 +220,7 @@ func TestDashboardSaysSinceWhenItIsOld(t *testing.T) {
 	p.waitFor("colours again", `getComputedStyle(document.getElementById('main')).filter === 'none' && document.getElementById('banner').hidden`)
 
 	p.see(".tile", "all 3 nodes answer")
+	p.expectSilence(serving.API)
 	serving.kill()
 	p.see("#link", "Reconnecting")
 	p.waitFor("as it was when", `/does not answer\. What is shown is as it was at \d\d:\d\d:\d\d/.test(document.getElementById('news').innerText)`)
@@ -235,6 +235,7 @@ func TestDashboardSaysSinceWhenItIsOld(t *testing.T) {
 	}
 	p.see("#link", "Live")
 	p.waitFor("no banner", `document.getElementById('banner').hidden && !document.title.startsWith('No answer')`)
+	p.expectSilence("")
 }
 
 // testConsolePages goes through pages of ten thousand leases, and back by the browser.

@@ -12,6 +12,8 @@
 //	           second serves them all, and none is made while nobody watches
 //	viewer     one open page: a stream of Server-Sent Events at /ui/events
 //
+// To the page a refusal is an answer (Refusals): a browser's console is for mistakes.
+//
 // Any node serves it. Followers ask the leader (X-Seatkeeper-Forward: 1), so everything
 // stays on one origin and no CORS is needed; without a leader the node says what it knows
 // itself and that it may be old.

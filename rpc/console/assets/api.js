@@ -23,13 +23,17 @@ function headers(more) {
   return out;
 }
 
+// status is that of an answer; to the page a refusal comes as 200 with this header, so
+// that the browser's console is left to what is wrong.
+const status = (resp) => Number(resp.headers.get('X-Seatkeeper-Status')) || resp.status;
+
 async function refusal(resp) {
   let body = null;
   const text = await resp.text();
   try { body = JSON.parse(text); } catch { // not the API's
     if (resp.headers.get('Content-Type')?.startsWith('text/plain')) body = { message: text.trim().slice(0, 300) };
   }
-  return new Problem(resp.status, body);
+  return new Problem(status(resp), body);
 }
 
 const query = (params) => {
@@ -51,7 +55,7 @@ async function call(method, path, params, body) {
   } catch { // a browser's own words differ, and say less
     throw new Problem(0, { message: `${location.host} does not answer${body ? ': it may have been done all the same, look again' : ''}` });
   }
-  if (!resp.ok) throw await refusal(resp);
+  if (status(resp) >= 400) throw await refusal(resp);
   return resp.json();
 }
 
@@ -80,7 +84,7 @@ export function watch({ path, frame, state, refused }) {
     try {
       alive();
       const resp = await fetch(path(), { headers: headers({ Accept: 'text/event-stream' }), cache: 'no-store', credentials: 'omit', signal: abort.signal });
-      if (!resp.ok) throw await refusal(resp);
+      if (status(resp) >= 400) throw await refusal(resp);
       const reader = resp.body.pipeThrough(new TextDecoderStream()).getReader();
       let rest = '';
       for (;;) {
