@@ -5,6 +5,7 @@ package deploy_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -188,8 +190,26 @@ func (m *machine) unit(name string) map[string]string {
 type service struct {
 	m      *machine
 	cmd    *exec.Cmd
-	log    bytes.Buffer
+	log    lockedLog
 	exited chan struct{}
+}
+
+// lockedLog is read while the process writes.
+type lockedLog struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lockedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func (m *machine) startService() *service {
@@ -199,6 +219,7 @@ func (m *machine) startService() *service {
 	m.run("install", "-d", "-m", u["StateDirectoryMode"], "-o", u["User"], "-g", u["Group"], state)
 	s := &service{m: m, cmd: m.command(u["User"], strings.Fields(u["ExecStart"])...), exited: make(chan struct{})}
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
+	ready := s.listens(u["Type"])
 	started := make(chan error)
 	go func() { // the kernel ends the child with the thread that started it
 		runtime.LockOSThread()
@@ -214,8 +235,54 @@ func (m *machine) startService() *service {
 		m.t.Fatal(err)
 	}
 	m.t.Cleanup(func() { _ = s.cmd.Process.Kill(); <-s.exited })
+	ready()
+	s.reload(u["ExecReload"])
 	s.becomesReady()
 	return s
+}
+
+// listens for what a service of Type=notify tells systemd when it is ready; an abstract
+// socket is there whatever the root folder.
+func (s *service) listens(kind string) (ready func()) {
+	s.m.t.Helper()
+	if kind != "notify" {
+		s.m.t.Fatalf("the unit is of type %q: a reload could come before the node knows SIGHUP", kind)
+	}
+	name := fmt.Sprintf("@seatkeeper-%d-%s", os.Getpid(), filepath.Base(s.m.root))
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: name})
+	if err != nil {
+		s.m.t.Fatal(err)
+	}
+	s.cmd.Env = append(s.cmd.Env, "NOTIFY_SOCKET="+name)
+	return func() {
+		defer l.Close()
+		told := make([]byte, 64)
+		_ = l.SetReadDeadline(time.Now().Add(installPatience))
+		if n, err := l.Read(told); err != nil || string(told[:n]) != "READY=1" {
+			s.m.t.Fatalf("the node tells %q (%v): %s", told[:n], err, s.log.String())
+		}
+	}
+}
+
+// reload does what the unit says of a reload, and waits for the node to say that it did.
+func (s *service) reload(command string) {
+	s.m.t.Helper()
+	words := regexp.MustCompile(`^(/bin/sh) -c '(.*)'$`).FindStringSubmatch(strings.ReplaceAll(command, "$$", "$"))
+	if words == nil {
+		s.m.t.Fatalf("a reload is %q", command)
+	}
+	m := s.m.command(s.m.unit("seatkeeper.service")["User"], words[1], "-c", words[2])
+	m.Env = append(m.Env, fmt.Sprintf("MAINPID=%d", s.cmd.Process.Pid))
+	if out, err := m.CombinedOutput(); err != nil {
+		s.m.t.Fatalf("reload: %v: %s", err, out)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(installPatience); !strings.Contains(s.log.String(), "config reloaded"); <-tick.C {
+		if time.Now().After(deadline) {
+			s.m.t.Fatalf("the node does not reload: %s", s.log.String())
+		}
+	}
 }
 
 func (s *service) becomesReady() {

@@ -75,13 +75,11 @@ limits change at once, all else at the next start. See docs/agent.md.`,
 
 // runAgent is the life of an agent.
 func (a *app) runAgent(ctx context.Context) error {
-	stopped, reload := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	stopped := make(chan os.Signal, 1)
 	signal.Notify(stopped, stopSignals...)
 	defer signal.Stop(stopped)
-	if len(reloadSignals) > 0 {
-		signal.Notify(reload, reloadSignals...)
-		defer signal.Stop(reload)
-	}
+	reload, stopReloads := a.catchReloads()
+	defer stopReloads()
 	if err := a.cfg.checkAgent(); err != nil {
 		return err
 	}
@@ -93,6 +91,9 @@ func (a *app) runAgent(ctx context.Context) error {
 		return err
 	}
 	defer served.close()
+	if err := a.tellReady(); err != nil {
+		log.Warn("who started this agent was not told that it is ready", "error", err)
+	}
 	for {
 		select {
 		case s := <-stopped:

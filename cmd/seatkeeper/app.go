@@ -35,6 +35,9 @@ type app struct {
 	// beforeServing is called before a server opens anything, if it is not nil. It may start
 	// the program again.
 	beforeServing func()
+	// reloads is where signals to reload have come since the process began; nil if its command
+	// knows none.
+	reloads chan os.Signal
 	// begun is true once a command's own code runs: an error before that is about
 	// how the command was typed.
 	begun bool

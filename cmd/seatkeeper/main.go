@@ -11,6 +11,7 @@ import (
 )
 
 func main() {
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, lookupEnv: os.LookupEnv, beforeServing: coarseTimers}
+	reloads := reloadsFromTheStart(os.Args[1:])
+	a := &app{reloads: reloads, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, lookupEnv: os.LookupEnv, beforeServing: coarseTimers}
 	os.Exit(a.main(context.Background(), lmArgs(os.Args)))
 }

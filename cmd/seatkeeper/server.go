@@ -63,11 +63,8 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 	stopped := make(chan os.Signal, 1)
 	signal.Notify(stopped, stopSignals...)
 	defer signal.Stop(stopped)
-	reload := make(chan os.Signal, 1)
-	if len(reloadSignals) > 0 {
-		signal.Notify(reload, reloadSignals...)
-		defer signal.Stop(reload)
-	}
+	reload, stopReloads := a.catchReloads()
+	defer stopReloads()
 
 	log := newLogger(l.Log, a.stderr)
 	book := rpc.NewLogBook(log.GetLevel())
@@ -132,6 +129,9 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 	ended := make(chan error, 1)
 	go func() { ended <- api.Serve(listener) }()
 	log.Info("ready", "node", node.ID(), "api", advertised(l.API.Bind, l.API.Advertise), "version", buildVersion())
+	if err := a.tellReady(); err != nil {
+		log.Warn("who started this node was not told that it is ready", "error", err)
+	}
 
 	for {
 		select {

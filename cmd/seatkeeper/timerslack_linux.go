@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/signal"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -46,6 +47,9 @@ func coarseTimers() {
 	if err != nil || unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0) != nil {
 		return
 	}
+	// What is ignored stays so in the new program until it catches it; what is caught now would
+	// end it. Nothing is missed by that: the config is not read yet.
+	signal.Ignore(reloadSignals...)
 	_ = unix.Exec(program, os.Args, append(os.Environ(), startedAgain+"=1"))
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(now), 0, 0, 0)
 }
