@@ -55,6 +55,7 @@ func (s *slowLog) hang() (free func()) {
 type bench struct {
 	nodes []*Node
 	disks []*slowLog
+	snaps []*sizedSnapshots
 	nets  []*raft.InmemTransport
 	fatal chan string
 }
@@ -85,7 +86,7 @@ func newBenchWith(t *testing.T, size, nonVoters int, set func(*Config)) *bench {
 	for i, s := range first.Servers {
 		name, _, _ := cutIncarnation(string(s.ID))
 		disk := &slowLog{InmemStore: raft.NewInmemStore()}
-		snaps := raft.NewInmemSnapshotStore()
+		snaps := &sizedSnapshots{SnapshotStore: raft.NewInmemSnapshotStore()}
 		rc := raft.DefaultConfig()
 		rc.LocalID = s.ID
 		if err := raft.BootstrapCluster(rc, disk, disk, snaps, b.nets[i], first); err != nil {
@@ -114,7 +115,7 @@ func newBenchWith(t *testing.T, size, nonVoters int, set func(*Config)) *bench {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.nodes, b.disks = append(b.nodes, n), append(b.disks, disk)
+		b.nodes, b.disks, b.snaps = append(b.nodes, n), append(b.disks, disk), append(b.snaps, snaps)
 	}
 	return b
 }
@@ -357,7 +358,7 @@ func TestWatchdogLeavesAnIdleLeaderAlone(t *testing.T) {
 func TestWatchdogStopsALeaderThatTransfersForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fatal := make(chan string, 1)
-		n := &Node{cfg: Config{Fatal: func(reason string) { fatal <- reason }}.withDefaults(), log: testLogger("n")}
+		n := &Node{fsm: fsm.New(fsm.Options{}), cfg: Config{Fatal: func(reason string) { fatal <- reason }}.withDefaults(), log: testLogger("n")}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var p progress

@@ -25,8 +25,13 @@ const (
 	// DefaultCommitTimeout is how long an idle leader waits before it tells followers
 	// what is committed.
 	DefaultCommitTimeout = 50 * time.Millisecond
-	// DefaultSnapshotThreshold: 32k entries replay in about a second.
+	// DefaultSnapshotThreshold: 32k entries of one command each replay in about a second.
 	DefaultSnapshotThreshold = 32768
+	// DefaultSnapshotBytes bounds the replay where entries are full: some 300,000 commands,
+	// two seconds.
+	DefaultSnapshotBytes = 32 << 20
+	// minSnapshotBytes: less, and a node writes its state all the time.
+	minSnapshotBytes = 64 << 10
 	// DefaultSnapshotInterval is how often raft looks at the threshold.
 	DefaultSnapshotInterval = 10 * time.Second
 	// DefaultTrailingLogs must be larger than all that a leader can hold uncommitted:
@@ -130,8 +135,10 @@ type Config struct {
 	HeartbeatTimeout, ElectionTimeout, LeaderLeaseTimeout time.Duration
 	CommitTimeout, SnapshotInterval                       time.Duration
 	SnapshotThreshold, TrailingLogs                       uint64
-	EntriesInFlight, MaxQueue                             int
-	Tick, Watchdog                                        time.Duration
+	// SnapshotBytes is how large the log since the last snapshot may become; see shorten.
+	SnapshotBytes             int64
+	EntriesInFlight, MaxQueue int
+	Tick, Watchdog            time.Duration
 }
 
 var nodeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
@@ -155,6 +162,9 @@ func (c Config) withDefaults() Config {
 	set(&c.Watchdog, DefaultWatchdog)
 	if c.SnapshotThreshold == 0 {
 		c.SnapshotThreshold = DefaultSnapshotThreshold
+	}
+	if c.SnapshotBytes == 0 {
+		c.SnapshotBytes = DefaultSnapshotBytes
 	}
 	if c.TrailingLogs == 0 {
 		c.TrailingLogs = DefaultTrailingLogs
@@ -209,6 +219,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("entries in flight %d: want 1 to %d", c.EntriesInFlight, MaxEntriesInFlight)
 	case c.TrailingLogs <= uint64(c.EntriesInFlight) || c.TrailingLogs <= MaxEntriesInFlight:
 		return fmt.Errorf("trailing logs %d: must be more than %d, or a follower could never catch up", c.TrailingLogs, MaxEntriesInFlight)
+	case c.SnapshotBytes < minSnapshotBytes:
+		return fmt.Errorf("snapshot bytes %d: want at least %d", c.SnapshotBytes, minSnapshotBytes)
 	case c.MaxQueue < 1:
 		return fmt.Errorf("queue length %d: want at least 1", c.MaxQueue)
 	case c.Tick < 10*time.Millisecond || c.Tick > MaxStep/2:

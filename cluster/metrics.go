@@ -27,6 +27,8 @@ type metrics struct {
 	healthy   prometheus.Gauge
 	tolerance prometheus.Gauge
 	voters    prometheus.Gauge
+	// unsaved is what a restart would replay.
+	unsaved prometheus.Gauge
 	// logVersion and understands tell how far an upgrade is.
 	logVersion  prometheus.Gauge
 	understands prometheus.Gauge
@@ -63,13 +65,14 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		healthy:     gauge("healthy", "1 on the leader while all members are healthy, 0 elsewhere."),
 		tolerance:   gauge("failure_tolerance", "How many voters may be lost now before nobody can lead, as the leader sees it; 0 elsewhere."),
 		voters:      gauge("voters", "How many members vote, as the leader knows; 0 elsewhere."),
+		unsaved:     gauge("log_unsaved_bytes", "Log entries applied since the last snapshot, in bytes: what a restart would replay."),
 		logVersion:  gauge("log_version", "Version of the log that the cluster is at, as this node knows; every member understands it."),
 		understands: gauge("log_version_understood", "Highest version of the log that this node's build understands."),
 		expired:     counter("expirations_total", "Expirations proposed by this node."),
 		verifies:    counter("verifies_total", "Leader checks made for reads; many reads share one."),
 		reads:       counter("reads_total", "Consistent reads served or tried."),
 	}
-	m.all = []prometheus.Collector{m.proposals, m.batch, m.commit, m.queue, m.inFlight, m.epoch, m.leading, m.lost, m.diskFree, m.diskAlarm, m.healthy, m.tolerance, m.voters, m.logVersion, m.understands, m.expired, m.verifies, m.reads}
+	m.all = []prometheus.Collector{m.proposals, m.batch, m.commit, m.queue, m.inFlight, m.epoch, m.leading, m.lost, m.diskFree, m.diskAlarm, m.healthy, m.tolerance, m.voters, m.unsaved, m.logVersion, m.understands, m.expired, m.verifies, m.reads}
 	if reg == nil {
 		return m, nil
 	}

@@ -157,6 +157,7 @@ func New(cfg Config, parts Parts) (*Node, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	n.tasks.Go(func() { n.followLeadership(ctx) })
+	n.tasks.Go(func() { n.shorten(ctx, parts.Snapshots) })
 	if n.cfg.DataDir != "" {
 		n.tasks.Go(func() { n.watchSpace(ctx) })
 		n.tasks.Go(func() { n.tendVersion(ctx) })

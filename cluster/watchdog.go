@@ -13,14 +13,15 @@ const transferStuck = 5 * time.Second
 
 // watch ends the process of a leader that cannot work: one whose entries do not come
 // back (a hung disk does not cost raft its leadership), or one that raft keeps in a
-// leadership transfer for ever. It counts its own ticks and not the clock, so that a
+// leadership transfer for ever. A leader that still applies what others wrote, as all of it
+// after a restart, is at work: its own entries come after that. It counts its own ticks and not the clock, so that a
 // process that was stopped for a minute is not blamed for that minute.
 func (n *Node) watch(ctx context.Context, p *progress) {
 	const every = 500 * time.Millisecond
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	var stalled, stuck time.Duration
-	committed, refused := p.committed.Load(), p.transferring.Load()
+	committed, refused, applied := p.committed.Load(), p.transferring.Load(), n.fsm.Status().AppliedIndex
 	for {
 		select {
 		case <-ticker.C:
@@ -30,7 +31,9 @@ func (n *Node) watch(ctx context.Context, p *progress) {
 		now := p.committed.Load()
 		progressed := now != committed
 		committed = now
-		if progressed || p.inFlight.Load() == 0 {
+		before := applied
+		applied = n.fsm.Status().AppliedIndex
+		if progressed || applied != before || p.inFlight.Load() == 0 {
 			stalled = 0
 		} else if stalled += every; stalled >= n.cfg.Watchdog {
 			n.fail(fmt.Sprintf("leader has committed nothing of its own for %v: is the disk hung?", stalled))

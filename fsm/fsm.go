@@ -94,6 +94,7 @@ type FSM struct {
 	today    atomic.Int64  // the book's calendar, for tokens
 	replaced []lease.Event // taken earlier in this entry, also of a ledger that a restore replaced
 	told     int           // of replaced: how many Step was told of
+	unsaved  atomic.Int64
 }
 
 // New returns an empty state machine.
@@ -116,6 +117,7 @@ func (f *FSM) Apply(l *raft.Log) any {
 		f.opts.Fatal(fmt.Errorf("log index %d: %w", l.Index, err))
 		return Outcome{Index: l.Index, Term: l.Term, Stale: true}
 	}
+	f.unsaved.Add(int64(len(l.Data)))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	o := f.apply(l, e)
@@ -270,10 +272,15 @@ func (f *FSM) Due(limit int) []lease.Command {
 	}
 }
 
+// Unsaved returns how many bytes of entries were applied since the state was last taken for
+// a snapshot or restored from one: what a restart would replay.
+func (f *FSM) Unsaved() int64 { return f.unsaved.Load() }
+
 // Snapshot freezes the state; writing it out happens beside later applies.
 func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.unsaved.Store(0)
 	return &snapshot{status: f.statusLocked(), frozen: f.book.Freeze(), stage: f.stage, tokens: f.tokens.Load(), persisting: f.opts.Persisting}, nil
 }
 
@@ -290,6 +297,7 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.unsaved.Store(0)
 	f.status, f.book, f.stage = status, book, staged
 	f.setVersion(status.LogVersion)
 	f.tokens.Store(tokens)

@@ -128,6 +128,8 @@ type Limits struct {
 type Snapshots struct {
 	// Entries are how many log entries are kept between two snapshots.
 	Entries int `yaml:"entries"`
+	// Bytes are how much log is, or as much as the last snapshot has, whichever is more.
+	Bytes int `yaml:"bytes"`
 }
 
 // Client is what commands use to reach a cluster.
@@ -152,11 +154,13 @@ const (
 // rolling replacement, and beyond that every write waits for too many disks.
 const maxBootstrapExpect = 7
 
-// minSnapshotEntries and maxSnapshotEntries: more often, a node writes its whole state for
+// minSnapshotEntries and the others: more often, a node writes its whole state for
 // next to nothing; less often, a restart replays its log for minutes.
 const (
 	minSnapshotEntries = 1000
 	maxSnapshotEntries = 1_000_000
+	minSnapshotBytes   = 1 << 20
+	maxSnapshotBytes   = 1 << 30
 )
 
 func defaultConfig() Config {
@@ -178,7 +182,7 @@ func defaultConfig() Config {
 			InFlightPerConnection: rpc.DefaultConnInFlight, InFlight: rpc.DefaultMaxInFlight, Connections: rpc.DefaultConnections,
 			Waiting: rpc.DefaultWaiters, Pipelines: rpc.DefaultPipelines,
 		},
-		Snapshots: Snapshots{Entries: cluster.DefaultSnapshotThreshold},
+		Snapshots: Snapshots{Entries: cluster.DefaultSnapshotThreshold, Bytes: cluster.DefaultSnapshotBytes},
 		Tracing:   Tracing{SampleRatio: defaultSampleRatio},
 		Backups:   Backups{Every: "1h", Keep: 48},
 		Client:    Client{Addr: loopback(apiPort), Tenant: lease.DefaultTenant, Format: "table"},
@@ -264,6 +268,9 @@ func (c *Config) Validate() []problem {
 	c.Tracing.validate(bad)
 	if n := c.Snapshots.Entries; n < minSnapshotEntries || n > maxSnapshotEntries {
 		bad("snapshots.entries", "%d: use %d to %d", n, minSnapshotEntries, maxSnapshotEntries)
+	}
+	if n := c.Snapshots.Bytes; n < minSnapshotBytes || n > maxSnapshotBytes {
+		bad("snapshots.bytes", "%d: use %d to %d", n, minSnapshotBytes, maxSnapshotBytes)
 	}
 	if _, err := c.Backups.every(); err != nil {
 		bad("backups.every", "%v", err)

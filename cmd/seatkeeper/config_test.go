@@ -112,6 +112,9 @@ func TestNumbersHaveLimits(t *testing.T) {
 		{"snapshots.entries", func(c *Config) { c.Snapshots.Entries = minSnapshotEntries - 1 }, false},
 		{"snapshots.entries", func(c *Config) { c.Snapshots.Entries = minSnapshotEntries }, true},
 		{"snapshots.entries", func(c *Config) { c.Snapshots.Entries = maxSnapshotEntries + 1 }, false},
+		{"snapshots.bytes", func(c *Config) { c.Snapshots.Bytes = minSnapshotBytes - 1 }, false},
+		{"snapshots.bytes", func(c *Config) { c.Snapshots.Bytes = maxSnapshotBytes }, true},
+		{"snapshots.bytes", func(c *Config) { c.Snapshots.Bytes = maxSnapshotBytes + 1 }, false},
 	} {
 		cfg := defaultConfig()
 		c.set(&cfg)

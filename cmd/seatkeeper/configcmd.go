@@ -251,9 +251,11 @@ limits:
   waiting: {{.Limits.Waiting}}
   pipelines: {{.Limits.Pipelines}}
 
-# Log entries between two snapshots of the state; a restart replays fewer than these.
+# A restart replays the log since the last snapshot of the state. The next one is written after
+# so many entries, or so many bytes of them (of a large state as many as the last snapshot has).
 snapshots:
   entries: {{.Snapshots.Entries}}
+  bytes: {{.Snapshots.Bytes}}
 
 # The leader writes a backup into dir by itself and keeps the newest ones; empty: none.
 # Best on another disk, and copied elsewhere. seatkeeper snapshot restore takes them.

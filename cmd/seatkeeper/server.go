@@ -160,7 +160,7 @@ func clusterConfig(l *loadedConfig, log hclog.Logger, reg prometheus.Registerer,
 		GossipAddr: l.Gossip.Bind, GossipAdvertise: l.Gossip.Advertise, GossipKeys: keys,
 		APIAddress: advertised(l.API.Bind, l.API.Advertise),
 		Join:       l.Join, BootstrapExpect: l.BootstrapExpect, Insecure: l.Insecure,
-		AuditLog: l.Audit.File, DebugLog: debugLogOf(&l.Config), SnapshotThreshold: uint64(l.Snapshots.Entries),
+		AuditLog: l.Audit.File, DebugLog: debugLogOf(&l.Config), SnapshotThreshold: uint64(l.Snapshots.Entries), SnapshotBytes: int64(l.Snapshots.Bytes),
 		Version: buildVersion(), Logger: log, Metrics: reg, Fatal: fatal,
 	}
 }

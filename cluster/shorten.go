@@ -1,0 +1,53 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// shortenEvery is how often the growth of the log is looked at: at full load it grows by a
+// few MiB meanwhile.
+const shortenEvery = time.Second
+
+// shorten has raft write a snapshot when the log since the last one has grown to
+// SnapshotBytes and to the size of that snapshot. Raft itself counts entries, and of those
+// one has up to 512 commands: by that count alone a minute of full load is a replay of half
+// a minute after a restart. That a large state is not written for a little log is the rule
+// of Redis for its append-only file: what is written is at most doubled by it.
+func (n *Node) shorten(ctx context.Context, snapshots raft.SnapshotStore) {
+	ticker := time.NewTicker(shortenEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		grown := n.fsm.Unsaved()
+		n.metrics.unsaved.Set(float64(grown))
+		if grown < n.cfg.SnapshotBytes || n.replaying() || grown < lastSize(snapshots) {
+			continue
+		}
+		if err := n.waitFuture(ctx, n.raft.Snapshot()); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) && ctx.Err() == nil {
+			n.log.Warn("the log could not be shortened by a snapshot; it is tried again", "log_bytes", grown, "error", err)
+		}
+	}
+}
+
+// lastSize is how large the newest snapshot is, 0 without one.
+func lastSize(snapshots raft.SnapshotStore) int64 {
+	list, err := snapshots.List()
+	if err != nil || len(list) == 0 {
+		return 0
+	}
+	return list[0].Size
+}
+
+// replaying says whether this node is far behind what it knows to be committed, as after
+// its start: then it has better things to do than to write its state down.
+func (n *Node) replaying() bool {
+	return n.raft.AppliedIndex()+MaxEntriesInFlight < n.raft.CommitIndex()
+}
