@@ -180,6 +180,7 @@ func debugLogOf(c *Config) string {
 func newLogger(c Log, w io.Writer) hclog.InterceptLogger {
 	return hclog.NewInterceptLogger(&hclog.LoggerOptions{
 		Name: "seatkeeper", Level: hclog.LevelFromString(c.Level), Output: w, JSONFormat: c.Format == "json",
+		Exclude: newRepeats().exclude,
 	})
 }
 
