@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -16,10 +17,14 @@ const shortenEvery = time.Second
 // SnapshotBytes and to the size of that snapshot. Raft itself counts entries, and of those
 // one has up to 512 commands: by that count alone a minute of full load is a replay of half
 // a minute after a restart. That a large state is not written for a little log is the rule
-// of Redis for its append-only file: what is written is at most doubled by it.
+// of Redis for its append-only file: what is written is at most doubled by it. All nodes
+// apply the same bytes: so each waits for up to half as many more, by chance, or all of them
+// would be busy with their snapshots at the same time.
 func (n *Node) shorten(ctx context.Context, snapshots raft.SnapshotStore) {
 	ticker := time.NewTicker(shortenEvery)
 	defer ticker.Stop()
+	lateness := func() float64 { return 1 + rand.Float64()/2 }
+	late := lateness()
 	for {
 		select {
 		case <-ticker.C:
@@ -28,9 +33,10 @@ func (n *Node) shorten(ctx context.Context, snapshots raft.SnapshotStore) {
 		}
 		grown := n.fsm.Unsaved()
 		n.metrics.unsaved.Set(float64(grown))
-		if grown < n.cfg.SnapshotBytes || n.replaying() || grown < lastSize(snapshots) {
+		if float64(grown) < float64(max(n.cfg.SnapshotBytes, lastSize(snapshots)))*late || n.replaying() {
 			continue
 		}
+		late = lateness()
 		if err := n.waitFuture(ctx, n.raft.Snapshot()); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) && ctx.Err() == nil {
 			n.log.Warn("the log could not be shortened by a snapshot; it is tried again", "log_bytes", grown, "error", err)
 		}

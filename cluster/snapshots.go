@@ -108,13 +108,42 @@ func snapshotHead(m *raft.SnapshotMeta) ([]byte, error) {
 	return little.AppendUint32(head, crc32.Checksum(head, castagnoli)), nil
 }
 
+// snapshotSyncBytes is how much of a snapshot may wait in the kernel for its disk. All of it
+// at once, 200 MB of a million leases, would hold up every sync of the log behind it for
+// longer than followers wait for their leader.
+const snapshotSyncBytes = 4 << 20
+
 type checkedSink struct {
 	raft.SnapshotSink
-	tmp string
+	tmp      string
+	state    *os.File // opened by the first sync
+	unsynced int
+}
+
+// Write adds to the state, and syncs what has come together.
+func (s *checkedSink) Write(p []byte) (int, error) {
+	n, err := s.SnapshotSink.Write(p)
+	if s.unsynced += n; err != nil || s.unsynced < snapshotSyncBytes {
+		return n, err
+	}
+	s.unsynced = 0
+	if s.state == nil {
+		if s.state, err = os.Open(filepath.Join(s.tmp, snapshotState)); err != nil {
+			return n, err
+		}
+	}
+	return n, syncData(s.state)
+}
+
+func (s *checkedSink) closeState() {
+	if s.state != nil {
+		s.state.Close() // it was opened for reading
+	}
 }
 
 // Close ends the snapshot; on error nothing of it stays.
 func (s *checkedSink) Close() error {
+	s.closeState()
 	err := s.SnapshotSink.Close()
 	if err != nil {
 		os.RemoveAll(s.tmp)
@@ -125,6 +154,7 @@ func (s *checkedSink) Close() error {
 // Cancel drops the snapshot. Raft's own leaves its files there if it cannot flush them,
 // which on a full disk is always.
 func (s *checkedSink) Cancel() error {
+	s.closeState()
 	err := s.SnapshotSink.Cancel()
 	return errors.Join(err, os.RemoveAll(s.tmp))
 }
