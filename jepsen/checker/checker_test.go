@@ -159,6 +159,22 @@ func TestARunThatDoesNothingIsNotConclusive(t *testing.T) {
 	}
 }
 
+func TestARunSaysWhatItLacks(t *testing.T) {
+	for _, c := range []struct {
+		bug  string
+		want int // at least; 0: nothing
+	}{{"none", 0}, {"throttled", 4}} { // of solver, for which nobody is at work
+		test, ops, _ := newMini(3, c.bug).run()
+		r, err := NewRun(test, ops, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lacks := r.Lacks(); len(lacks) < c.want || c.want == 0 && len(lacks) > 0 {
+			t.Errorf("%s: %q", c.bug, lacks)
+		}
+	}
+}
+
 func TestJudgingIsDeterministic(t *testing.T) {
 	for _, bug := range []string{"none", "capacity", "forget", "early"} {
 		_, first := judge(t, newMini(5, bug))

@@ -12,21 +12,12 @@ import (
 // never finds a run invalid, only not conclusive.
 func CheckEnough(r *Run) Verdict {
 	j := newJury("C0", "enough happened to judge")
-	count := r.tally()
 	need := func(where, what string, have, want int) {
 		if j.judged++; have < want {
 			j.missing("%s%s: %d, at least %d are needed", where, what, have, want)
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(r.Require.Overall)) {
-		need("", key, count[key], r.Require.Overall[key])
-	}
-	for i := range r.Pools {
-		p := &r.Pools[i]
-		for _, key := range slices.Sorted(maps.Keys(r.Require.PerPool)) {
-			need("pool "+p.Feature+": ", key, count[p.Feature+" "+key], r.Require.PerPool[key])
-		}
-	}
+	r.enoughAnswers(need)
 	r.enoughFaults(need, j)
 	answered := 0
 	for _, p := range r.Pairs {
@@ -46,6 +37,29 @@ func CheckEnough(r *Run) Verdict {
 		}
 	}
 	return j.done("%d operations, %d answered, %d faults", len(r.Pairs), answered, len(r.Faults))
+}
+
+// Lacks says of which answers a run, as far as it has come, has too few.
+func (r *Run) Lacks() (list []string) {
+	r.enoughAnswers(func(where, what string, have, want int) {
+		if have < want {
+			list = append(list, fmt.Sprintf("%s%s: %d of %d", where, what, have, want))
+		}
+	})
+	return list
+}
+
+func (r *Run) enoughAnswers(need func(where, what string, have, want int)) {
+	count := r.tally()
+	for _, key := range slices.Sorted(maps.Keys(r.Require.Overall)) {
+		need("", key, count[key], r.Require.Overall[key])
+	}
+	for i := range r.Pools {
+		p := &r.Pools[i]
+		for _, key := range slices.Sorted(maps.Keys(r.Require.PerPool)) {
+			need("pool "+p.Feature+": ", key, count[p.Feature+" "+key], r.Require.PerPool[key])
+		}
+	}
 }
 
 // enoughFaults looks at the faults: each family bit, people were at work meanwhile, and

@@ -58,7 +58,7 @@ type Config struct {
 // Spans of a run's phases.
 const (
 	warmFor = 5 * time.Second
-	// healedFor is load after the last fault.
+	// healedFor is load after the last fault, at least.
 	healedFor = 6 * time.Second
 	// quietFor is longer than a lease lives without a heartbeat, with two ticks and an
 	// election: what nobody holds is free again after it.
@@ -306,6 +306,9 @@ func (w *world) phases(ctx context.Context, nem *nemesis.Nemesis, load *workload
 	}
 	w.rec.Phase(history.PhaseHealed)
 	sleep(ctx, healedFor)
+	if !w.cfg.Idle {
+		errs = append(errs, w.untilEnough(ctx))
+	}
 	load.Control.SetMode(workload.Quiet)
 	w.rec.Phase(history.PhaseQuiet)
 	last := workload.NewObserver(w.rec, workload.Place{Name: "spare", Dial: w.cluster.Group("spare").Namespace.DialContext}, w.cluster.Addresses())
