@@ -91,6 +91,9 @@ var mutations = []struct {
 		v := tp.completion(history.FRenew, 5*sec, func(op *history.Op) bool { return len(op.Value.(*history.Renew).Leases) > 0 }).Value.(*history.Renew)
 		v.Leases[0].Token++
 	}, "C1", ""},
+	{"an answer says that it repeats another, and the log that it does not", nil, func(tp *tape) {
+		tp.completion(history.FCheckout, 5*sec, isGrant).Value.(*history.Checkout).Replayed = true
+	}, "C1", "C2"},
 	{"a renewal gives a longer deadline than it may", nil, func(tp *tape) {
 		for _, c := range tp.command(history.KindRenew, func(_ *history.Entry, c *history.Command) bool { return len(c.Result.Leases) > 0 }) {
 			leases := slices.Clone(c.Result.Leases)

@@ -116,10 +116,16 @@ func differs(op *history.Op, c *history.Command) string {
 	}
 	switch v := op.Value.(type) {
 	case *history.Checkout:
+		if !result.Refused() && v.Replayed != c.Result.Replayed {
+			return fmt.Sprintf("answered as a repetition: %t, the log says %t", v.Replayed, c.Result.Replayed)
+		}
 		return sameLeases(v.Leases, c.Result.Leases)
 	case *history.Renew:
 		return sameLeases(v.Leases, c.Result.Leases)
 	case *history.Checkin:
+		if !result.Refused() && v.Replayed != c.Result.Replayed {
+			return fmt.Sprintf("answered as a repetition: %t, the log says %t", v.Replayed, c.Result.Replayed)
+		}
 		return sameEnded(ids(v.Released), c.Result.Released)
 	case *history.Kill:
 		var killed []uint64
