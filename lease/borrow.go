@@ -143,7 +143,7 @@ func (b *Book) borrowRefusal(pool uint32, who Principal, c *Checkout, n int) *Re
 		return nil
 	}
 	p, st := b.pools.at(pool), &b.state[pool]
-	hours, stay, refusal := b.borrowAllowed(pool, who)
+	hours, home, refusal := b.borrowAllowed(pool, who)
 	most := time.Duration(p.Terms.BorrowHours) * time.Hour
 	if hours > 0 {
 		most = min(most, time.Duration(hours)*time.Hour)
@@ -159,8 +159,12 @@ func (b *Book) borrowRefusal(pool uint32, who Principal, c *Checkout, n int) *Re
 		return refuse(BorrowTooLong, "feature %s: may be borrowed for at most %d hours", p.Feature, most/time.Hour)
 	case st.expiry != 0 && b.Calendar()+Calendar(c.borrow.Milliseconds()) > st.expiry:
 		return refuse(BorrowTooLong, "feature %s: its licence ends on %s, before the borrowing would", p.Feature, st.expiry.Time().Format(time.DateTime))
-	case n > 0 && !p.Terms.Uncounted && b.lentSeats[pool]+n > st.total-stay:
-		return refuse(BorrowNoneLeft, "feature %s: no seat is left to borrow (%d of %d borrowed, %d must stay)", p.Feature, b.lentSeats[pool], st.total, stay)
+	case n > 0 && !p.Terms.Uncounted:
+		seats, lent := b.lendable(pool, who, home)
+		if lent+n <= seats && b.lentSeats[pool]+n <= st.total {
+			return nil
+		}
+		return refuse(BorrowNoneLeft, "feature %s: no seat is left to borrow (%d borrowed, %d may be at a time)", p.Feature, lent, max(0, seats))
 	}
 	return nil
 }

@@ -61,3 +61,15 @@ func TestSeatsBelowTheLowWaterMarkStayAtHome(t *testing.T) {
 	w.must(lease.ReturnEarly{Ref: first.Ref})
 	w.equal("held and borrowed", w.must(borrow(2, "cad", time.Hour)).Leases[0].State, lease.Borrowed)
 }
+
+// The seats of all versions that the rule is about count together, those too that cannot be
+// borrowed at all.
+func TestTheLowWaterMarkIsOfAllVersions(t *testing.T) {
+	old, fresh := feature("cad", 2), lendable("cad", 3, 48)
+	old.Version, fresh.Version = "1.0", "2.0"
+	w := ruled(t, lease.Policy{Rules: []lease.Rule{rule(lease.RuleBorrowLow, "cad", lease.Subject{}, 3)}}, old, fresh)
+	w.must(key("first"))
+	w.must(borrow(1, "cad", time.Hour))
+	w.must(borrow(2, "cad", time.Hour))
+	w.refused(lease.BorrowNoneLeft, borrow(3, "cad", time.Hour))
+}

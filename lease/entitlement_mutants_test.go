@@ -8,7 +8,7 @@ import (
 	"github.com/seatkeeper/seatkeeper/lease"
 )
 
-func TestADrawThatDoesNotGrowIsSeen(t *testing.T) {
+func TestWithoutDrawSomeProgramGoesWrong(t *testing.T) {
 	t.Cleanup(func() { lease.Break("") })
 	lease.Break(lease.GuardDraw)
 	var err error

@@ -223,29 +223,42 @@ func (b *Book) priority(who Principal, pool uint32) int {
 }
 
 // borrowAllowed says whether the policy lets a principal borrow from a pool, for how many
-// hours at most (0: the policy sets no limit), and how many seats must stay at home.
-func (b *Book) borrowAllowed(pool uint32, who Principal) (maxHours, lowWater int, refusal *Refusal) {
+// hours at most (0: the policy sets no limit), and by which rule seats must stay at home
+// (nil: by none).
+func (b *Book) borrowAllowed(pool uint32, who Principal) (maxHours int, lowWater *Rule, refusal *Refusal) {
 	x, is := b.rulesFor(pool, who)
 	if x == nil {
-		return 0, 0, nil
+		return 0, nil, nil
 	}
 	feature := b.pools.at(pool).Feature
 	if x.some(RuleExcludeBorrow, is) >= 0 {
-		return 0, 0, refuse(BorrowOff, "feature %s: the policy lets %s borrow nothing", feature, nameOf(who))
+		return 0, nil, refuse(BorrowOff, "feature %s: the policy lets %s borrow nothing", feature, nameOf(who))
 	}
 	if len(x.rules[RuleIncludeBorrow]) > 0 && x.some(RuleIncludeBorrow, is) < 0 {
-		return 0, 0, refuse(BorrowOff, "feature %s: the policy lets only others borrow, not %s", feature, nameOf(who))
+		return 0, nil, refuse(BorrowOff, "feature %s: the policy lets only others borrow, not %s", feature, nameOf(who))
 	}
 	if r := x.setting(RuleMaxBorrow, is); r != nil {
 		if r.Seats == 0 {
-			return 0, 0, refuse(BorrowOff, "feature %s: the policy allows 0 hours of borrowing", feature)
+			return 0, nil, refuse(BorrowOff, "feature %s: the policy allows 0 hours of borrowing", feature)
 		}
 		maxHours = r.Seats
 	}
-	if r := x.setting(RuleBorrowLow, is); r != nil {
-		lowWater = r.Seats
+	return maxHours, x.setting(RuleBorrowLow, is), nil
+}
+
+// lendable is how many seats may be borrowed at a time of a pool and of all others that the
+// rule is about, and how many of them are. The seats of a version that stay count for all.
+func (b *Book) lendable(pool uint32, who Principal, lowWater *Rule) (most, lent int) {
+	if lowWater == nil {
+		return b.state[pool].total, b.lentSeats[pool]
 	}
-	return maxHours, lowWater, nil
+	p := b.pools.at(pool)
+	for _, i := range b.poolsByFeature[featureKey{p.Tenant, p.Feature}] {
+		if x, is := b.rulesFor(i, who); i == pool || x.setting(RuleBorrowLow, is) == lowWater {
+			most, lent = most+b.state[i].total, lent+b.lentSeats[i]
+		}
+	}
+	return most - lowWater.Seats, lent
 }
 
 // nameOf names a principal in a message.

@@ -35,7 +35,7 @@ func TestWithoutARuleOfPolicySomeProgramGoesWrong(t *testing.T) {
 	}
 }
 
-func TestWithoutLingerASeatComesFreeAtOnce(t *testing.T) {
+func TestWithoutLingerAReturnGoesWrong(t *testing.T) {
 	lease.Break(lease.GuardLinger)
 	defer lease.Break("")
 	w := ruled(t, lease.Policy{Rules: []lease.Rule{span(lease.RuleLinger, "cad", lease.Subject{}, lease.MaxLinger)}}, feature("cad", 1))
