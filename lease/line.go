@@ -56,11 +56,15 @@ func (b *Book) stand(slot uint32) {
 }
 
 // claimsOf gives the pools that could serve an item, and those that would pay for it, with
-// how many of their seats that takes.
+// how many of their seats that takes. One that never had so many can do neither: what is
+// free there it keeps from nobody.
 func (b *Book) claimsOf(tenant string, it Item) iter.Seq2[uint32, int] {
 	return func(yield func(pool uint32, need int) bool) {
 		fit, _ := b.fitting(tenant, it)
 		for _, i := range fit {
+			if it.Count > b.largest(i) {
+				continue
+			}
 			if !yield(i, it.Count) {
 				return
 			}
@@ -69,7 +73,7 @@ func (b *Book) claimsOf(tenant string, it Item) iter.Seq2[uint32, int] {
 				continue
 			}
 			for _, payer := range b.payers(p) {
-				if !yield(payer, p.Draw.cost(it.Count)) {
+				if cost := p.Draw.cost(it.Count); cost <= b.largest(payer) && !yield(payer, cost) {
 					return
 				}
 			}

@@ -54,7 +54,7 @@ func (b *Book) applyPolicy(c ApplyPolicy) Reply {
 	}
 	b.policies = list
 	b.police()
-	b.stirAll()
+	b.restandAll() // what it allows above the totals decides where one can wait
 	return Reply{PolicyVersion: p.Version}
 }
 

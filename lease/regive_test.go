@@ -49,3 +49,19 @@ func TestAPlaceIsServedWithWhatItsSessionHasByNow(t *testing.T) {
 		w.waits()
 	}
 }
+
+// A request waits for the seats of those pools alone that have as many as it asks for: what
+// is free in a smaller one is for others.
+func TestAPoolTooSmallForARequestIsNotKeptForIt(t *testing.T) {
+	small, large := feature("cad", 2), feature("cad", 3)
+	small.Version, large.Version = "1.0", "2.0"
+	w := newWorld(t, small, large)
+	taken := checkout(1, "cad", 1)
+	taken.Items[0].Version = "2.0"
+	w.must(taken)
+	w.queued(1, waiting(checkout(2, "cad", 3)))
+	w.equal("version", w.must(checkout(3, "cad", 2)).Leases[0].Version, "1.0")
+	w.refused(lease.NoSeats, checkout(4, "cad", 1))
+	w.must(lease.CheckIn{Session: session(1)})
+	w.hold("cad", 2, 3)
+}
