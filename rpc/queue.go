@@ -36,7 +36,7 @@ func (h *queueService) QueueList(ctx context.Context, r *pb.QueueListRequest) (*
 	answer := &pb.QueueListResponse{RaftIndex: st.AppliedIndex, Term: st.AppliedTerm}
 	for _, p := range places {
 		answer.Places = append(answer.Places, &pb.QueuePlace{
-			Position: uint32(p.Position), Ticket: p.Ticket, Items: queueItemsPB(p.Items), User: p.Principal.User, Host: p.Principal.Host,
+			Position: uint32(p.Position), Ticket: p.Ticket, Items: queueItemsPB(p.Items), User: p.Principal.User, Host: p.Principal.Host, Display: p.Principal.Display,
 			SessionId: p.Session.String(), Tenant: p.Tenant, Priority: int32(p.Priority), Since: date(p.Since),
 			RemainingMs: millis(p.Remaining), Booking: p.Booking, Aside: p.Aside,
 		})

@@ -106,7 +106,7 @@ func remedy(reason lease.Reason) string {
 	case client.Unreachable, client.NotLeader:
 		return "; check --addr or SEATKEEPER_ADDR, and seatkeeper status"
 	case client.UnknownOutcome:
-		return "; it may have been done or not: look with seatkeeper leases, then try again"
+		return "; it may have been done or not: look what is there (seatkeeper leases, license list, policy show), then try again"
 	}
 	return ""
 }

@@ -158,7 +158,7 @@ func systemOf(s *lmState) *lmSystem {
 	for _, p := range s.places {
 		for _, it := range p.Items {
 			if q := out.poolFor(it); q != nil {
-				q.Waiting = append(q.Waiting, lmWaiting{User: lmUserName(p.User), Host: lmHost(p.Host), Display: lmDisplay(""),
+				q.Waiting = append(q.Waiting, lmWaiting{User: lmUserName(p.User), Host: lmHost(p.Host), Display: lmDisplay(p.Display),
 					Version: lmVersionOf(cmp.Or(it.Version, q.Version)), Handle: p.Ticket, Count: int(max(it.Count, 1))})
 			}
 		}
@@ -166,17 +166,22 @@ func systemOf(s *lmState) *lmSystem {
 	return out
 }
 
-// poolFor is the pool that a request waits for: the lowest version that fits, or the
-// highest there is.
+// poolFor is the pool that a request waits for: the lowest version that fits and has so many
+// seats, else the lowest that fits, or the highest there is.
 func (s *lmSystem) poolFor(it *pb.Item) (best *lmPool) {
+	fits := false
 	for _, d := range s.Vendors {
 		for _, f := range d.Features {
 			if f.Name != lmFeatureName(it.Feature) {
 				continue
 			}
 			for _, q := range f.Pools { // lowest version first
-				if best = q; lease.CompareVersions(q.Version, it.Version) >= 0 {
-					return best
+				fit := lease.CompareVersions(q.Version, it.Version) >= 0
+				if fit && q.Issued >= int(it.Count) {
+					return q
+				}
+				if !fits {
+					best, fits = q, fit
 				}
 			}
 		}

@@ -82,7 +82,7 @@ func TestLmstatOfARichCluster(t *testing.T) {
 	defer func() { giveUp(); <-queued }()
 	two := int32(2)
 	go func() {
-		_, err := s.conn.seats.Checkout(waiting, &pb.CheckoutRequest{Feature: "shared", User: "eve", Host: "ws-06", Count: &two, WaitMs: 60_000})
+		_, err := s.conn.seats.Checkout(waiting, &pb.CheckoutRequest{Feature: "shared", User: "eve", Host: "ws-06", Display: ":5", Count: &two, WaitMs: 60_000})
 		queued <- err
 	}()
 	eventually(t, "eve in the queue", func() error {

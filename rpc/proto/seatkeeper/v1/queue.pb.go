@@ -168,7 +168,8 @@ type QueuePlace struct {
 	RemainingMs uint32 `protobuf:"varint,10,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`
 	Booking     string `protobuf:"bytes,11,opt,name=booking,proto3" json:"booking,omitempty"`
 	// It waits for a limit of its own and holds nobody up.
-	Aside         bool `protobuf:"varint,12,opt,name=aside,proto3" json:"aside,omitempty"`
+	Aside         bool   `protobuf:"varint,12,opt,name=aside,proto3" json:"aside,omitempty"`
+	Display       string `protobuf:"bytes,180,opt,name=display,proto3" json:"display,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -285,6 +286,13 @@ func (x *QueuePlace) GetAside() bool {
 		return x.Aside
 	}
 	return false
+}
+
+func (x *QueuePlace) GetDisplay() string {
+	if x != nil {
+		return x.Display
+	}
+	return ""
 }
 
 type QueueLeaveRequest struct {
@@ -1041,7 +1049,7 @@ const file_seatkeeper_v1_queue_proto_rawDesc = "" +
 	"\x06places\x18\x01 \x03(\v2\x19.seatkeeper.v1.QueuePlaceR\x06places\x12\x1d\n" +
 	"\n" +
 	"raft_index\x18\x02 \x01(\x04R\traftIndex\x12\x12\n" +
-	"\x04term\x18\x03 \x01(\x04R\x04term\"\xcf\x02\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\"\xea\x02\n" +
 	"\n" +
 	"QueuePlace\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\rR\bposition\x12\x16\n" +
@@ -1057,7 +1065,8 @@ const file_seatkeeper_v1_queue_proto_rawDesc = "" +
 	"\fremaining_ms\x18\n" +
 	" \x01(\rR\vremainingMs\x12\x18\n" +
 	"\abooking\x18\v \x01(\tR\abooking\x12\x14\n" +
-	"\x05aside\x18\f \x01(\bR\x05aside\"\xab\x01\n" +
+	"\x05aside\x18\f \x01(\bR\x05aside\x12\x19\n" +
+	"\adisplay\x18\xb4\x01 \x01(\tR\adisplay\"\xab\x01\n" +
 	"\x11QueueLeaveRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12%\n" +
