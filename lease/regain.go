@@ -26,8 +26,8 @@ func stillDue() *Refusal {
 }
 
 // regain reclaims what is due, one by one, until enough says that it is enough; with
-// bookings what is over of these too. It is false if more may be due. What comes back, and
-// in which order, depends on the records alone.
+// bookings what is over of these, and of places in the queue, too. It is false if more may
+// be due. What comes back, and in which order, depends on the records alone.
 func (b *Book) regain(c *Checkout, bookings bool, enough func() bool) (all bool) {
 	pools := b.helpful(c)
 	for left := maxRegain; left > 0; {
@@ -39,6 +39,10 @@ func (b *Book) regain(c *Checkout, bookings bool, enough func() bool) (all bool)
 		case bookings:
 			ended := b.endNextBooking()
 			ok, gained = len(ended) > 0, slices.ContainsFunc(ended, func(i uint32) bool { return slices.Contains(pools, i) })
+			if !ok {
+				ok = b.endOverduePlace(pools, c.Session.ID)
+				gained = ok
+			}
 		}
 		switch {
 		case !ok:
@@ -50,6 +54,27 @@ func (b *Book) regain(c *Checkout, bookings bool, enough func() bool) (all bool)
 			}
 		default:
 			left-- // the plan would come out the same
+		}
+	}
+	return false
+}
+
+// endOverduePlace ends the first place in the lines of some pools whose time is over: it has
+// no claim any more. One of the session that asks is not ended: it may be asking for it.
+func (b *Book) endOverduePlace(pools []uint32, asks SessionID) bool {
+	if _, due := b.queue.due.top(b.Now(), b.placeDue); !due {
+		return false
+	}
+	for _, pool := range pools {
+		l := b.queue.lines[pool]
+		if l == nil {
+			continue
+		}
+		for _, x := range l.claims {
+			if b.placeDue(x.place) <= b.Now() && b.sessions.at(b.placeAt(x.place).Session).ID != asks {
+				b.overdue(x.place)
+				return true
+			}
 		}
 	}
 	return false

@@ -2,6 +2,7 @@ package lease_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/seatkeeper/seatkeeper/lease"
 )
@@ -64,4 +65,21 @@ func TestAPoolTooSmallForARequestIsNotKeptForIt(t *testing.T) {
 	w.refused(lease.NoSeats, checkout(4, "cad", 1))
 	w.must(lease.CheckIn{Session: session(1)})
 	w.hold("cad", 2, 3)
+}
+
+// Before somebody is denied, what is over is ended: also a place in the queue, but not that
+// of who asks, and asks for it again.
+func TestAPlaceThatIsOverHoldsNobodyUp(t *testing.T) {
+	w := newWorld(t, feature("cad", 2))
+	w.must(checkout(1, "cad", 1))
+	large := checkout(2, "cad", 2)
+	large.Wait = 5 * time.Second
+	place := w.queued(1, large)
+	w.refused(lease.NoSeats, checkout(3, "cad", 1))
+	w.wait(6 * time.Second)
+	w.equal("the same place", w.queued(1, large).Ticket, place.Ticket)
+	w.refused(lease.NoSeats, checkout(3, "cad", 1))
+	w.wait(6 * time.Second)
+	w.must(checkout(3, "cad", 1))
+	w.waits()
 }
