@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -123,7 +124,11 @@ func (u *lmutil) lmstat(ctx context.Context, args []string) error {
 		if err != nil {
 			return u.statusError(ctx, err)
 		}
-		writeLicences(u.stdout, u.now(), onlyFeature(list, f.licence))
+		list = onlyFeature(list, f.licence)
+		writeLicences(u.stdout, u.now(), list)
+		if f.licence != "" && len(list) == 0 {
+			return u.noSuch(f.licence, lmNoFeature)
+		}
 		return nil
 	}
 	state, err := gatherState(ctx, u.conn, u.tenant())
@@ -138,11 +143,18 @@ func (u *lmutil) lmstat(ctx context.Context, args []string) error {
 	switch {
 	case state.status.Leader == "" && !view.ServersOnly:
 		return lmVendorGone.exit()
+	case view.Vendor != "" && !slices.ContainsFunc(system.Vendors, func(d *lmVendor) bool { return d.Name == view.Vendor }):
+		return u.noSuch(view.Vendor, lmVendorGone)
 	case view.Feature != "" && !system.has(view.Feature):
-		fmt.Fprintf(u.stdout, "lmstat: %s: %v\n", view.Feature, lmNoFeature)
-		return lmNoFeature.exit()
+		return u.noSuch(view.Feature, lmNoFeature)
 	}
 	return nil
+}
+
+// noSuch says of a vendor or feature that was asked for by name that there is none.
+func (u *lmutil) noSuch(name string, why *lmError) error {
+	fmt.Fprintf(u.stdout, "lmstat: %s: %v\n", name, why)
+	return why.exit()
 }
 
 // narrow leaves one server, if one is named that there is.

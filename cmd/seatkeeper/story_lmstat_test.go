@@ -127,6 +127,11 @@ func TestLmstatOfARichCluster(t *testing.T) {
 	if n := s.inUse(t, "van"); n != 0 {
 		t.Errorf("%d seats of van in use after the return", n)
 	}
+	for flag, want := range map[string]int{"-f": 256 - 18, "-i": 256 - 18, "-S": 256 - 97} { // what there is not is said
+		if code, out, _ := s.cli(t, "lmutil", "lmstat", flag, "nosuch", "-c", flexList(s)); code != want || !strings.Contains(out, "lmstat: nosuch: ") {
+			t.Errorf("lmstat %s of what there is not: %d %s", flag, code, out)
+		}
+	}
 	if code, out, _ := s.cli(t, "lmutil", "lmremove", "cad", "old_timer", "ws-09", "-"); code != exitOK || !strings.Contains(out, "removed old_timer@ws-09") {
 		t.Errorf("lmremove by the names shown: %d %s", code, out)
 	}
