@@ -30,6 +30,8 @@ type Scene struct {
 	Warm, After time.Duration
 	// Term, if set, is how long a lease lasts without a heartbeat, a third of it as grace.
 	Term time.Duration
+	// Plenty: there are so many seats that nobody is refused for want of one.
+	Plenty bool
 	// Faults are families, made one after the other; Last, if set, is how long each lasts.
 	Faults []string
 	Last   time.Duration
@@ -49,9 +51,10 @@ var (
 	// restarted: all nodes come back from snapshots, to clients that ask again.
 	restarted = &Scene{Name: "restarted", Crew: workload.Crew{GRPC: 6, HTTP: 3, Reconnect: 3, Readers: 2}, Rate: 10, Warm: 3 * time.Second, Term: 3 * time.Second, After: 5 * time.Second,
 		Faults: []string{"answers-lost-restart"}, SnapshotEntries: 8}
-	// asksAgain: requests come in and their answers do not get out.
-	asksAgain = &Scene{Name: "asks-again", Crew: workload.Crew{GRPC: 6, HTTP: 3, Reconnect: 3}, Rate: 8, Warm: 2 * time.Second, After: 4 * time.Second,
-		Faults: []string{"answers-lost", "answers-lost"}}
+	// asksAgain: requests come in and their answers do not get out. Leases last and seats are
+	// plenty, so that there is one for a second try while the first one has its own.
+	asksAgain = &Scene{Name: "asks-again", Crew: workload.Crew{GRPC: 6, HTTP: 3, Reconnect: 3}, Rate: 8, Warm: 2 * time.Second, Term: 12 * time.Second, Plenty: true,
+		After: 4 * time.Second, Faults: []string{"answers-lost", "answers-lost"}}
 	// clockAhead: the leader's wall clock is put forward by an hour.
 	clockAhead = &Scene{Name: "clock-ahead", Crew: workload.Crew{GRPC: 4, HTTP: 2, Readers: 2}, Rate: 8, Warm: 8 * time.Second, Term: 3 * time.Second, After: 2 * time.Second,
 		Faults: []string{"clock-ahead"}}

@@ -194,12 +194,18 @@ func Try(ctx context.Context, cfg Config, s *Scene, only ...string) (*Trial, err
 	return t, nil
 }
 
-// pools are those of a long run, short-lived if so asked.
+// plenty is how many times as many seats there are where nobody is to be refused.
+const plenty = 8
+
+// pools are those of a long run, short-lived or larger if so asked.
 func (s *Scene) pools() []node.Pool {
 	list := pools()
 	for i := range list {
 		if s.Term > 0 {
 			list[i].Lifespan, list[i].Grace = s.Term*2/3, s.Term/3
+		}
+		if s.Plenty {
+			list[i].Count *= plenty
 		}
 	}
 	return list
