@@ -150,10 +150,11 @@ packages: build $(TOOLS)/nfpm ## Debian and RPM packages for amd64 and arm64 in 
 	done
 
 .PHONY: packages-check
-packages-check: packages ## make the packages twice: they must be the same byte for byte
+packages-check: packages ## make the packages twice: they must be the same byte for byte, and hold what they should
 	@cd bin/packages && sha256sum *.deb *.rpm > ../packages.sha256
 	@$(MAKE) --no-print-directory packages >/dev/null
 	@cd bin/packages && sha256sum --quiet -c ../packages.sha256 && echo "packages are the same each time"
+	@go test -count=1 -run 'TestPackagesHold' ./deploy
 
 .PHONY: cleanroot
 cleanroot: $(ROOT:0=bin/cleanroot.tar) ## make a Debian with nothing in it, for the two below (root: debootstrap)
