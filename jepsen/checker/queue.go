@@ -132,12 +132,11 @@ type takings []taking
 func (r *Run) takings() (list takings) {
 	owner := map[uint64]string{}
 	for _, p := range r.Pairs {
-		if v, ok := p.Invoke.Value.(*history.Leases); ok && p.OK() {
-			if v, ok = p.Done.Value.(*history.Leases); ok {
-				for _, x := range v.Leases {
-					owner[x.ID] = x.Session
-				}
-			}
+		if p.Invoke.F != history.FLeases || !p.OK() {
+			continue
+		}
+		for _, x := range p.Done.Value.(*history.Leases).Leases {
+			owner[x.ID] = x.Session
 		}
 	}
 	for _, p := range r.Pairs {
