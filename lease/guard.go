@@ -44,5 +44,7 @@ const (
 	GuardServe        Guard = "serve"         // lease: seats that come free go to those who wait
 	GuardOffer        Guard = "offer"         // lease: a grant from the queue that nobody collects ends
 	GuardBooked       Guard = "booked"        // lease: booked seats are kept from others
+	GuardLack         Guard = "lack"          // lease: a place that has what it lacked is looked at for the next thing
+	GuardLentKept     Guard = "lent-kept"     // lease: no check-in gives a borrowed seat back
 	GuardCarry        Guard = "carry"         // lease: what is out of a replaced licence counts against its new seats
 )

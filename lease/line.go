@@ -126,7 +126,7 @@ func (b *Book) lackAnother(slot uint32) {
 	p := *b.placeAt(slot)
 	s := b.sessions.at(p.Session)
 	lacks := func(it Item) bool { return b.heldBy(s, it) == 0 }
-	if lacks(p.Items[p.Short]) {
+	if lacks(p.Items[p.Short]) || Broken(GuardLack) {
 		return
 	}
 	if i := slices.IndexFunc(p.Items, lacks); i >= 0 {

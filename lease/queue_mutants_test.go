@@ -12,7 +12,7 @@ import (
 // must see it.
 func TestWithoutAQueueGuardSomeProgramGoesWrong(t *testing.T) {
 	t.Cleanup(func() { lease.Break("") })
-	for _, g := range []lease.Guard{lease.GuardOvertake, lease.GuardServe, lease.GuardOffer, lease.GuardBooked} {
+	for _, g := range []lease.Guard{lease.GuardOvertake, lease.GuardServe, lease.GuardOffer, lease.GuardBooked, lease.GuardLack} {
 		t.Run(string(g), func(t *testing.T) {
 			lease.Break(g)
 			defer lease.Break("")

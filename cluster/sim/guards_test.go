@@ -52,6 +52,7 @@ var guards = []struct {
 	{lease.GuardDraw, "L1", "", true},
 	{lease.GuardOvertake, "Q1", "", true},
 	{lease.GuardServe, "Q2", "", true},
+	{lease.GuardLack, "Q2", "", true},
 	{lease.GuardOffer, "L4 L7", "", true},
 	{lease.GuardBooked, "L1 Q3", "", true},
 }
