@@ -59,7 +59,13 @@ func (b *Book) keepLent(old *Book, slot, pool uint32) (kept uint32, ok bool) {
 	b.sessionByID.add(b.sessionHash(session), session, b.sessionHash)
 	b.dueSessions.push(session, b.sessionDue(session))
 	b.countSession(record.Tenant, 0, 1) // until it has its lease
-	return b.grant(0, session, b.sessions.mut(b.gen, session), &p), true
+	seats := &b.state[pool].seats
+	others := seats.setAside(old.seats(l.Group)) // its holder believes in these very seats
+	kept = b.grant(0, session, b.sessions.mut(b.gen, session), &p)
+	for _, n := range others {
+		seats.put(n)
+	}
+	return kept, true
 }
 
 // samePool finds the pool with the same key; 0 if there is none.

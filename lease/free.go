@@ -51,6 +51,27 @@ func (n *numbers) put(x uint32) {
 	}
 }
 
+// setAside takes the free numbers that would come before the wanted ones or between them, so
+// that these come next, as far as they are free. The caller puts them back.
+func (n *numbers) setAside(wanted []uint32) (others []uint32) {
+	var mine []uint32
+	for most := slices.Max(append([]uint32{0}, wanted...)); ; {
+		x := n.take()
+		if slices.Contains(wanted, x) {
+			mine = append(mine, x)
+		} else {
+			others = append(others, x)
+		}
+		if x >= most {
+			break
+		}
+	}
+	for _, x := range mine {
+		n.put(x)
+	}
+	return others
+}
+
 // numbersWithout rebuilds the state in which exactly the ascending taken are taken.
 func numbersWithout(taken []uint32) numbers {
 	n := numbers{next: 1}

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -197,6 +198,28 @@ func TestRestoredLedgerKeepsPins(t *testing.T) {
 
 // What was borrowed since the backup stays charged until its token is over, also where the
 // backup's cluster was another one; nobody can act through it.
+// What a restore brings back for a borrower is the very seat that its token names: another
+// number would let somebody else believe in it.
+func TestRestoreKeepsTheNumbersOfBorrowedSeats(t *testing.T) {
+	ledger := func() *Book {
+		b := NewBook()
+		b.Apply(1, InstallLicence{Licence: Licence{ID: "L", Vendor: "v", Tenant: "default", Entitlements: []Entitlement{
+			{Feature: "cad", Version: "1", Count: 5, Serial: "1", Profile: DefaultProfile, Terms: Terms{BorrowHours: 100}},
+		}}})
+		b.Apply(2, RotateBorrowKey{Kid: "k", Public: [32]byte{1}, Seed: [32]byte{2}})
+		return b
+	}
+	backup, later := ledger(), ledger()
+	later.Apply(3, Checkout{Session: one(1), Principal: Principal{User: "bob", Host: "ws"}, Items: []Item{{Feature: "cad", Count: 2}}})
+	lent := later.Apply(4, Borrow{Session: one(2), Principal: Principal{User: "ann", Host: "ws"}, Item: Item{Feature: "cad", Count: 2}, For: time.Hour}).Leases[0]
+	backup.Resume(later, true)
+	check(t, backup)
+	list, _ := backup.Leases(Filter{State: Quarantined}, 0, 10)
+	if len(list) != 1 || !slices.Equal(list[0].Seats, lent.Seats) || slices.Equal(lent.Seats, []int{1, 2}) {
+		t.Errorf("seats %v were borrowed, %+v is kept", lent.Seats, list)
+	}
+}
+
 func TestRestoreKeepsSeatsThatWereBorrowedSince(t *testing.T) {
 	for _, share := range []ShareRule{{}, DefaultShareRule} {
 		for _, known := range []bool{true, false} {
