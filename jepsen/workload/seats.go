@@ -52,18 +52,20 @@ func (w *worker) seatsStep(ctx context.Context, h *holder) {
 	case k < 45 && len(ids) < maxHeld:
 		f := w.feature()
 		_, _ = h.checkout(ctx, h.voice.newRequest(), history.Item{Feature: f, Count: w.count(f)})
-	case k < 70 && len(ids) > 0:
+	case k < 68 && len(ids) > 0:
 		_ = h.checkin(ctx, false, ids[w.rng.IntN(len(ids))])
-	case k < 73 && len(ids) > 0:
+	case k < 71 && len(ids) > 0:
 		_ = h.checkin(ctx, w.rng.IntN(2) == 0)
-	case k < 80 && len(ids) > 0:
+	case k < 77 && len(ids) > 0:
 		h.verify(ctx, ids[w.rng.IntN(len(ids))])
-	case k < 86:
+	case k < 82:
 		h.status(ctx, false, "")
-	case k < 90:
+	case k < 86:
 		h.leases(ctx, w.feature(), false, "")
-	case k == 90:
+	case k == 86:
 		h.kill(ctx, w.feature())
+	case k < 98 && len(ids) > 0:
+		_ = h.renew(ctx) // before its time: else a short run sees too few
 	}
 }
 
