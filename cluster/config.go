@@ -27,9 +27,10 @@ const (
 	DefaultCommitTimeout = 50 * time.Millisecond
 	// DefaultSnapshotThreshold: 32k entries of one command each replay in about a second.
 	DefaultSnapshotThreshold = 32768
-	// DefaultSnapshotBytes bounds the replay where entries are full: some 300,000 commands,
-	// two seconds.
-	DefaultSnapshotBytes = 32 << 20
+	// DefaultSnapshotBytes bounds the replay where entries are full: some 80,000 commands, half
+	// a second. With 32 MiB a node that had just come back could be elected while it still
+	// applied two seconds of log. A small state costs next to nothing to write.
+	DefaultSnapshotBytes = 8 << 20
 	// minSnapshotBytes: less, and a node writes its state all the time.
 	minSnapshotBytes = 64 << 10
 	// DefaultSnapshotInterval is how often raft looks at the threshold.
