@@ -210,9 +210,9 @@ func (r *Run) overtaken(d *desk, j *jury) int {
 			delete(first, who)
 		case answer.Result != history.Queued:
 			delete(open, k)
-		// A place outlives the silence of its client for one term, and is over when it was
-		// served: an operator may have taken that back before the client heard of it.
-		case x != nil && p.Done.Time-x.asked < d.pools[feature].term() && !taken.from(p.Invoke.Session, x.asked, p.Done.Time):
+		// A place is over when it was served. What it got ends after one lifespan if its client,
+		// cut off, does not hear of it, or an operator took it back before.
+		case x != nil && p.Done.Time-x.asked < d.pools[feature].LifespanNS && !taken.from(p.Invoke.Session, x.asked, p.Done.Time):
 			x.asked, x.last = p.Invoke.Time, p.Done
 		default:
 			x = &vigil{client: p.Invoke.Client, feature: feature, told: p.Done.Time, asked: p.Invoke.Time, last: p.Done}
