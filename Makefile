@@ -51,7 +51,8 @@ test: ## run the tests of every package, with the race detector where there is a
 	$(if $(HAVE_CC),CGO_ENABLED=1,CGO_ENABLED=0) go test -short $(RACE) $(TEST_FLAGS) ./...
 
 .PHONY: stories
-stories: ## run the long stories on real processes too, those in a browser among them (ten minutes)
+stories: ## run the long stories on real processes too, those in a browser among them, and all of what judges the harness's judges (ten minutes)
+	@go test ./jepsen/checker
 	@$(if $(HAVE_CC),CGO_ENABLED=1,CGO_ENABLED=0) go test $(RACE) $(TEST_FLAGS) ./cmd/seatkeeper
 
 .PHONY: sim

@@ -272,10 +272,14 @@ var mutations = []struct {
 const mutationSeeds = 3
 
 func TestEveryMutationTurnsItsCheckersRed(t *testing.T) {
+	seeds := uint64(mutationSeeds)
+	if testing.Short() { // the rest goes with the long stories
+		seeds = 1
+	}
 	for _, mu := range mutations {
 		t.Run(mu.name, func(t *testing.T) {
 			t.Parallel()
-			for seed := range uint64(mutationSeeds) {
+			for seed := range seeds {
 				var tp tape
 				tp.test, tp.ops, tp.audits = newMini(seed, mu.bugs...).run()
 				if mu.mutate != nil {
