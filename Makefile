@@ -105,7 +105,7 @@ SHORT := kill,partition-leader,pause,power-one-torn,power-all,full-disk,clock-ju
 .PHONY: jepsen-short
 jepsen-short: jepsen-build ## the harness with a few faults, where it can run (root); else says why not
 	@short() { bin/jepsen-harness run -nodes $(NODES) -rate 12 $(if $(SEED),-seed $(SEED)) -faults $(SHORT); }; \
-	if bin/jepsen-harness can; then short || { [ $$? -eq 2 ] && echo 'not conclusive: once more' && short; }; \
+	if bin/jepsen-harness can; then short || { [ $$? -eq 2 ] && echo 'not conclusive: once more' && short; } || { [ $$? -eq 2 ] && echo 'not conclusive: a last time' && short; }; \
 	else echo 'THE HARNESS WAS NOT RUN'; fi
 
 .PHONY: jepsen-long
