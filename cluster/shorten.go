@@ -33,8 +33,9 @@ func (n *Node) shorten(ctx context.Context, snapshots raft.SnapshotStore) {
 		}
 		grown := n.fsm.Unsaved()
 		n.metrics.unsaved.Set(float64(grown))
-		if float64(grown) < float64(max(n.cfg.SnapshotBytes, lastSize(snapshots)))*late || n.replaying() {
-			continue
+		enough := int64(float64(grown) / late)
+		if enough < n.cfg.SnapshotBytes || n.replaying() || enough < lastSize(snapshots) {
+			continue // the disk is asked last, and seldom
 		}
 		late = lateness()
 		if err := n.waitFuture(ctx, n.raft.Snapshot()); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) && ctx.Err() == nil {

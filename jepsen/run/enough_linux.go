@@ -1,14 +1,11 @@
 package run
 
 import (
-	"bytes"
 	"context"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/seatkeeper/seatkeeper/jepsen/checker"
-	"github.com/seatkeeper/seatkeeper/jepsen/history"
 )
 
 // moreAtMost bounds how long the load goes on after the last fault for want of answers.
@@ -29,14 +26,7 @@ func (w *world) untilEnough(ctx context.Context) error {
 
 // lacks says what is too little so far.
 func (w *world) lacks() ([]string, error) {
-	if err := w.writer.Flush(); err != nil {
-		return nil, err
-	}
-	lines, err := wholeLines(filepath.Join(w.cfg.Dir, historyFile))
-	if err != nil {
-		return nil, err
-	}
-	ops, err := history.Read(bytes.NewReader(lines))
+	ops, err := w.opsSoFar()
 	if err != nil {
 		return nil, err
 	}

@@ -80,8 +80,8 @@ func (w *world) glance(ctx context.Context, seen func()) {
 	}
 }
 
-// sofar is the run as far as it has come.
-func (w *world) sofar() (*checker.Run, error) {
+// opsSoFar reads the history as far as it has been written.
+func (w *world) opsSoFar() ([]history.Op, error) {
 	if err := w.writer.Flush(); err != nil {
 		return nil, err
 	}
@@ -89,7 +89,12 @@ func (w *world) sofar() (*checker.Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	ops, err := history.Read(bytes.NewReader(lines))
+	return history.Read(bytes.NewReader(lines))
+}
+
+// sofar is the run as far as it has come.
+func (w *world) sofar() (*checker.Run, error) {
+	ops, err := w.opsSoFar()
 	if err != nil {
 		return nil, err
 	}
