@@ -90,6 +90,7 @@ type Node struct {
 	clocks    Clocks
 	raft      *raft.Raft
 	gate      *gate
+	own       *parallelLog
 	acks      *acks
 	discovery Discovery
 	metrics   *metrics
@@ -181,12 +182,13 @@ func (n *Node) startRaft(parts Parts) (err error) {
 			err = fmt.Errorf("raft does not start: %v", p)
 		}
 	}()
-	cache, err := raft.NewLogCache(logCacheEntries, n.gate)
+	n.own = newParallelLog(n.gate)
+	cache, err := raft.NewLogCache(logCacheEntries, n.own)
 	if err != nil {
 		return err
 	}
 	rc := n.raftConfig()
-	trans := wrapTransport(parts.Transport, n.acks)
+	trans := wrapTransport(parts.Transport, n.acks, n.own.cap)
 	if n.cfg.BootstrapExpect == 1 {
 		// Alone means nobody to agree with. An existing cluster is left as it is.
 		alone := raft.Configuration{Servers: []raft.Server{{ID: rc.LocalID, Address: trans.LocalAddr()}}}
@@ -198,6 +200,8 @@ func (n *Node) startRaft(parts Parts) (err error) {
 	if n.raft, err = raft.NewRaft(rc, n.machine(), cache, parts.StableStore, parts.Snapshots, trans); err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
+	leads := func() bool { return n.raft.State() == raft.Leader }
+	n.own.leads.Store(&leads)
 	return nil
 }
 
@@ -429,7 +433,11 @@ func (n *Node) shutdown(ctx context.Context) error {
 	n.gate.closed.Store(true)
 	stopped := make(chan error, 1)
 	future := n.raft.Shutdown()
-	go func() { stopped <- future.Error() }()
+	go func() {
+		err := future.Error()
+		n.own.rest()
+		stopped <- err
+	}()
 	select {
 	case <-stopped:
 	case <-time.After(stopTimeout):

@@ -119,7 +119,7 @@ func (f *timedFSM) Apply(l *raft.Log) any {
 // machine is what raft applies entries to.
 func (n *Node) machine() raft.FSM {
 	if n.cfg.Tracer == nil {
-		return n.fsm
+		return &settledFSM{n.fsm, n.own}
 	}
-	return &timedFSM{n.fsm, &n.applies}
+	return &settledFSM{&timedFSM{n.fsm, &n.applies}, n.own}
 }

@@ -91,10 +91,11 @@ func (a *acks) index(id raft.ServerID, term uint64) uint64 {
 // which handles a heartbeat while the main loop is changing the log and can so make
 // nodes commit different data (hashicorp/raft#695); the Transport contract allows a
 // transport to ignore the handler, and heartbeats then come in order. And it
-// listens in on acknowledgements.
+// listens in on acknowledgements, and tells followers of no more commits than cap lets it.
 type transport struct {
 	raft.Transport
 	acks *acks
+	cap  func(commit uint64) uint64
 }
 
 // preVoteTransport is a transport whose inner one knows pre-votes. Raft asks by type,
@@ -104,8 +105,8 @@ type preVoteTransport struct {
 	raft.WithPreVote
 }
 
-func wrapTransport(inner raft.Transport, a *acks) raft.Transport {
-	t := &transport{Transport: inner, acks: a}
+func wrapTransport(inner raft.Transport, a *acks, cap func(uint64) uint64) raft.Transport {
+	t := &transport{Transport: inner, acks: a, cap: cap}
 	if pv, ok := inner.(raft.WithPreVote); ok {
 		return &preVoteTransport{transport: t, WithPreVote: pv}
 	}
@@ -118,6 +119,7 @@ func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
 // AppendEntries sends one request and notes its answer.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	sent := t.acks.next()
+	req.LeaderCommitIndex = t.cap(req.LeaderCommitIndex)
 	err := t.Transport.AppendEntries(id, target, req, resp)
 	if err == nil && resp.Success {
 		t.acks.record(id, sent, req)
@@ -131,7 +133,7 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 	if err != nil {
 		return nil, err
 	}
-	p := &pipeline{inner: inner, id: id, acks: t.acks,
+	p := &pipeline{inner: inner, id: id, acks: t.acks, cap: t.cap,
 		sent: make(map[*raft.AppendEntriesRequest]uint64),
 		out:  make(chan raft.AppendFuture), closed: make(chan struct{})}
 	go p.forward()
@@ -151,6 +153,7 @@ type pipeline struct {
 	inner  raft.AppendPipeline
 	id     raft.ServerID
 	acks   *acks
+	cap    func(commit uint64) uint64
 	out    chan raft.AppendFuture
 	closed chan struct{}
 	once   sync.Once
@@ -163,6 +166,7 @@ func (p *pipeline) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.Appe
 	p.mu.Lock()
 	p.sent[req] = p.acks.next()
 	p.mu.Unlock()
+	req.LeaderCommitIndex = p.cap(req.LeaderCommitIndex)
 	f, err := p.inner.AppendEntries(req, resp)
 	if err != nil {
 		p.forget(req)

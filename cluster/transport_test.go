@@ -24,7 +24,7 @@ func TestHeartbeatHandlerNeverReachesTheTransport(t *testing.T) {
 	rc := raft.DefaultConfig()
 	rc.LocalID, rc.Logger = "n", testLogger("n")
 	store := raft.NewInmemStore()
-	r, err := raft.NewRaft(rc, &raft.MockFSM{}, store, store, raft.NewInmemSnapshotStore(), wrapTransport(spy, &acks{}))
+	r, err := raft.NewRaft(rc, &raft.MockFSM{}, store, store, raft.NewInmemSnapshotStore(), wrapTransport(spy, &acks{}, newParallelLog(store).cap))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,13 +36,13 @@ func TestHeartbeatHandlerNeverReachesTheTransport(t *testing.T) {
 
 func TestWrappedTransportKnowsPreVoteIfTheInnerOneDoes(t *testing.T) {
 	_, inner := raft.NewInmemTransport("")
-	if _, ok := wrapTransport(inner, &acks{}).(raft.WithPreVote); !ok {
+	if _, ok := wrapTransport(inner, &acks{}, newParallelLog(nil).cap).(raft.WithPreVote); !ok {
 		t.Error("pre-vote was lost in the wrapper")
 	}
-	if _, ok := wrapTransport(oldTransport{inner}, &acks{}).(raft.WithPreVote); ok {
+	if _, ok := wrapTransport(oldTransport{inner}, &acks{}, newParallelLog(nil).cap).(raft.WithPreVote); ok {
 		t.Error("the wrapper promises a pre-vote that the inner transport does not have")
 	}
-	if _, ok := wrapTransport(inner, &acks{}).(raft.WithClose); !ok {
+	if _, ok := wrapTransport(inner, &acks{}, newParallelLog(nil).cap).(raft.WithClose); !ok {
 		t.Error("raft could not close the wrapped transport")
 	}
 }
@@ -52,7 +52,7 @@ func TestTransportNotesAcknowledgements(t *testing.T) {
 	_, b := raft.NewInmemTransport("b")
 	a.Connect("b", b)
 	noted := &acks{}
-	tr := wrapTransport(a, noted)
+	tr := wrapTransport(a, noted, newParallelLog(nil).cap)
 	done := make(chan struct{})
 	defer close(done)
 	go func() { // b accepts what is above entry 3

@@ -15,6 +15,8 @@ const (
 	GuardMonotonic    Guard = "monotonic"     // cluster: leader time is monotonic, not wall-clock time
 	GuardVerifyRead   Guard = "verify-read"   // cluster: a read is answered after a leader check
 	GuardSync         Guard = "sync"          // cluster: what the log has written is on the disk
+	GuardOwnWrite     Guard = "own-write"     // cluster: a leader applies what its own disk has
+	GuardOwnCommit    Guard = "own-commit"    // cluster: a leader tells others of commits that its own disk has
 	GuardIdentity     Guard = "identity"      // cluster: an empty data directory is another server
 	GuardSendTime     Guard = "send-time"     // simulated client: deadlines count from send, not from receipt
 	GuardSuspend      Guard = "suspend"       // simulated client: its clock counts suspend

@@ -41,6 +41,8 @@ var guards = []struct {
 	{lease.GuardToken, "L3", "", false},
 	{lease.GuardRelease, "L7 I4 U1", "", false},
 	{lease.GuardVerifyRead, "R2", "deaf-transfer", false},
+	{lease.GuardOwnWrite, "F1 L2 I1 L3", "hang-disk crash-leader crash-node isolate-node halves power-fail", false},
+	{lease.GuardOwnCommit, "F1", "hang-disk crash-leader crash-node isolate-node halves power-fail", false},
 	{lease.GuardLinger, "L4", "", true},
 	{lease.GuardHeld, "P2", "", true},
 	{lease.GuardReserve, "L1", "", true},
