@@ -121,6 +121,7 @@ func (b Heartbeat) measure(ctx context.Context, t *Target, r *load.Report, p *po
 	defer w.Close()
 	var u *usage
 	var cores float64
+	cpu := &spent{t: t, leader: w.Leader(), renewals: true}
 	rows, err := t.step(ctx, load.Step{Name: RowHeartbeat(form), Clients: n, Warmup: b.Warmup, Duration: b.Duration, Rate: b.Rate / float64(b.units(form))},
 		func(ctx context.Context, i int) (load.Worker, error) {
 			worker, err := b.worker(ctx, w, form, p.share(i, n), i)
@@ -128,14 +129,18 @@ func (b Heartbeat) measure(ctx context.Context, t *Target, r *load.Report, p *po
 				return worker, err
 			}
 			// Worker 0 is made among the first and closed first, right after the step.
-			u, err = t.usage(ctx, w.Leader())
-			return &lastLook{worker, func(ctx context.Context) { cores, _ = u.cores(ctx) }}, err
+			if u, err = t.usage(ctx, w.Leader()); err != nil {
+				return worker, err
+			}
+			worker = cpu.worker(ctx, worker, true)
+			return &lastLook{worker, func(ctx context.Context) { cores, _ = u.cores(ctx) }}, nil
 		})
 	if err != nil {
 		return err
 	}
 	r.Rows = append(r.Rows, rows...)
 	r.Add(LeaderCores(RowHeartbeat(form), n), cores, "cores")
+	cpu.reportHeartbeats(r, RowHeartbeat(form), n)
 	return nil
 }
 

@@ -89,10 +89,13 @@ const (
 	metricDiskFree  = "seatkeeper_cluster_disk_free_ratio"
 	metricHeap      = "go_memstats_heap_alloc_bytes"
 	metricRefused   = "seatkeeper_rpc_refused_total"
+	metricRenewed   = "seatkeeper_rpc_heartbeats_total"
 	// metricOverloaded has the labels class and limit.
 	metricOverloaded = "seatkeeper_rpc_overloaded_total"
 	metricSnapCount  = "seatkeeper_raft_fsm_snapshot_count"
 	metricSnapSum    = "seatkeeper_raft_fsm_snapshot_sum" // milliseconds
+	metricBatchCount = "seatkeeper_cluster_batch_commands_count"
+	metricBatchSum   = "seatkeeper_cluster_batch_commands_sum"
 )
 
 // liveHeap is what the last garbage collection left, in bytes: the collector sets its
