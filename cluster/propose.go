@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +30,7 @@ var errEpochOver = errors.New("epoch is over")
 type call struct {
 	encoded fsm.Encoded
 	state   callState
+	patient bool // it may wait for company; see company
 	to      *party
 	at      int // its place in the party
 }
@@ -108,7 +108,7 @@ func (w *party) encoded(i int, cmd lease.Command) (call, error) {
 			return call{}, &VersionError{What: "this", Needs: needs, Cluster: w.allowed}
 		}
 	}
-	return call{encoded: encoded, to: w, at: i}, nil
+	return call{encoded: encoded, patient: patient(cmd), to: w, at: i}, nil
 }
 
 // answer tells one call's caller what came of it. It never blocks.
@@ -153,148 +153,6 @@ func (w *party) soFar(withdrawn []bool, cause error) []Proposed {
 
 // entryOverhead is kept free in an entry for what stands around the commands.
 const entryOverhead = 256
-
-// queue holds commands that wait for a batch. One lock guards it and the state of
-// every call in it.
-type queue struct {
-	mu       sync.Mutex
-	calls    []*call
-	live     int // calls not withdrawn
-	inFlight int // calls taken whose entry is not answered
-	limit    int
-	over     error         // set when closed
-	wake     chan struct{} // holds one token when there may be work
-}
-
-func newQueue(limit int) *queue {
-	return &queue{limit: limit, wake: make(chan struct{}, 1)}
-}
-
-// push adds the calls of a party in order, all or none. The node's own commands (exempt)
-// do not count against the limit: expirations are what frees seats when all are waiting.
-func (q *queue) push(exempt bool, w *party) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.over != nil {
-		return q.over
-	}
-	if !exempt && q.live+len(w.calls) > q.limit {
-		return ErrOverloaded
-	}
-	for i := range w.calls {
-		q.calls = append(q.calls, &w.calls[i])
-	}
-	q.live += len(w.calls)
-	q.signal()
-	return nil
-}
-
-func (q *queue) signal() {
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
-}
-
-// withdraw takes out what of the party has not been taken, and says which that is.
-func (q *queue) withdraw(w *party) []bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	out := make([]bool, len(w.calls))
-	for i := range w.calls {
-		c := &w.calls[i]
-		if c.state == callQueued {
-			c.state = callWithdrawn
-			q.live--
-		}
-		out[i] = c.state == callWithdrawn
-	}
-	return out
-}
-
-// gatherTurns is how often the proposer lets others run before it makes an entry: whoever
-// was woken by the last answers puts the next commands in then.
-const gatherTurns = 3
-
-// take removes the calls of the next entry, waiting for at least one, or for as many as are
-// in flight: an entry costs every node a write, a sync and some wake-ups whatever is in it,
-// so a small one beside a large one only makes both slower. What comes alone goes at once;
-// what comes behind an entry waits for that at most. It returns nil when ctx ends.
-func (q *queue) take(ctx context.Context, maxCalls, maxBytes int) []*call {
-	for {
-		if ctx.Err() != nil {
-			return nil
-		}
-		for range gatherTurns {
-			runtime.Gosched()
-		}
-		if batch := q.takeNow(maxCalls, maxBytes); len(batch) > 0 {
-			return batch
-		}
-		select {
-		case <-q.wake:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-func (q *queue) takeNow(maxCalls, maxBytes int) (batch []*call) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.live < min(q.inFlight, maxCalls) {
-		return nil
-	}
-	bytes, n := 0, 0
-	for _, c := range q.calls {
-		if c.state == callQueued {
-			if len(batch) == maxCalls || len(batch) > 0 && bytes+len(c.encoded) > maxBytes {
-				break
-			}
-			c.state = callTaken
-			q.live--
-			bytes += len(c.encoded)
-			batch = append(batch, c)
-		}
-		n++
-	}
-	clear(q.calls[:n]) // let go of what was answered
-	if q.calls = q.calls[n:]; len(q.calls) == 0 {
-		q.calls = nil
-	} else {
-		q.signal()
-	}
-	q.inFlight += len(batch)
-	return batch
-}
-
-// answered notes that the entry of so many calls was.
-func (q *queue) answered(n int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.inFlight -= n
-	q.signal()
-}
-
-// close refuses all that waits and all that comes with err.
-func (q *queue) close(err error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.over = err
-	for _, c := range q.calls {
-		if c.state == callQueued {
-			c.state = callWithdrawn
-			c.answer(Proposed{Err: err})
-		}
-	}
-	q.calls, q.live = nil, 0
-}
-
-func (q *queue) len() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.live
-}
 
 // proposer makes log entries of commands during one epoch. run is its only
 // goroutine; each entry in flight has one more that waits for its future.

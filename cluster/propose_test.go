@@ -18,12 +18,14 @@ import (
 
 // fakeRaft holds entries until the test answers them.
 type fakeRaft struct {
+	takes   time.Duration // to answer an entry by itself; 0: the test does
 	mu      sync.Mutex
 	entries []*fakeFuture
 }
 
 type fakeFuture struct {
 	commands int
+	at       time.Time // handed over
 	stamp    lease.Time
 	done     chan struct{}
 	err      error
@@ -49,10 +51,13 @@ func (r *fakeRaft) Apply(entry []byte, _ time.Duration) raft.ApplyFuture {
 	if err != nil {
 		panic(err)
 	}
-	f := &fakeFuture{commands: len(e.Commands), stamp: lease.Time(e.Stamp), done: make(chan struct{})}
+	f := &fakeFuture{commands: len(e.Commands), at: time.Now(), stamp: lease.Time(e.Stamp), done: make(chan struct{})}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.entries = append(r.entries, f)
+	if index := uint64(len(r.entries)); r.takes > 0 {
+		time.AfterFunc(r.takes, func() { f.succeed(index) })
+	}
 	return f
 }
 

@@ -1,0 +1,151 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seatkeeper/seatkeeper/lease"
+)
+
+// beats proposes a renewal at each of the times given as pauses after the one before, and
+// returns how long each was under way once all are answered.
+func beats(t *testing.T, p *proposer, pauses ...time.Duration) []time.Duration {
+	took := make([]time.Duration, len(pauses))
+	var all sync.WaitGroup
+	for i, pause := range pauses {
+		time.Sleep(pause)
+		began := time.Now()
+		all.Go(func() {
+			if _, err := p.propose(t.Context(), lease.Renew{}); err != nil {
+				t.Error(err)
+			}
+			took[i] = time.Since(began)
+		})
+	}
+	all.Wait()
+	return took
+}
+
+func every(pause time.Duration, n int) []time.Duration {
+	list := make([]time.Duration, n)
+	for i := range list {
+		list[i] = pause
+	}
+	return list
+}
+
+func TestHeartbeatsThatComeOneByOneShareEntries(t *testing.T) {
+	proposing(t, 4000, func(t *testing.T, p *proposer, r *fakeRaft, _ func()) {
+		r.takes = 2 * time.Millisecond
+		const n = 2000
+		for i, took := range beats(t, p, every(400*time.Microsecond, n)...) {
+			if took > gatherFor+2*r.takes {
+				t.Fatalf("heartbeat %d was answered after %v", i, took)
+			}
+		}
+		if entries := len(r.sent()); entries > n/10 {
+			t.Errorf("%d heartbeats made %d entries", n, entries)
+		}
+	})
+}
+
+func TestAHeartbeatThatComesAloneGoesAtOnce(t *testing.T) {
+	proposing(t, 4000, func(t *testing.T, p *proposer, r *fakeRaft, _ func()) {
+		r.takes = 2 * time.Millisecond
+		beats(t, p, every(400*time.Microsecond, 100)...) // a crowd, and then a calm
+		for i, took := range beats(t, p, every(gatherFor/2, 20)...) {
+			if i > gatherWith && took != r.takes {
+				t.Errorf("heartbeat %d was answered after %v", i, took)
+			}
+		}
+	})
+}
+
+// Others than renewals take those that wait along, and wait for nothing.
+func TestACheckoutWaitsForNoHeartbeats(t *testing.T) {
+	proposing(t, 4000, func(t *testing.T, p *proposer, r *fakeRaft, _ func()) {
+		r.takes = 2 * time.Millisecond
+		beats(t, p, every(400*time.Microsecond, 200)...)
+		before := len(r.sent())
+		var done sync.WaitGroup
+		done.Go(func() { beats(t, p, every(0, 3)...) })
+		synctest.Wait()
+		if n := len(r.sent()); n != before {
+			t.Errorf("the renewals did not wait: %d entries", n-before)
+		}
+		began := time.Now()
+		if _, err := p.propose(t.Context(), lease.Checkout{}); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took != r.takes {
+			t.Errorf("the checkout was answered after %v", took)
+		}
+		done.Wait()
+		if sent := r.sent(); len(sent) != before+1 || sent[before].commands != 4 {
+			t.Errorf("%d entries, the first of %d commands: the renewals should have gone along", len(sent)-before, sent[before].commands)
+		}
+	})
+}
+
+func TestEnoughHeartbeatsWaitForNoMore(t *testing.T) {
+	proposing(t, 4000, func(t *testing.T, p *proposer, r *fakeRaft, _ func()) {
+		r.takes = 2 * time.Millisecond
+		beats(t, p, every(0, 200)...) // so that many more are to be expected
+		before, began := len(r.sent()), time.Now()
+		beats(t, p, every(10*time.Microsecond, gatherEnough)...)
+		if sent := r.sent(); sent[before].commands != gatherEnough || sent[before].at.Sub(began) != gatherEnough*10*time.Microsecond {
+			t.Errorf("the entry has %d commands and left after %v", sent[before].commands, sent[before].at.Sub(began))
+		}
+	})
+}
+
+// Clients that wait for each answer before they send again do not wait for each other when
+// all are there, whatever their number.
+func TestClientsThatWaitForTheirAnswersAreNotSlowedDown(t *testing.T) {
+	for _, clients := range []int{1, 2, 4, 8, 16, 31, 64} {
+		proposing(t, 4000, func(t *testing.T, p *proposer, r *fakeRaft, _ func()) {
+			r.takes = time.Millisecond
+			const span = 2 * time.Second
+			var done atomic.Int64
+			var all sync.WaitGroup
+			ends := time.Now().Add(span)
+			for range clients {
+				all.Go(func() {
+					for time.Now().Before(ends) {
+						if _, err := p.propose(t.Context(), lease.Renew{}); err != nil {
+							t.Error(err)
+						}
+						done.Add(1)
+					}
+				})
+			}
+			all.Wait()
+			// With two entries on their way a client waits for its own and for half of another.
+			if rounds := float64(done.Load()) / float64(clients); rounds < float64(span/r.takes)/2 {
+				t.Errorf("%d clients: %.0f heartbeats each in %v", clients, rounds, span)
+			}
+		})
+	}
+}
+
+func TestAHeartbeatGivenUpWhileItWaitsIsNotApplied(t *testing.T) {
+	proposing(t, 4000, func(t *testing.T, p *proposer, r *fakeRaft, _ func()) {
+		r.takes = 2 * time.Millisecond
+		beats(t, p, every(400*time.Microsecond, 200)...)
+		before := len(r.sent())
+		ctx, cancel := context.WithTimeout(t.Context(), gatherFor/2)
+		defer cancel()
+		if _, err := p.propose(ctx, lease.Renew{}); !errors.Is(err, ErrNotApplied) {
+			t.Errorf("given up: %v", err)
+		}
+		time.Sleep(2 * gatherFor)
+		if n := len(r.sent()); n != before {
+			t.Errorf("%d entries of nothing", n-before)
+		}
+	})
+}
