@@ -209,7 +209,7 @@ func TestCollectSendsProfilesAndRefusesTheRest(t *testing.T) {
 		}
 	}
 	for part, want := range map[string]string{"goroutines": "goroutine profile: total", "heap": "\x1f\x8b", "cpu": "\x1f\x8b",
-		"metrics": "seatkeeper_rpc_requests_total", "settings": `"key":"name"`} {
+		"metrics": "seatkeeper_rpc_connections", "settings": `"key":"name"`} {
 		if got, err := collect(part, 1); err != nil || !strings.Contains(got, want) {
 			t.Errorf("%s: %v, %.100q", part, err, got)
 		}
