@@ -25,8 +25,9 @@ type Surge struct {
 	// answers, each on a connection of its own.
 	Aggressive       int
 	Warmup, Duration time.Duration
-	// Aggressors runs them, if it can in a process of its own: their load must queue
-	// for the CPU, not for our goroutines. It calls working when they begin.
+	// Aggressors runs them, if it can in a process of its own that gives way to this one:
+	// what is measured is what the servers do to the quiet tenant, whose clients would have a
+	// machine of their own, and not how two load generators share one. It calls working when they begin.
 	Aggressors func(ctx context.Context, a Aggression, working func()) (*load.Report, error)
 }
 
@@ -142,7 +143,7 @@ func (s Surge) Run(ctx context.Context, t *Target, r *load.Report) error {
 	r.Add(ValueSixtyMean, part(rows, partCheckout).Latency.Mean, "us")
 	r.Notes = append(r.Notes,
 		fmt.Sprintf("the quiet tenant's %d clients send %g cycles a second in an open loop: latency counts from the moment a cycle should have begun", s.Quiet, s.QuietRate),
-		fmt.Sprintf("%d aggressors check out and in as fast as they get answers, each on its own connection (streamed ones apart), in a process of their own", s.Aggressive),
+		fmt.Sprintf("%d aggressors check out and in as fast as they get answers, each on its own connection (streamed ones apart), in a process of their own that is nice by ten: the quiet tenant's clients wait for the servers and not for their CPU", s.Aggressive),
 		"polite ones are the SDK (they wait as long as a refusal says), rude ones send again at once",
 		fmt.Sprintf("streamed ones are rude and share streams, %d to a connection", clientsPerConn),
 		fmt.Sprintf("the greedy one is a single rude client with %d requests at a time; who is measured beside it is of the same tenant", s.Aggressive))

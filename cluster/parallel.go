@@ -10,8 +10,9 @@ import (
 	"github.com/seatkeeper/seatkeeper/lease"
 )
 
-// queuedEntries bounds what a leader may have handed to raft and not yet written. A
-// proposer has MaxEntriesInFlight on their way at most, so this only bounds mistakes.
+// queuedEntries bounds what raft may have stored as a leader and this node has not yet
+// written: 32 MiB at worst. A proposer has two entries on their way, so more than
+// a few are a disk that hangs; raft's main loop waits for it then, as it would without a queue.
 const queuedEntries = 64
 
 // parallelLog lets a leader write its log while its followers write theirs (Ongaro,

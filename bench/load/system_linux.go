@@ -58,8 +58,19 @@ func Pin(cpus []int) error {
 	for _, c := range cpus {
 		set.Set(c)
 	}
-	// Threads made while we go through the list inherit from one that may not be
-	// pinned yet: a second round finds them.
+	return eachThread(func(tid int) error { return unix.SchedSetaffinity(tid, &set) })
+}
+
+// GiveWay lets other processes on the same CPU go first: this one, all its threads, is nice
+// by ten. It is for load whose own speed is not what is measured.
+func GiveWay() error {
+	return eachThread(func(tid int) error { return unix.Setpriority(unix.PRIO_PROCESS, tid, 10) })
+}
+
+// eachThread calls set for each thread of this process.
+func eachThread(set func(tid int) error) error {
+	// Threads made while we go through the list inherit from one that was not
+	// reached yet: a second round finds them.
 	for range 2 {
 		threads, err := os.ReadDir("/proc/self/task")
 		if err != nil {
@@ -70,7 +81,7 @@ func Pin(cpus []int) error {
 			for _, d := range t.Name() {
 				tid = tid*10 + int(d-'0')
 			}
-			if err := unix.SchedSetaffinity(tid, &set); err != nil && err != unix.ESRCH {
+			if err := set(tid); err != nil && err != unix.ESRCH {
 				return err
 			}
 		}

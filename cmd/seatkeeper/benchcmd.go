@@ -201,6 +201,9 @@ func (a *app) benchAggressorsCommand(f *benchFlags) *cobra.Command {
 	cmd.Flags().IntVar(&g.Clients, "clients", 500, "clients")
 	cmd.Flags().StringVar(&g.Style, "style", bench.StylePolite, "polite, rude or streamed")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := load.GiveWay(); err != nil {
+			return fmt.Errorf("priority of the aggressors: %w", err)
+		}
 		g.Working = func() { fmt.Fprintln(a.stderr, aggressorsWork) }
 		g.Tenant, g.Warmup, g.Duration = a.cfg.Client.Tenant, l.warmup, l.duration
 		return a.bench(cmd, *f, benchNeeds{seats: g.Clients}, g)
