@@ -10,10 +10,10 @@ import (
 	"github.com/seatkeeper/seatkeeper/lease"
 )
 
-// queuedEntries bounds what raft may have stored as a leader and this node has not yet
+// maxUnwritten bounds what raft may have stored as a leader and this node has not yet
 // written: 32 MiB at worst. A proposer has two entries on their way, so more than
 // a few are a disk that hangs; raft's main loop waits for it then, as it would without a queue.
-const queuedEntries = 64
+const maxUnwritten = 64
 
 // parallelLog lets a leader write its log while its followers write theirs (Ongaro,
 // "Consensus: Bridging Theory and Practice", section 10.2.1). Raft writes first and sends
@@ -85,7 +85,7 @@ func (p *parallelLog) StoreLogs(logs []*raft.Log) error {
 	defer p.mu.Unlock()
 	room := 1
 	if ours {
-		room = queuedEntries
+		room = maxUnwritten
 	}
 	for len(p.queue) >= room && p.failed == nil {
 		p.changed.Wait()

@@ -183,11 +183,11 @@ func TestAfterAFailedWriteNothingQueuedIsApplied(t *testing.T) {
 func TestAQueueHasABound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, held := newLeadersLog()
-		for i := uint64(1); i <= queuedEntries; i++ {
+		for i := uint64(1); i <= maxUnwritten; i++ {
 			storeAll(t, p, command(i))
 		}
 		more := make(chan error, 1)
-		go func() { more <- p.StoreLog(command(queuedEntries + 1)) }()
+		go func() { more <- p.StoreLog(command(maxUnwritten + 1)) }()
 		synctest.Wait()
 		if len(more) > 0 {
 			t.Fatal("an entry beyond the bound did not wait")

@@ -13,6 +13,12 @@ import (
 // few MiB meanwhile.
 const shortenEvery = time.Second
 
+// maxTrailing is about how much log is kept behind a snapshot for followers that were away:
+// with entries of one command some hundred thousand of them, with full ones a thousand, which
+// are 15 seconds and more of what three nodes can do. By entries alone it could be 600 MB,
+// which every start reads through.
+const maxTrailing = 64 << 20
+
 // shorten has raft write a snapshot when the log since the last one has grown to
 // SnapshotBytes and to the size of that snapshot. Raft itself counts entries, and of those
 // one has up to 512 commands: by that count alone a minute of full load is a replay of half
@@ -34,23 +40,42 @@ func (n *Node) shorten(ctx context.Context, snapshots raft.SnapshotStore) {
 		grown := n.fsm.Unsaved()
 		n.metrics.unsaved.Set(float64(grown))
 		enough := int64(float64(grown) / late)
-		if enough < n.cfg.SnapshotBytes || n.replaying() || enough < lastSize(snapshots) {
+		if enough < n.cfg.SnapshotBytes || n.replaying() || enough < newest(snapshots).Size {
 			continue // the disk is asked last, and seldom
 		}
 		late = lateness()
+		n.keepTrailing(snapshots, grown)
 		if err := n.waitFuture(ctx, n.raft.Snapshot()); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) && ctx.Err() == nil {
 			n.log.Warn("the log could not be shortened by a snapshot; it is tried again", "log_bytes", grown, "error", err)
 		}
 	}
 }
 
-// lastSize is how large the newest snapshot is, 0 without one.
-func lastSize(snapshots raft.SnapshotStore) int64 {
+// newest describes the newest snapshot, by zeros if there is none.
+func newest(snapshots raft.SnapshotStore) raft.SnapshotMeta {
 	list, err := snapshots.List()
 	if err != nil || len(list) == 0 {
-		return 0
+		return raft.SnapshotMeta{}
 	}
-	return list[0].Size
+	return *list[0]
+}
+
+// keepTrailing sets how many entries raft keeps behind the snapshot that is about to be made,
+// by the size of those since the last one: grown bytes in all.
+func (n *Node) keepTrailing(snapshots raft.SnapshotStore, grown int64) {
+	entries := n.raft.AppliedIndex() - min(newest(snapshots).Index, n.raft.AppliedIndex())
+	keep := n.cfg.TrailingLogs
+	if grown > 0 {
+		keep = min(keep, max(MaxEntriesInFlight+1, maxTrailing*entries/uint64(grown)))
+	}
+	rc := n.raft.ReloadableConfig()
+	if rc.TrailingLogs == keep {
+		return
+	}
+	rc.TrailingLogs = keep
+	if err := n.raft.ReloadConfig(rc); err != nil {
+		n.log.Warn("the number of log entries that are kept stays as it was", "error", err)
+	}
 }
 
 // replaying says whether this node is far behind what it knows to be committed, as after

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -9,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/seatkeeper/seatkeeper/fsm"
+	"github.com/seatkeeper/seatkeeper/lease"
 )
 
 // sizedSnapshots says of the newest snapshot that it is larger than it is.
@@ -69,6 +71,53 @@ func TestALogThatHasGrownLargeIsShortenedWhateverItsEntriesAre(t *testing.T) {
 		fill(4 * minSnapshotBytes)
 		if at := snaps.newest(t); at == first {
 			t.Error("a log larger than the last snapshot makes none")
+		}
+		b.stop(t)
+	})
+}
+
+func TestLargeEntriesLeaveFewerBehindASnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBenchWith(t, 1, 0, func(c *Config) { c.SnapshotBytes = minSnapshotBytes })
+		n := b.nodes[0]
+		leaderOf(t, n)
+		// grow proposes until there is a snapshot more.
+		grow := func(more func()) {
+			for from := b.snaps[0].newest(t); b.snaps[0].newest(t) == from; time.Sleep(2 * shortenEvery) {
+				for from := n.fsm.Unsaved(); n.fsm.Unsaved()-from < minSnapshotBytes; {
+					more()
+				}
+			}
+		}
+		grow(func() { propose(t, n) })
+		if got := n.raft.ReloadableConfig().TrailingLogs; got != DefaultTrailingLogs {
+			t.Errorf("behind small entries %d are kept, want %d", got, DefaultTrailingLogs)
+		}
+		features := make([]lease.Entitlement, 400)
+		for i := range features {
+			features[i] = lease.Entitlement{Feature: fmt.Sprint("feature-", i), Version: "1", Count: 1, Serial: fmt.Sprint(i), Profile: lease.Profiles["ci"]}
+		}
+		large := func() {
+			_, err := n.Propose(t.Context(), lease.InstallLicence{Licence: lease.Licence{ID: "l", Vendor: "v", Tenant: lease.DefaultTenant, Entitlements: features}})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		grow(large)
+		grow(large) // entries of one size
+		index, bytes := n.fsm.Status().AppliedIndex, n.fsm.Unsaved()
+		large()
+		size := uint64(n.fsm.Unsaved() - bytes)
+		if n.fsm.Status().AppliedIndex != index+1 || size < maxTrailing/DefaultTrailingLogs {
+			t.Fatalf("an entry of %d bytes does not tell", size)
+		}
+		if got := n.raft.ReloadableConfig().TrailingLogs; got*size > maxTrailing*3/2 || got*size < maxTrailing/2 {
+			t.Errorf("%d entries of %d bytes are kept, want about %d bytes", got, size, maxTrailing)
+		}
+		grow(func() { propose(t, n) })
+		grow(func() { propose(t, n) })
+		if got := n.raft.ReloadableConfig().TrailingLogs; got != DefaultTrailingLogs {
+			t.Errorf("behind small entries again %d are kept, want %d", got, DefaultTrailingLogs)
 		}
 		b.stop(t)
 	})
