@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/seatkeeper/seatkeeper/jepsen/disk"
 	"github.com/seatkeeper/seatkeeper/jepsen/network"
 	"github.com/seatkeeper/seatkeeper/jepsen/node"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
@@ -25,6 +26,7 @@ func Stories() []Family {
 		{Name: "answers-lost", For: 4 * time.Second, begin: func(_ context.Context, a *attempt) (*active, error) { return a.answersLost(), nil }},
 		{Name: "answers-lost-restart", For: 3 * time.Second, Alone: true, begin: answersLostRestart},
 		{Name: "late-answers-cut", For: 7 * time.Second, begin: lateAnswersCut},
+		{Name: "leader-writes-late", For: 2 * time.Second, Alone: true, begin: leaderWritesLate},
 		{Name: "empty-disk-votes", For: 3 * time.Second, Alone: true, begin: emptyDiskVotes},
 	}
 }
@@ -150,6 +152,56 @@ func lateAnswersCut(_ context.Context, a *attempt) (*active, error) {
 	}
 	f.cutOff = a.Workers.Places[g.Name]
 	return f, nil
+}
+
+// leaderWritesLate loses what a leader has sent to one follower and not yet written itself:
+// the other follower is cut off, the leader's disk takes seconds for a sync, then both that
+// have something end at once, and the leader and the follower that was cut off are the first
+// to come back. What was acknowledged meanwhile is on one disk only, that of a minority.
+func leaderWritesLate(_ context.Context, a *attempt) (*active, error) {
+	const (
+		sync    = 2500 * time.Millisecond // what one sync of the leader takes
+		ahead   = 1500 * time.Millisecond // how long the one follower has it before all ends
+		elected = 5 * time.Second         // how long the two have for an election
+	)
+	leader := a.Probe.LeaderNode()
+	if leader == nil || len(a.free) < len(a.Cluster.Nodes) || len(a.Cluster.Nodes) != 3 || leader.Disk.Faults() != (disk.Faults{}) {
+		return nil, errNotNow
+	}
+	var others []*node.Node
+	for _, x := range a.Cluster.Nodes {
+		if x != leader {
+			others = append(others, x)
+		}
+	}
+	lagging, ready := others[0], others[1]
+	before, led := leader.Disk.Counts(), ""
+	f := &active{make: func(ctx context.Context) error {
+		r := rules{}
+		r.both(lagging.Name, leader.Name, cut)
+		r.both(lagging.Name, ready.Name, cut)
+		a.Cluster.Switch.Apply(a.name, r)
+		wait(ctx, ahead)
+		leader.Disk.SetFaults(disk.Faults{SyncDelay: sync})
+		wait(ctx, ahead)
+		// A process that waits for its disk is gone only when the disk has answered.
+		ended := make(chan error, 1)
+		go func() { ended <- leader.Kill() }()
+		err := errors.Join(ready.Kill(), <-ended)
+		leader.Disk.SetFaults(disk.Faults{})
+		a.Cluster.Switch.Remove(a.name)
+		if err = errors.Join(err, leader.Start()); err != nil {
+			return err
+		}
+		wait(ctx, elected)
+		led, _ = a.Probe.Leader()
+		return ready.Start()
+	}, end: func(ctx context.Context) (bool, string, error) {
+		slow := leader.Disk.Counts().Minus(before).Delayed
+		err := a.Probe.WaitHealthy(ctx, startWait, a.Cluster.Nodes...)
+		return slow > 0 && led != "", fmt.Sprintf("%d syncs of %s took %v; then it was ended together with %s; without that %q led", slow, leader.Name, sync, ready.Name, led), err
+	}}
+	return f.on(a.Cluster.Nodes, a.Cluster.Nodes).unserved(), nil
 }
 
 // emptyDiskVotes tries to elect a node that lacks what was acknowledged: one node is cut

@@ -73,6 +73,9 @@ var (
 		Faults: []string{"late-answers-cut", "late-answers-cut", "late-answers-cut", "late-answers-cut"}}
 	// rules: the queue, bookings, borrowed seats and policies, and nothing breaks.
 	rules = &Scene{Name: "rules", Crew: ruledCrew, Ruled: true, Rate: 8, Warm: 25 * time.Second}
+	// writesLate: what the leader sends it has not written itself.
+	writesLate = &Scene{Name: "writes-late", Crew: workload.Crew{GRPC: 4, HTTP: 4, Readers: 2}, Rate: 8, Warm: 2 * time.Second, Term: 3 * time.Second, After: 2 * time.Second,
+		Faults: []string{"leader-writes-late"}}
 	// newDisk: a node with an empty disk is asked for its vote by one that is behind.
 	newDisk = &Scene{Name: "new-disk", Crew: workload.Crew{GRPC: 4, HTTP: 4, Readers: 2}, Rate: 8, Warm: 2 * time.Second, Term: 3 * time.Second, After: 2 * time.Second,
 		Faults: []string{"empty-disk-votes"}}
@@ -106,5 +109,6 @@ func Mutants() []Mutant {
 		{Name: "cap-not-kept", Broken: "max", Checker: "R5", Scene: rules, What: "a cap of the policy does not hold"},
 		{Name: "excluded-served", Broken: "exclude", Checker: "R5", Scene: rules, What: "who is excluded by the policy is served"},
 		{Name: "empty-disk-votes", Broken: "identity", Checker: "C8", Scene: newDisk, What: "an emptied node passes for the one it was"},
+		{Name: "own-write", Broken: "own-write", Checker: "C8", Scene: writesLate, What: "a leader answers when a follower has an entry, before its own disk has it"},
 	}
 }
