@@ -94,6 +94,38 @@ func benchCycles(b *testing.B, streamed bool) {
 	all.Wait()
 }
 
+// BenchmarkRenew is what a unary heartbeat costs, both sides of the wire, without a cluster
+// beneath.
+func BenchmarkRenew(b *testing.B) {
+	node := newFakeNode(b)
+	a := startAPI(b, node, nil)
+	seats := pb.NewSeatsClient(a.dial(b))
+	const clients = 5
+	b.ReportAllocs()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var all sync.WaitGroup
+	for c := range clients {
+		id := fmt.Sprintf("%032x", c+1)
+		if _, err := seats.Checkout(b.Context(), &pb.CheckoutRequest{Feature: "cad", User: "ann", Host: id, SessionId: id, SessionSecret: id, Incarnation: 1, Seq: 1}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ResetTimer()
+	for c := range clients {
+		all.Go(func() {
+			id := fmt.Sprintf("%032x", c+1)
+			for left.Add(-1) >= 0 {
+				if _, err := seats.Renew(b.Context(), &pb.RenewRequest{SessionId: id, SessionSecret: id, Incarnation: 1}); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
 type takes interface {
 	Checkout(ctx context.Context, r *pb.CheckoutRequest, opts ...grpc.CallOption) (*pb.CheckoutResponse, error)
 	Checkin(ctx context.Context, r *pb.CheckinRequest, opts ...grpc.CallOption) (*pb.CheckinResponse, error)

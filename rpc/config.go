@@ -70,8 +70,10 @@ const (
 	grpcPingTimeout  = 10 * time.Second
 	grpcMinPing      = 5 * time.Second // clients that ping faster are cut off
 	handshakeTimeout = 10 * time.Second
-	readBuffer       = 4 << 10 // per gRPC connection: thousands may be silent
-	streamWorkers    = 128     // goroutines kept for calls: what two full tenants have in flight
+	readBuffer       = 4 << 10   // per gRPC connection: thousands may be silent
+	streamWindow     = 256 << 10 // unread bytes of a call: what a piece of a backup has
+	connWindow       = 1 << 20   // on their way on a connection: 20 MB/s over a path of 50 ms
+	streamWorkers    = 128       // goroutines kept for calls: what two full tenants have in flight
 	peerStatusBound  = 500 * time.Millisecond
 	peerDialBound    = time.Second
 	killChunk        = 1000                  // leases in one Kill command: well below an entry's limit

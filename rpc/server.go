@@ -143,6 +143,10 @@ func (s *Server) newGRPC() *grpc.Server {
 		grpc.MaxConcurrentStreams(MaxStreams),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.ReadBufferSize(readBuffer),
+		// Windows that grow cost a ping for each request of a quiet connection, to measure the
+		// path, and one wake-up more for its answer.
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connWindow),
 		// A goroutine for each call begins with a small stack and copies it twice on the
 		// way down to the ledger; these keep theirs. Calls beyond them get one of their own.
 		grpc.NumStreamWorkers(streamWorkers),
