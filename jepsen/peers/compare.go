@@ -149,7 +149,7 @@ func (c *comparison) run(ctx context.Context, keep string) error {
 		{runCycle, cycle("--probe", p.probe)},
 		{runEtcd, peer("etcd", p.duration, p.warmup)},
 		{runPipelined, cycle("--via", "pipeline", "--limits=false")},
-		{runWal, cycle("--log-store", "wal", "--limits=false")},
+		{runWal, cycle("--log-store", "wal", "--probe", p.probe)},
 		{runSegments, cycle("--via", "pipeline", "--log-store", "wal", "--limits=false")},
 		{runHeartbeat, ours("heartbeat", "--clients", p.beatCount, "--duration", p.beatTime, "--warmup", p.beatWarm, "--sessions", p.sessions)},
 		{runRedis, peer("redis", p.duration, p.warmup)},

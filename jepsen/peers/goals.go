@@ -112,7 +112,7 @@ func (r *results) speedGoals() (list []goal) {
 	for _, s := range []struct {
 		series
 		name string
-	}{{ours, "unary"}, {pipelined, "pipelined"}} {
+	}{{ours, "unary"}, {pipelined, "pipelined"}, {wal, "unary, log_store wal (opt-in)"}, {segments, "pipelined, log_store wal (opt-in)"}} {
 		list = append(list, goal{"p99 of a cycle / etcd's better variant, 64 clients, " + s.name, "below 0.33", over(r.of(s.series, 64, p99), tail), "", atMost(0.33)})
 	}
 	for _, n := range []int{1, 64, 256} {
@@ -132,6 +132,7 @@ func (r *results) speedGoals() (list []goal) {
 		goal{fmt.Sprintf("cores of the leader for %.0f leases, a session each, renewed in batches", r.setting("million", "leases")), "below 1",
 			r.single("million", valueAlive, 1), "", atMost(1)},
 		goal{"one checkout alone / (two fsyncs, a round trip, an echo)", "2 times", r.value(runCycle, valueAloneRatio), " times", atMost(2)},
+		goal{"one checkout alone / (two fsyncs, a round trip, an echo), log_store wal (opt-in)", "2 times", r.value(runWal, valueAloneRatio), " times", atMost(2)},
 	)
 }
 

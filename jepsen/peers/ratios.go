@@ -230,7 +230,8 @@ func (r *results) ratios() []ratio {
 		}
 		add(fmt.Sprintf("share of the gRPC echo limit (two calls a cycle), %s", count(n)), "", twice)
 	}
-	add("one checkout alone / (two fsyncs + round trip + echo), medians", "2 or less", r.value(runCycle, "checkout alone / that bound (medians)"))
+	add("one checkout alone / (two fsyncs + round trip + echo), medians", "2 or less", r.value(runCycle, valueAloneRatio))
+	add("one checkout alone / (two fsyncs + round trip + echo), medians, log_store wal", "2 or less", r.value(runWal, valueAloneRatio))
 	for _, n := range r.clients(beatsOurs...) {
 		goal := ""
 		if n == 64 {
