@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/anishathalye/porcupine"
@@ -61,22 +62,23 @@ func newState(list []taken) poolState {
 	slices.SortFunc(list, func(a, b taken) int {
 		return cmp.Or(cmp.Compare(a.lease, b.lease), cmp.Compare(a.session, b.session))
 	})
-	var b strings.Builder
+	var key []byte // the search makes millions of states: no fmt
 	for _, t := range list {
-		fmt.Fprintf(&b, "%d/%s/%d ", t.lease, t.session, t.count)
+		key = append(strconv.AppendUint(key, t.lease, 10), '/')
+		key = append(append(key, t.session...), '/')
+		key = append(strconv.AppendInt(key, int64(t.count), 10), ' ')
 	}
-	return poolState{list, b.String()}
+	return poolState{list, string(key)}
 }
 
 // used is how many seats are charged: a group's largest lease each.
 func (s poolState) used() int {
-	most := map[string]int{}
-	for _, t := range s.list {
-		most[t.group] = max(most[t.group], t.count)
-	}
 	n := 0
-	for _, c := range most {
-		n += c
+	for i, t := range s.list {
+		if !slices.ContainsFunc(s.list[:i], func(o taken) bool { return o.group == t.group }) { // each group once
+			_, charged := s.members(t.group)
+			n += charged
+		}
 	}
 	return n
 }
