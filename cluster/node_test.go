@@ -182,6 +182,7 @@ func TestThreeNodesFormAClusterByGossip(t *testing.T) {
 }
 
 func TestFourthNodeStaysNonVoterWhileThreeVotersExist(t *testing.T) {
+	t.Parallel()
 	nodes := startThree(t)
 	leader := leaderOf(t, nodes...)
 	fourth := start(t, testConfig(t, "n4", filepath.Join(t.TempDir(), "n4"), 3, gossipAddr(leader)))
@@ -216,6 +217,7 @@ func TestNonVoterIsPromotedWhereAVoterIsMissing(t *testing.T) {
 }
 
 func TestEmptyDiskUnderAnOldNameNeverWorksAsItsOldSelf(t *testing.T) {
+	t.Parallel()
 	// Patient nodes: on a busy machine an election would change who is asked.
 	nodes := startThreeWith(t, func(c *Config) { c.HeartbeatTimeout, c.Watchdog = 2*time.Second, time.Minute })
 	leader := leaderOf(t, nodes...)

@@ -60,6 +60,7 @@ func raftTLS(roots *x509.CertPool, cert tls.Certificate) func() (dial, accept *t
 }
 
 func TestNodesReplicateOverTLSAndStrangersStayOut(t *testing.T) {
+	t.Parallel()
 	roots, sign := raftCA(t)
 	first := testConfig(t, "a", filepath.Join(t.TempDir(), "a"), 1)
 	first.RaftTLS = raftTLS(roots, sign("node.test"))

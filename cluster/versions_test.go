@@ -52,6 +52,7 @@ func atVersion(v uint32, nodes ...*Node) func() bool {
 // before, whether that member is old, away or a learner; afterwards nobody who does not
 // understand it starts, stays or joins.
 func TestLogVersionRisesWithTheLastMember(t *testing.T) {
+	t.Parallel()
 	dir, ended := t.TempDir(), &gaveUp{}
 	at := map[string][2]string{} // raft and gossip addresses, kept over restarts
 	config := func(name string, understands uint32, join ...string) Config {

@@ -72,7 +72,11 @@ func restoring(t testing.TB, seed uint64) []*raft.Log {
 // A restore is an entry like any other: a replica that was itself restored from a raft
 // snapshot between two pieces, or after it, comes to the same bytes.
 func TestRestoreIsTheSameOnEveryReplica(t *testing.T) {
-	for seed := range uint64(4) {
+	seeds := uint64(4)
+	if testing.Short() { // make stories tries all
+		seeds = 2
+	}
+	for seed := range seeds {
 		sameWhereverRestored(t, restoring(t, seed))
 	}
 }

@@ -478,7 +478,7 @@ func previewHeld(items []lease.PreviewItem, ok bool, got lease.Reply) error {
 func propertySeeds(t testing.TB) uint64 {
 	s := os.Getenv("SEATKEEPER_PROPERTY_SEEDS")
 	if s == "" {
-		return 6
+		return inFull[uint64](6, 3)
 	}
 	n, err := strconv.ParseUint(s, 10, 32)
 	if err != nil {
@@ -488,6 +488,15 @@ func propertySeeds(t testing.TB) uint64 {
 }
 
 const propertySteps = 1500
+
+// inFull chooses how much of something is tried: all of it in make stories, without the race
+// detector, and a part of it in make test, where each step takes many times as long.
+func inFull[T any](full, short T) T {
+	if testing.Short() {
+		return short
+	}
+	return full
+}
 
 func TestBookAgreesWithANaiveModel(t *testing.T) {
 	total := map[string]int{}

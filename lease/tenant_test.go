@@ -47,17 +47,18 @@ func TestRefusedSessionsOfATenantAreBounded(t *testing.T) {
 	w := newWorld(t, feature("cad", 1))
 	w.must(checkout(1, "cad", 1))
 	before := heap()
+	beyond := inFull(2*lease.MaxUnleased, lease.MaxUnleased/10)
 	refused := func(n uint64) lease.Checkout { return stranger(n, "default", "cad") }
-	w.equal("requests that are answered no_seats", w.flood(lease.NoSeats, 3*lease.MaxUnleased, refused), lease.MaxUnleased)
+	w.equal("requests that are answered no_seats", w.flood(lease.NoSeats, lease.MaxUnleased+beyond, refused), lease.MaxUnleased)
 	sessions, _ := w.Counts()
 	last := refused(lease.MaxUnleased)
 	r := w.Apply(w.index+1, last)
 	if r.Refusal == nil || r.Refusal.Reason != lease.Overloaded || r.Refusal.Final || r.Refusal.RetryAfter <= 0 {
 		t.Errorf("beyond the bound: %+v", r)
 	}
-	w.equal("answered alike 200,000 times more", w.flood(lease.Overloaded, 2*lease.MaxUnleased, func(n uint64) lease.Checkout {
+	w.equal("answered alike each time", w.flood(lease.Overloaded, beyond, func(n uint64) lease.Checkout {
 		return refused(lease.MaxUnleased + n)
-	}), 2*lease.MaxUnleased)
+	}), beyond)
 	if now, _ := w.Counts(); now != sessions || now != lease.MaxUnleased+1 {
 		t.Errorf("%d sessions, then %d", sessions, now)
 	}
@@ -93,7 +94,7 @@ func TestRefusedSessionsOfATenantAreBounded(t *testing.T) {
 func TestInventedTenantsShareOneBoundOfSessions(t *testing.T) {
 	w := newWorld(t, feature("cad", 1))
 	invented := func(n uint64) lease.Checkout { return stranger(n, fmt.Sprint("t", n%5000), "cad") }
-	w.equal("sessions of strangers", w.flood(lease.NoFeature, 2*lease.MaxUnleased, invented), lease.MaxUnleased)
+	w.equal("sessions of strangers", w.flood(lease.NoFeature, inFull(2*lease.MaxUnleased, lease.MaxUnleased+lease.MaxUnleased/10), invented), lease.MaxUnleased)
 	w.refused(lease.Overloaded, stranger(1<<40, "new", "cad"))
 	w.refused(lease.NoFeature, stranger(1<<41, "default", "mesh"))
 

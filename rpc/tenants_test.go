@@ -99,8 +99,12 @@ func TestOnlyKnownTenantsHaveARoomOfTheirOwn(t *testing.T) {
 func TestInventedTenantsDoNotSlowAKnownOne(t *testing.T) {
 	limits := someLimits
 	limits.strangers = DefaultInFlightStrangers
+	lasts := 3 * time.Second // on virtual time
+	if testing.Short() {
+		lasts = time.Second
+	}
 	atDoor(t, limits, func(d door) {
-		ctx, cancel := context.WithTimeout(d.t.Context(), 3*time.Second)
+		ctx, cancel := context.WithTimeout(d.t.Context(), lasts)
 		defer cancel()
 		var all sync.WaitGroup
 		most := 0

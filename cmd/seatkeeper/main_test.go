@@ -31,6 +31,7 @@ func TestTranscripts(t *testing.T) {
 			// Nothing of the developer's shell reaches a script.
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("USER", "tester")
+			env.Setenv("GORACE", os.Getenv("GORACE")) // how the race detector ends
 			return nil
 		},
 	})

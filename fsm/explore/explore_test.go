@@ -22,6 +22,8 @@ func TestNoInterleavingBreaksAnInvariant(t *testing.T) {
 			cfg := c.short
 			if *full {
 				cfg = c.full
+			} else if testing.Short() { // make stories goes deeper
+				cfg.Depth = 6 - cfg.Clients
 			}
 			start := time.Now()
 			r, err := Run(cfg)

@@ -44,7 +44,11 @@ func show(t *testing.T, rep Report) {
 }
 
 func TestAGoodRunIsValid(t *testing.T) {
-	for seed := range uint64(8) {
+	seeds := uint64(8)
+	if testing.Short() {
+		seeds = 4
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			_, rep := judge(t, newMini(seed))
 			if rep.Exit() != ExitValid {
@@ -176,9 +180,13 @@ func TestARunSaysWhatItLacks(t *testing.T) {
 }
 
 func TestJudgingIsDeterministic(t *testing.T) {
+	times := 3
+	if testing.Short() { // make stories does it all
+		times = 1
+	}
 	for _, bug := range []string{"none", "capacity", "forget", "early"} {
 		_, first := judge(t, newMini(5, bug))
-		for range 3 {
+		for range times {
 			_, again := judge(t, newMini(5, bug))
 			if a, b := string(history.MarshalEDN(first)), string(history.MarshalEDN(again)); a != b {
 				t.Errorf("%s:\n%s\n%s", bug, a, b)
