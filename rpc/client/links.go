@@ -29,6 +29,10 @@ const (
 	// maxRequest is what a node takes. Beyond it gRPC would answer "resource exhausted",
 	// which also means "overloaded", and we would try again for nothing.
 	maxRequest = 1 << 20
+	// window is how much may be on its way to us, of a call and of a connection: 20 MB/s of a
+	// backup over a path of 50 ms. grpc's own windows grow, and cost a ping for each answer on a
+	// quiet connection, to measure the path.
+	window = 1 << 20
 )
 
 // link is the one connection to one address.
@@ -74,6 +78,7 @@ func newLinks(creds credentials.TransportCredentials, dial func(context.Context,
 		// The name service must not be able to change how often we retry.
 		grpc.WithDisableServiceConfig(),
 		grpc.WithUserAgent("seatkeeper-go"),
+		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
 		grpc.WithUnaryInterceptor(refuseOversized),
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: connectTimeout,
 			Backoff: backoff.Config{BaseDelay: firstPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMax}}),
