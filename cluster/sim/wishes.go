@@ -229,7 +229,8 @@ func (c *client) borrowLonger(ctx context.Context) {
 }
 
 // renewBriefly is the heartbeat of many, which an agent sends for those it serves. What it
-// confirms is what its last full heartbeat was told, and only where nothing is in doubt.
+// confirms is what its last full heartbeat was told, and only where nothing is in doubt: the
+// cluster must mean the same leases, which a seat that is being borrowed is not one of.
 func (c *client) renewBriefly(ctx context.Context, s *session) (every time.Duration, ok bool) {
 	if !c.w.cfg.Ruled || !c.chance(40) {
 		return 0, false
@@ -249,7 +250,7 @@ func (c *client) renewBriefly(ctx context.Context, s *session) (every time.Durat
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
 	r := a.Reply.Renewed[1]
-	if ref.Incarnation != s.incarnation || r.Reason != "" || r.News || !s.briefly {
+	if ref.Incarnation != s.incarnation || r.Reason != "" || r.News || !s.briefly || r.HeldSum != lease.SumRefs(s.heldRefs) {
 		s.briefly = false
 		return 0, false // the full heartbeat tells
 	}
@@ -262,6 +263,15 @@ func (c *client) renewBriefly(ctx context.Context, s *session) (every time.Durat
 		c.w.believes(c, h)
 	}
 	return r.Heartbeat, true
+}
+
+// heldRefs yields the leases that the session believes in.
+func (s *session) heldRefs(yield func(lease.Ref) bool) {
+	for _, h := range s.held {
+		if !yield(h.Ref) {
+			return
+		}
+	}
 }
 
 // take makes a token of a borrowed lease; the world's lock is held.
