@@ -31,6 +31,17 @@ func beats(t *testing.T, p *proposer, pauses ...time.Duration) []time.Duration {
 	return took
 }
 
+// expectMany has the proposer believe that many renewals have just come.
+func expectMany(p *proposer) {
+	p.queue.mu.Lock()
+	defer p.queue.mu.Unlock()
+	now := time.Now()
+	for range gatherWith {
+		p.queue.company.came(now, false)
+	}
+	p.queue.company.crowd(now, 1000)
+}
+
 func every(pause time.Duration, n int) []time.Duration {
 	list := make([]time.Duration, n)
 	for i := range list {
@@ -70,7 +81,7 @@ func TestAHeartbeatThatComesAloneGoesAtOnce(t *testing.T) {
 func TestACheckoutWaitsForNoHeartbeats(t *testing.T) {
 	proposing(t, 4000, func(t *testing.T, p *proposer, r *fakeRaft, _ func()) {
 		r.takes = 2 * time.Millisecond
-		beats(t, p, every(400*time.Microsecond, 200)...)
+		expectMany(p)
 		before := len(r.sent())
 		var done sync.WaitGroup
 		done.Go(func() { beats(t, p, every(0, 3)...) })
@@ -94,8 +105,8 @@ func TestACheckoutWaitsForNoHeartbeats(t *testing.T) {
 
 func TestEnoughHeartbeatsWaitForNoMore(t *testing.T) {
 	proposing(t, 4000, func(t *testing.T, p *proposer, r *fakeRaft, _ func()) {
-		r.takes = 2 * time.Millisecond
-		beats(t, p, every(0, 200)...) // so that many more are to be expected
+		r.takes = time.Millisecond
+		expectMany(p)
 		before, began := len(r.sent()), time.Now()
 		beats(t, p, every(10*time.Microsecond, gatherEnough)...)
 		if sent := r.sent(); sent[before].commands != gatherEnough || sent[before].at.Sub(began) != gatherEnough*10*time.Microsecond {
@@ -110,7 +121,7 @@ func TestClientsThatWaitForTheirAnswersAreNotSlowedDown(t *testing.T) {
 	for _, clients := range []int{1, 2, 4, 8, 16, 31, 64} {
 		proposing(t, 4000, func(t *testing.T, p *proposer, r *fakeRaft, _ func()) {
 			r.takes = time.Millisecond
-			const span = 2 * time.Second
+			const span = 500 * time.Millisecond
 			var done atomic.Int64
 			var all sync.WaitGroup
 			ends := time.Now().Add(span)
@@ -133,10 +144,34 @@ func TestClientsThatWaitForTheirAnswersAreNotSlowedDown(t *testing.T) {
 	}
 }
 
+// However long the entry before takes.
+func TestHeartbeatsWaitNoLongerThanTheyMayBehindAnEntry(t *testing.T) {
+	proposing(t, 4000, func(t *testing.T, p *proposer, r *fakeRaft, _ func()) {
+		r.takes = 2 * time.Millisecond
+		expectMany(p)
+		r.answerAfter(0) // not at all
+		before := len(r.sent())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var done sync.WaitGroup
+		defer done.Wait()
+		done.Go(func() { p.proposeMany(ctx, ticks(5)) })
+		synctest.Wait()
+		for range 5 {
+			time.Sleep(time.Millisecond)
+			done.Go(func() { p.propose(ctx, lease.Renew{}) })
+		}
+		time.Sleep(gatherFor)
+		if sent := r.sent(); len(sent) != before+2 || sent[before+1].commands != 5 {
+			t.Errorf("%d entries, want that of the ticks and that of the renewals", len(sent)-before)
+		}
+	})
+}
+
 func TestAHeartbeatGivenUpWhileItWaitsIsNotApplied(t *testing.T) {
 	proposing(t, 4000, func(t *testing.T, p *proposer, r *fakeRaft, _ func()) {
 		r.takes = 2 * time.Millisecond
-		beats(t, p, every(400*time.Microsecond, 200)...)
+		expectMany(p)
 		before := len(r.sent())
 		ctx, cancel := context.WithTimeout(t.Context(), gatherFor/2)
 		defer cancel()
@@ -146,6 +181,11 @@ func TestAHeartbeatGivenUpWhileItWaitsIsNotApplied(t *testing.T) {
 		time.Sleep(2 * gatherFor)
 		if n := len(r.sent()); n != before {
 			t.Errorf("%d entries of nothing", n-before)
+		}
+		expectMany(p)
+		began := time.Now()
+		if _, err := p.propose(t.Context(), lease.Checkout{}); err != nil || time.Since(began) != r.takes {
+			t.Errorf("a checkout after it: %v after %v", err, time.Since(began))
 		}
 	})
 }

@@ -209,6 +209,7 @@ func (p *proposer) run(ctx context.Context) {
 func (p *proposer) send(batch []*call) {
 	entry, err := p.join(batch)
 	if err != nil { // cannot happen: each command and their sum were measured
+		p.queue.answering(len(batch))
 		for _, c := range batch {
 			c.answer(Proposed{Err: fmt.Errorf("%w: %v", ErrNotApplied, err)})
 		}
@@ -244,6 +245,7 @@ func (p *proposer) send(batch []*call) {
 				r.Applied = Applied{Index: out.Index, Term: out.Term, Now: out.Now, Reply: out.Replies[i]}
 			}
 		}
+		p.queue.answering(len(batch))
 		answerRuns(batch, answers)
 		p.queue.answered(len(batch))
 		<-p.slots

@@ -61,6 +61,12 @@ func (r *fakeRaft) Apply(entry []byte, _ time.Duration) raft.ApplyFuture {
 	return f
 }
 
+func (r *fakeRaft) answerAfter(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.takes = d
+}
+
 func (r *fakeRaft) sent() []*fakeFuture {
 	r.mu.Lock()
 	defer r.mu.Unlock()

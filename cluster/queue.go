@@ -17,7 +17,8 @@ type queue struct {
 	live     int // calls not withdrawn
 	patient  int // of these, calls that may wait for company
 	company  company
-	inFlight int // calls taken whose entry is not answered
+	inFlight int // calls taken whose entry is not over
+	unknown  int // of these, calls that are not answered
 	limit    int
 	over     error         // set when closed
 	wake     chan struct{} // holds one token when there may be work
@@ -41,7 +42,8 @@ func (q *queue) push(exempt bool, w *party) error {
 	if !exempt && q.live+len(w.calls) > q.limit {
 		return ErrOverloaded
 	}
-	now, alone := time.Now(), q.live == 0
+	now := time.Now()
+	untimed := q.wait(now) < 0
 	for i := range w.calls {
 		c := &w.calls[i]
 		q.calls = append(q.calls, c)
@@ -51,10 +53,9 @@ func (q *queue) push(exempt bool, w *party) error {
 			q.patient++
 		}
 	}
-	q.company.crowd(now, q.live+q.inFlight)
-	// Who makes entries is woken when there is one to be made, and to look at the time when
-	// the first call has come.
-	if wait := q.wait(now); alone || wait == 0 {
+	q.company.crowd(now, q.live+q.unknown)
+	// Who makes entries is woken when there is one to be made, and once to look at the time.
+	if wait := q.wait(now); wait == 0 || wait > 0 && untimed {
 		q.signal()
 	}
 	return nil
@@ -165,10 +166,19 @@ func (q *queue) takeNow(maxCalls, maxBytes int) (batch []*call, wait time.Durati
 		q.signal()
 	}
 	q.inFlight += len(batch)
+	q.unknown += len(batch)
 	return batch, 0
 }
 
-// answered notes that the entry of so many calls was.
+// answering notes that so many calls of an entry are about to be answered: who hears it may
+// come with its next call before the entry is over.
+func (q *queue) answering(n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.unknown -= n
+}
+
+// answered notes that the entry of so many calls is over.
 func (q *queue) answered(n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
