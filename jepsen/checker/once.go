@@ -129,7 +129,7 @@ func (r *Run) perClient(j *jury, granted, again map[perClient]int) {
 			if asked[k] == nil {
 				asked[k], refused[k] = map[string]bool{}, map[string]bool{}
 			}
-			if p.Failed() || p.OK() && history.ResultOf(p.Done.Value).Refused() {
+			if p.Failed() || p.OK() && neverGranted(history.ResultOf(p.Done.Value)) {
 				refused[k][request] = true
 				continue
 			}
@@ -151,6 +151,10 @@ func (r *Run) perClient(j *jury, granted, again map[perClient]int) {
 		}
 	}
 }
+
+// neverGranted says whether an answer means that its request took nothing. "Fenced" does
+// not: it is also the answer to a grant that was not heard of and has ended since.
+func neverGranted(r history.Result) bool { return r.Refused() && r != history.Fenced }
 
 // onceAnswered: the answers to one request name one lease for each feature. again counts
 // the second leases of requests whose first one had ended.

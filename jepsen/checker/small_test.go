@@ -67,6 +67,11 @@ func TestSmallRuns(t *testing.T) {
 	for i := range twice {
 		twice[i][0].Process = history.Process(i)
 	}
+	refused := func(reason history.Result) []history.Op {
+		x := answered(0, 9, 0, history.FCheckout, 0, &history.Checkout{Items: []history.Item{{Feature: "cad", Count: 1}}, Result: reason})
+		x[0].Client, x[0].Request, x[1].Client, x[1].Request = "c", "c/1", "c", "c/1"
+		return x
+	}
 	// reclaimed is an entry in which a checkout took the seat of a lease that ran out, and
 	// then its session sent a heartbeat.
 	reclaimed := func(at int64, shown ...history.AuditLease) history.Entry {
@@ -100,6 +105,8 @@ func TestSmallRuns(t *testing.T) {
 			[]history.Entry{grant(3, 1, 3), grant(5, 2, 5), kill(6, 1)}, CheckOnce, true},
 		{"a request without an answer is asked again in the same session", twice, []history.Entry{taken(3, 1, "a")}, CheckOnce, false},
 		{"a request without an answer is asked again in another session", twice, []history.Entry{taken(3, 1, "a"), taken(4, 2, "b")}, CheckOnce, true},
+		{"a request is granted, not heard of, and asked again when its lease has ended", [][]history.Op{refused("fenced")}, []history.Entry{taken(3, 1, "a")}, CheckOnce, false},
+		{"a request is refused and granted", [][]history.Op{refused("no_seats")}, []history.Entry{taken(3, 1, "a")}, CheckOnce, true},
 		{"a heartbeat comes after the reclaim in one entry", nil, []history.Entry{taken(3, 1, "a"), reclaimed(over)}, CheckExpiry, false},
 		{"a reclaim comes after the heartbeat in one entry", nil, []history.Entry{taken(3, 1, "a"), reclaimed(over, history.AuditLease{ID: 1})}, CheckExpiry, true},
 		{"leases that ended together end before what is seen after them", [][]history.Op{asked(0, 3, 1), asked(10, 4, 2), looks(0)},

@@ -15,8 +15,13 @@ const (
 	Rejected Result = "rejected"
 )
 
-// Queued is the refusal of a checkout that has a place in the queue.
-const Queued Result = "queued"
+const (
+	// Queued is the refusal of a checkout that has a place in the queue.
+	Queued Result = "queued"
+	// Fenced is the answer to a checkout asked again whose lease has ended meanwhile, and
+	// the refusal of whoever names a token that is over.
+	Fenced Result = "fenced"
+)
 
 // Refused says whether the answer is a definite no.
 func (r Result) Refused() bool {
