@@ -82,9 +82,11 @@ func CheckBelief(r *Run) Verdict {
 // killed says from when on leases were taken back by the operator's word.
 type killed struct {
 	byID      map[uint64]int64
-	selectors []*history.Op // kills by selector that were not answered
+	selectors []*history.Op // kills by selector
 }
 
+// kills collects them. What a kill says that it took back is not all: an earlier try of it,
+// whose answer was lost with a leader, may have taken the rest. All that it means is gone.
 func (r *Run) kills() killed {
 	k := killed{byID: map[uint64]int64{}}
 	note := func(id uint64, t int64) {
@@ -98,12 +100,13 @@ func (r *Run) kills() killed {
 			continue
 		}
 		if p.OK() {
-			if v, ok := p.Done.Value.(*history.Kill); ok {
-				for _, x := range v.Killed {
-					note(x.ID, p.Invoke.Time)
-				}
+			v := p.Done.Value.(*history.Kill)
+			if v.Result.Refused() {
+				continue
 			}
-			continue
+			for _, x := range v.Killed {
+				note(x.ID, p.Invoke.Time)
+			}
 		}
 		for _, id := range asked.IDs {
 			note(id, p.Invoke.Time)

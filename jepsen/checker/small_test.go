@@ -72,6 +72,11 @@ func TestSmallRuns(t *testing.T) {
 		x[0].Client, x[0].Request, x[1].Client, x[1].Request = "c", "c/1", "c", "c/1"
 		return x
 	}
+	believes := func(at int64, client string, id uint64) []history.Op {
+		return []history.Op{{Time: at, Process: history.Observer, Type: history.Info, F: history.FBelieve, Client: client, Session: client,
+			Value: &history.Believe{Lease: history.Lease{ID: id, Token: id, Feature: "cad", Version: "1.0", Count: 1, Seats: []int{1}, User: client, Host: client}, At: at, Until: at + 100}}}
+	}
+	taking := func(k history.Kill) []history.Op { return answered(10, 20, 5, history.FKill, 0, &k) }
 	// reclaimed is an entry in which a checkout took the seat of a lease that ran out, and
 	// then its session sent a heartbeat.
 	reclaimed := func(at int64, shown ...history.AuditLease) history.Entry {
@@ -105,6 +110,11 @@ func TestSmallRuns(t *testing.T) {
 			[]history.Entry{grant(3, 1, 3), grant(5, 2, 5), kill(6, 1)}, CheckOnce, true},
 		{"a request without an answer is asked again in the same session", twice, []history.Entry{taken(3, 1, "a")}, CheckOnce, false},
 		{"a request without an answer is asked again in another session", twice, []history.Entry{taken(3, 1, "a"), taken(4, 2, "b")}, CheckOnce, true},
+		{"a seat is another's while its holder believes in it", [][]history.Op{believes(0, "a", 1), believes(30, "b", 2)}, nil, CheckBelief, true},
+		{"a try of a kill whose answer was lost took the lease", [][]history.Op{believes(0, "a", 1), taking(history.Kill{IDs: []uint64{1}, Result: history.Done}), believes(30, "b", 2)}, nil, CheckBelief, false},
+		{"such a try took it by its user", [][]history.Op{believes(0, "a", 1), taking(history.Kill{User: "a", Result: history.Done}), believes(30, "b", 2)}, nil, CheckBelief, false},
+		{"a kill is of another lease", [][]history.Op{believes(0, "a", 1), taking(history.Kill{IDs: []uint64{7}, Result: history.Done}), believes(30, "b", 2)}, nil, CheckBelief, true},
+		{"a kill is refused", [][]history.Op{believes(0, "a", 1), taking(history.Kill{IDs: []uint64{1}, Result: "permission_denied"}), believes(30, "b", 2)}, nil, CheckBelief, true},
 		{"a request is granted, not heard of, and asked again when its lease has ended", [][]history.Op{refused("fenced")}, []history.Entry{taken(3, 1, "a")}, CheckOnce, false},
 		{"a request is refused and granted", [][]history.Op{refused("no_seats")}, []history.Entry{taken(3, 1, "a")}, CheckOnce, true},
 		{"a heartbeat comes after the reclaim in one entry", nil, []history.Entry{taken(3, 1, "a"), reclaimed(over)}, CheckExpiry, false},
