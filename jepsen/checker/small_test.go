@@ -1,6 +1,7 @@
 package checker
 
 import (
+	"cmp"
 	"slices"
 	"testing"
 
@@ -226,6 +227,61 @@ func TestAReleaseToldAgainIsOverAfterwards(t *testing.T) {
 		l := &linear{r: r, j: newJury("C2", "")}
 		if got := l.search(&r.Pools[0], from, list, ""); got != want {
 			t.Errorf("told again %t: %s, want %s", replayed, got, want)
+		}
+	}
+}
+
+// What a kill took is gone when it is answered: also what an earlier try of it took, which
+// the answer does not name, and what its holder hears of only later.
+func TestWhatAKillTookIsGone(t *testing.T) {
+	op := func(at, done int64, p history.Process, session string, v any) []history.Op {
+		x := history.Op{Time: at, Process: p, Type: history.Invoke, F: history.FCheckout, Session: session, Value: v}
+		if _, ok := v.(*history.Kill); ok {
+			x.F = history.FKill
+		}
+		y := x
+		y.Time, y.Type, y.RaftIndex = done, history.OK, uint64(done)
+		return []history.Op{x, y}
+	}
+	granted := func(id uint64) *history.Checkout {
+		return &history.Checkout{Items: []history.Item{{Feature: "cad", Count: 1}}, Result: history.Granted,
+			Leases: []history.Lease{{ID: id, Token: id, Feature: "cad", Count: 1, Seats: []int{1}, RemainingMS: 60_000}}}
+	}
+	next := op(40, 50, 1, "b", granted(2))
+	for _, c := range []struct {
+		name string
+		told int64 // when the first holder hears of its lease
+		kill history.Kill
+		want Result
+	}{
+		{"it is named", 3, history.Kill{IDs: []uint64{1}, Result: history.Done, Killed: []history.Lease{{ID: 1, Feature: "cad"}}}, Valid},
+		{"an earlier try took it", 3, history.Kill{IDs: []uint64{1}, Result: history.Done}, Valid},
+		{"an earlier try took it by its feature", 3, history.Kill{Feature: "cad", Result: history.Done}, Valid},
+		{"the kill was refused", 3, history.Kill{IDs: []uint64{1}, Result: "permission_denied"}, Invalid},
+		{"the kill was of another", 3, history.Kill{IDs: []uint64{7}, Result: history.Done}, Invalid},
+		{"its holder heard of it afterwards", 60, history.Kill{IDs: []uint64{1}, Result: history.Done, Killed: []history.Lease{{ID: 1, Feature: "cad"}}}, Valid},
+	} {
+		first, kill := op(0, c.told, 0, "a", granted(1)), op(10, 20, 5, "", &c.kill)
+		ops := slices.Concat(first, kill, next)
+		slices.SortStableFunc(ops, func(x, y history.Op) int { return cmp.Compare(x.Time, y.Time) })
+		for i := range ops {
+			ops[i].Index = int64(i)
+		}
+		r, err := NewRun(miniTest(), ops, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, whole := range []bool{false, true} { // the kill before the window, and in it
+			v := r.view(&r.Pools[0], forever)
+			at := 1
+			if !whole {
+				at = len(v.ops) - 1
+			}
+			from, list := v.window(at, len(v.ops)-at)
+			l := &linear{r: r, j: newJury("C2", "")}
+			if got := l.search(&r.Pools[0], from, list, ""); got != c.want {
+				t.Errorf("%s (in the window: %t): %s, want %s", c.name, whole, got, c.want)
+			}
 		}
 	}
 }

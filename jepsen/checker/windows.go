@@ -136,8 +136,11 @@ func (r *Run) view(p *Pool, until int64) *view {
 		}
 		for _, s := range r.stepsOf(v, pair, op, "session "+session, of[session]) {
 			s.known = v.known
-			s.optional = !pair.OK()
+			s.optional = s.optional || !pair.OK()
 			t.step = s
+			if s.optional && s.reason == anyLease {
+				t.ret = forever // nobody knows what it took, if anything
+			}
 			v.ops = append(v.ops, t)
 		}
 	}
@@ -233,15 +236,34 @@ func (r *Run) stepsOf(v *view, pair history.Pair, op *history.Op, session string
 		if !pair.OK() {
 			return []step{{kind: stepRelease, reason: anyLease}}
 		}
+		var steps []step
 		if len(ids) > 0 {
-			return []step{{kind: stepRelease, leases: ids, owners: owners}}
+			steps = append(steps, step{kind: stepRelease, leases: ids, owners: owners})
 		}
+		return append(steps, earlierTry(x, ids)...)
 	case *history.Status:
 		if n, ok := usedBy(pair, p); ok {
 			return []step{{kind: stepLook, used: n}}
 		}
 	}
 	return nil
+}
+
+// earlierTry is what a kill may have taken before the try that was answered, which names
+// only what it took itself.
+func earlierTry(x *history.Kill, named []uint64) (steps []step) {
+	if x.Result.Refused() {
+		return nil
+	}
+	for _, id := range x.IDs {
+		if !slices.Contains(named, id) {
+			steps = append(steps, step{kind: stepRelease, leases: []uint64{id}, optional: true})
+		}
+	}
+	if len(x.IDs) == 0 && len(x.Killed) == 0 {
+		steps = append(steps, step{kind: stepRelease, reason: anyLease, optional: true})
+	}
+	return steps
 }
 
 // window gives the state before ops[at:at+size] and all that may have happened since.
@@ -253,6 +275,9 @@ func (v *view) window(at, size int) (poolState, []timed) {
 	v.carry(at, start)
 	var list []timed
 	add := func(o timed) {
+		if o.kind == stepGrant && v.ended[o.lease] {
+			return // told late: what took the lease away was answered before the window
+		}
 		o.call = max(o.call, start)
 		if o.ret >= end { // what it met may lie beyond the window
 			o.optional, o.ret = true, forever
