@@ -143,7 +143,7 @@ func (s Surge) Run(ctx context.Context, t *Target, r *load.Report) error {
 	r.Add(ValueSixtyMean, part(rows, partCheckout).Latency.Mean, "us")
 	r.Notes = append(r.Notes,
 		fmt.Sprintf("the quiet tenant's %d clients send %g cycles a second in an open loop: latency counts from the moment a cycle should have begun", s.Quiet, s.QuietRate),
-		fmt.Sprintf("%d aggressors check out and in as fast as they get answers, each on its own connection (streamed ones apart), in a process of their own that is nice by ten: the quiet tenant's clients wait for the servers and not for their CPU", s.Aggressive),
+		fmt.Sprintf("%d aggressors check out and in as fast as they get answers, each on its own connection (streamed ones apart), in a process of their own with idle priority: the quiet tenant's clients wait for the servers and not for their CPU", s.Aggressive),
 		"polite ones are the SDK (they wait as long as a refusal says), rude ones send again at once",
 		fmt.Sprintf("streamed ones are rude and share streams, %d to a connection", clientsPerConn),
 		fmt.Sprintf("the greedy one is a single rude client with %d requests at a time; who is measured beside it is of the same tenant", s.Aggressive))

@@ -61,10 +61,12 @@ func Pin(cpus []int) error {
 	return eachThread(func(tid int) error { return unix.SchedSetaffinity(tid, &set) })
 }
 
-// GiveWay lets other processes on the same CPU go first: this one, all its threads, is nice
-// by ten. It is for load whose own speed is not what is measured.
+// GiveWay lets other processes on the same CPU go first: this one, all its threads, gets
+// what they leave, and its turn ends when one of them wakes up (SCHED_IDLE; being nice would let it
+// finish its slice, milliseconds each time). It is for load whose own speed is not what is
+// measured.
 func GiveWay() error {
-	return eachThread(func(tid int) error { return unix.Setpriority(unix.PRIO_PROCESS, tid, 10) })
+	return eachThread(func(tid int) error { return unix.SchedSetAttr(tid, &unix.SchedAttr{Policy: unix.SCHED_IDLE}, 0) })
 }
 
 // eachThread calls set for each thread of this process.
