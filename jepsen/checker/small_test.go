@@ -155,24 +155,28 @@ func TestSmallRuns(t *testing.T) {
 	}
 }
 
+// answeredOp is an operation and its answer, which raft's log has where time is.
+func answeredOp(at, done int64, p history.Process, f history.F, session string, v any) []history.Op {
+	x := history.Op{Time: at, Process: p, Type: history.Invoke, F: f, Session: session, Value: v}
+	y := x
+	y.Time, y.Type, y.RaftIndex = done, history.OK, uint64(done)
+	return []history.Op{x, y}
+}
+
+// seatOne is the grant of a lease that lasts, on the first seat.
+func seatOne(id uint64) *history.Checkout {
+	return &history.Checkout{Items: []history.Item{{Feature: "cad", Count: 1}}, Result: history.Granted,
+		Leases: []history.Lease{{ID: id, Token: id, Feature: "cad", Count: 1, Seats: []int{1}, RemainingMS: 60_000}}}
+}
+
 // A check-in that is answered late may have freed its seat before the window that its
 // answer is in.
 func TestAReleaseMayComeBeforeItsWindow(t *testing.T) {
-	op := func(at, done int64, p history.Process, f history.F, session string, v any) []history.Op {
-		x := history.Op{Time: at, Process: p, Type: history.Invoke, F: f, Session: session, Value: v}
-		y := x
-		y.Time, y.Type, y.RaftIndex = done, history.OK, uint64(done)
-		return []history.Op{x, y}
-	}
-	granted := func(id uint64) *history.Checkout {
-		return &history.Checkout{Items: []history.Item{{Feature: "cad", Count: 1}}, Result: history.Granted,
-			Leases: []history.Lease{{ID: id, Token: id, Feature: "cad", Count: 1, Seats: []int{1}, RemainingMS: 60_000}}}
-	}
-	back := op(10, 100, 0, history.FCheckin, "a", &history.Checkin{Result: history.Done, Released: []history.Ended{{ID: 1, Feature: "cad"}}})
+	back := answeredOp(10, 100, 0, history.FCheckin, "a", &history.Checkin{Result: history.Done, Released: []history.Ended{{ID: 1, Feature: "cad"}}})
 	for used, want := range map[int]Result{1: Valid, 2: Invalid} {
 		look := &history.Status{Result: history.Done, Pools: []history.PoolUse{{Feature: "cad", Total: 3, InUse: used}}}
-		ops := slices.Concat(op(0, 3, 0, history.FCheckout, "a", granted(1)), back[:1], op(20, 30, 1, history.FCheckout, "b", granted(2)),
-			op(90, 95, 2, history.FStatus, "", look), back[1:])
+		ops := slices.Concat(answeredOp(0, 3, 0, history.FCheckout, "a", seatOne(1)), back[:1], answeredOp(20, 30, 1, history.FCheckout, "b", seatOne(2)),
+			answeredOp(90, 95, 2, history.FStatus, "", look), back[1:])
 		for i := range ops {
 			ops[i].Index = int64(i)
 		}
@@ -192,29 +196,19 @@ func TestAReleaseMayComeBeforeItsWindow(t *testing.T) {
 // A check-in whose first answer was lost is over when it is answered again, and its seat
 // may be others' from then on.
 func TestAReleaseToldAgainIsOverAfterwards(t *testing.T) {
-	op := func(at, done int64, p history.Process, f history.F, session string, v any) []history.Op {
-		x := history.Op{Time: at, Process: p, Type: history.Invoke, F: f, Session: session, Value: v}
-		y := x
-		y.Time, y.Type, y.RaftIndex = done, history.OK, uint64(done)
-		return []history.Op{x, y}
-	}
-	granted := func(id uint64) *history.Checkout {
-		return &history.Checkout{Items: []history.Item{{Feature: "cad", Count: 1}}, Result: history.Granted,
-			Leases: []history.Lease{{ID: id, Token: id, Feature: "cad", Count: 1, Seats: []int{1}, RemainingMS: 60_000}}}
-	}
-	lost := op(10, 20, 0, history.FCheckin, "a", &history.Checkin{})
+	lost := answeredOp(10, 20, 0, history.FCheckin, "a", &history.Checkin{})
 	lost[1].Type, lost[1].RaftIndex = history.Info, 0
 	for _, replayed := range []bool{true, false} {
-		ops := slices.Concat(op(0, 3, 0, history.FCheckout, "a", granted(1)), lost)
+		ops := slices.Concat(answeredOp(0, 3, 0, history.FCheckout, "a", seatOne(1)), lost)
 		want := Invalid
 		if replayed {
 			want = Valid
-			ops = append(ops, op(25, 30, 3, history.FCheckin, "a", &history.Checkin{Result: history.Done, Replayed: true, Released: []history.Ended{{ID: 1, Feature: "cad"}}})...)
+			ops = append(ops, answeredOp(25, 30, 3, history.FCheckin, "a", &history.Checkin{Result: history.Done, Replayed: true, Released: []history.Ended{{ID: 1, Feature: "cad"}}})...)
 		} else {
 			ops = ops[:2] // it was never given back
 		}
 		at := len(ops) / 2
-		ops = append(ops, op(40, 50, 1, history.FCheckout, "b", granted(2))...)
+		ops = append(ops, answeredOp(40, 50, 1, history.FCheckout, "b", seatOne(2))...)
 		for i := range ops {
 			ops[i].Index = int64(i)
 		}
@@ -234,20 +228,7 @@ func TestAReleaseToldAgainIsOverAfterwards(t *testing.T) {
 // What a kill took is gone when it is answered: also what an earlier try of it took, which
 // the answer does not name, and what its holder hears of only later.
 func TestWhatAKillTookIsGone(t *testing.T) {
-	op := func(at, done int64, p history.Process, session string, v any) []history.Op {
-		x := history.Op{Time: at, Process: p, Type: history.Invoke, F: history.FCheckout, Session: session, Value: v}
-		if _, ok := v.(*history.Kill); ok {
-			x.F = history.FKill
-		}
-		y := x
-		y.Time, y.Type, y.RaftIndex = done, history.OK, uint64(done)
-		return []history.Op{x, y}
-	}
-	granted := func(id uint64) *history.Checkout {
-		return &history.Checkout{Items: []history.Item{{Feature: "cad", Count: 1}}, Result: history.Granted,
-			Leases: []history.Lease{{ID: id, Token: id, Feature: "cad", Count: 1, Seats: []int{1}, RemainingMS: 60_000}}}
-	}
-	next := op(40, 50, 1, "b", granted(2))
+	next := answeredOp(40, 50, 1, history.FCheckout, "b", seatOne(2))
 	for _, c := range []struct {
 		name string
 		told int64 // when the first holder hears of its lease
@@ -261,7 +242,7 @@ func TestWhatAKillTookIsGone(t *testing.T) {
 		{"the kill was of another", 3, history.Kill{IDs: []uint64{7}, Result: history.Done}, Invalid},
 		{"its holder heard of it afterwards", 60, history.Kill{IDs: []uint64{1}, Result: history.Done, Killed: []history.Lease{{ID: 1, Feature: "cad"}}}, Valid},
 	} {
-		first, kill := op(0, c.told, 0, "a", granted(1)), op(10, 20, 5, "", &c.kill)
+		first, kill := answeredOp(0, c.told, 0, history.FCheckout, "a", seatOne(1)), answeredOp(10, 20, 5, history.FKill, "", &c.kill)
 		ops := slices.Concat(first, kill, next)
 		slices.SortStableFunc(ops, func(x, y history.Op) int { return cmp.Compare(x.Time, y.Time) })
 		for i := range ops {

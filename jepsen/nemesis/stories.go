@@ -154,6 +154,25 @@ func lateAnswersCut(_ context.Context, a *attempt) (*active, error) {
 	return f, nil
 }
 
+// leaderOfThree gives the leader of three nodes and the two others, or nil if there are not
+// three, or one of them is broken already, or none leads.
+func (a *attempt) leaderOfThree() (leader, one, other *node.Node) {
+	leader = a.Probe.LeaderNode()
+	if leader == nil || len(a.Cluster.Nodes) != 3 || len(a.free) < 3 {
+		return nil, nil, nil
+	}
+	for _, x := range a.Cluster.Nodes {
+		switch {
+		case x == leader:
+		case one == nil:
+			one = x
+		default:
+			other = x
+		}
+	}
+	return leader, one, other
+}
+
 // leaderWritesLate loses what a leader has sent to one follower and not yet written itself:
 // the other follower is cut off, the leader's disk takes seconds for a sync, then both that
 // have something end at once, and the leader and the follower that was cut off are the first
@@ -164,17 +183,10 @@ func leaderWritesLate(_ context.Context, a *attempt) (*active, error) {
 		ahead   = 1500 * time.Millisecond // how long the one follower has it before all ends
 		elected = 5 * time.Second         // how long the two have for an election
 	)
-	leader := a.Probe.LeaderNode()
-	if leader == nil || len(a.free) < len(a.Cluster.Nodes) || len(a.Cluster.Nodes) != 3 || leader.Disk.Faults() != (disk.Faults{}) {
+	leader, lagging, ready := a.leaderOfThree()
+	if leader == nil || leader.Disk.Faults() != (disk.Faults{}) {
 		return nil, errNotNow
 	}
-	var others []*node.Node
-	for _, x := range a.Cluster.Nodes {
-		if x != leader {
-			others = append(others, x)
-		}
-	}
-	lagging, ready := others[0], others[1]
 	before, led := leader.Disk.Counts(), ""
 	f := &active{make: func(ctx context.Context) error {
 		r := rules{}
@@ -215,17 +227,10 @@ func emptyDiskVotes(_ context.Context, a *attempt) (*active, error) {
 		atMost  = 8 * time.Second // or it takes too long
 		elected = 5 * time.Second // how long the second and it have for an election
 	)
-	leader := a.Probe.LeaderNode()
-	if leader == nil || len(a.free) < len(a.Cluster.Nodes) || len(a.Cluster.Nodes) != 3 {
+	leader, lagging, wiped := a.leaderOfThree()
+	if leader == nil {
 		return nil, errNotNow
 	}
-	var others []*node.Node
-	for _, x := range a.Cluster.Nodes {
-		if x != leader {
-			others = append(others, x)
-		}
-	}
-	lagging, wiped := others[0], others[1]
 	before := a.Probe.ServerID(wiped)
 	files, led := 0, ""
 	f := &active{make: func(ctx context.Context) error {
