@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,7 +34,10 @@ const (
 	// maxLeft bounds the members remembered as gone on purpose: a cluster has nine at
 	// most, and each emptied directory makes another.
 	maxLeft = 1000
-	// farewell begins the message of a member that goes away on purpose; its id follows.
+	// runLength is the length of a run's name in letters of five bits each.
+	runLength = 8
+	// farewell begins the message of a member that goes away on purpose; its id and run
+	// follow.
 	farewell = "left "
 )
 
@@ -46,17 +50,18 @@ type gossip struct {
 	done    sync.WaitGroup
 
 	address string
+	run     string              // of this process: tells news of a restart from late news
 	keyring *memberlist.Keyring // nil: gossip is not encrypted
 
 	mu      sync.Mutex
 	meta    []byte
 	members map[string]Member // by memberlist name, kept up to date by its callbacks
-	left    map[string]bool   // that said goodbye
+	left    map[string]string // the run of each that said goodbye, by id
 }
 
 // startGossip listens, and joins in the background until somebody answers.
 func startGossip(cfg Config, self Member, m *doorMetrics) (*gossip, error) {
-	g := &gossip{log: cfg.Logger.Named("gossip"), changed: make(chan struct{}, 1), members: make(map[string]Member), left: make(map[string]bool)}
+	g := &gossip{log: cfg.Logger.Named("gossip"), changed: make(chan struct{}, 1), run: rand.Text()[:runLength], members: make(map[string]Member), left: make(map[string]string)}
 	if err := g.setMeta(self); err != nil {
 		return nil, err
 	}
@@ -194,6 +199,7 @@ func (g *gossip) Publish(self Member) error {
 
 // setMeta refuses what memberlist would panic on.
 func (g *gossip) setMeta(self Member) error {
+	self.Run = g.run
 	meta, err := json.Marshal(self)
 	if err != nil {
 		return err
@@ -213,10 +219,14 @@ func (g *gossip) Changed() <-chan struct{} { return g.changed }
 // Leave implements Discovery.
 func (g *gossip) Leave(timeout time.Duration) error {
 	self := g.list.LocalNode().Name
+	var told sync.WaitGroup
+	defer told.Wait()
 	for _, node := range g.list.Members() {
-		if node.Name != self {
-			_ = g.list.SendBestEffort(node, []byte(farewell+self)) // memberlist does not tell those who left from the dead
+		if node.Name == self {
+			continue
 		}
+		// memberlist does not tell those who left from the dead.
+		told.Go(func() { _ = g.list.SendReliable(node, []byte(farewell+self+" "+g.run)) })
 	}
 	return g.list.Leave(timeout)
 }
@@ -236,13 +246,15 @@ func (g *gossip) NodeMeta(int) []byte {
 	return g.meta
 }
 
-// NotifyMsg is called by memberlist with what another member sent: a farewell.
+// NotifyMsg is called by memberlist with what another member sent: a farewell. It may
+// arrive before older news of that member, and after its death was suspected.
 func (g *gossip) NotifyMsg(msg []byte) {
-	id, ok := strings.CutPrefix(string(msg), farewell)
+	who, ok := strings.CutPrefix(string(msg), farewell)
+	id, run, _ := strings.Cut(who, " ")
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if _, known := g.members[id]; ok && known && len(g.left) < maxLeft {
-		g.left[id] = true
+	if _, again := g.left[id]; ok && (again || len(g.left) < maxLeft) {
+		g.left[id] = run
 	}
 }
 
@@ -261,7 +273,9 @@ func (g *gossip) NotifyJoin(node *memberlist.Node) {
 	}
 	g.note(func() {
 		g.members[node.Name] = m
-		delete(g.left, node.Name)
+		if g.left[node.Name] != m.Run {
+			delete(g.left, node.Name)
+		}
 	})
 }
 
@@ -277,7 +291,8 @@ func (g *gossip) NotifyLeave(node *memberlist.Node) {
 func (g *gossip) HasLeft(id string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.left[id]
+	_, left := g.left[id]
+	return left
 }
 
 func (g *gossip) note(change func()) {

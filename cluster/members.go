@@ -59,6 +59,8 @@ type Member struct {
 	Lineage    string `json:"l,omitempty"`
 	// Founders is a digest of the configuration it is ready to found a cluster with.
 	Founders string `json:"f,omitempty"`
+	// Run is another one after each start of its process.
+	Run string `json:"u,omitempty"`
 }
 
 // configuration returns raft's latest configuration; it does not block.

@@ -41,7 +41,7 @@ func TestGossipMetadataAlwaysFits(t *testing.T) {
 	long := strings.Repeat("x", maxNameLen)
 	m := Member{ID: long + "-01234567", Name: long, RaftAddress: strings.Repeat("r", maxNameLen) + ":65535",
 		APIAddress: strings.Repeat("a", 2*maxNameLen), Expect: 9, Founded: true, DiskLow: true,
-		ClusterID: randomID(), Founders: digest([]Member{{ID: "x"}}), Recoveries: 99, Lineage: "01234567"}
+		ClusterID: randomID(), Founders: digest([]Member{{ID: "x"}}), Recoveries: 99, Lineage: "01234567", Run: "01234567"}
 	meta, err := json.Marshal(m)
 	if err != nil || len(meta) > memberlist.MetaMaxSize {
 		t.Errorf("%d bytes, error %v: %d would panic in memberlist", len(meta), err, memberlist.MetaMaxSize+1)

@@ -1,11 +1,15 @@
 package cluster
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/memberlist"
 )
 
 // replaced takes a replacement from step to step until it is done, and checks that a
@@ -198,6 +202,48 @@ func TestAGoodbyeShowsAsLeft(t *testing.T) {
 		}
 		return false
 	})
+}
+
+// News of a member may pass each other on the way: what it published before it left, and
+// the death it was suspected of.
+func TestAGoodbyeStandsAgainstLateNews(t *testing.T) {
+	t.Parallel()
+	node := func(run, api string) *memberlist.Node {
+		meta, err := json.Marshal(Member{ID: "n1-0", APIAddress: api, Run: run})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &memberlist.Node{Name: "n1-0", Meta: meta}
+	}
+	for name, news := range map[string]func(*gossip){
+		"in order": func(g *gossip) { g.NotifyMsg([]byte("left n1-0 one")) },
+		"an update behind it": func(g *gossip) {
+			g.NotifyMsg([]byte("left n1-0 one"))
+			g.NotifyUpdate(node("one", "b"))
+		},
+		"held dead before": func(g *gossip) {
+			g.NotifyLeave(node("one", "a"))
+			g.NotifyMsg([]byte("left n1-0 one"))
+			g.NotifyJoin(node("one", "a"))
+		},
+		"after everything": func(g *gossip) {
+			g.NotifyLeave(node("one", "a"))
+			g.NotifyMsg([]byte("left n1-0 one"))
+		},
+	} {
+		g := &gossip{log: hclog.NewNullLogger(), changed: make(chan struct{}, 1), members: map[string]Member{}, left: map[string]string{}}
+		g.NotifyJoin(node("one", "a"))
+		news(g)
+		g.NotifyLeave(node("one", "b"))
+		if !g.HasLeft("n1-0") || len(g.Members()) != 0 {
+			t.Errorf("%s: it does not show as left", name)
+		}
+		g.NotifyJoin(node("two", "a"))
+		g.NotifyLeave(node("two", "a"))
+		if g.HasLeft("n1-0") {
+			t.Errorf("%s: it came back and died, and shows as left", name)
+		}
+	}
 }
 
 func TestNoStepLeavesVotersWithoutAMajority(t *testing.T) {
