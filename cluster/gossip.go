@@ -49,19 +49,27 @@ type gossip struct {
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
 
+	name    string // the server id
 	address string
 	run     string              // of this process: tells news of a restart from late news
 	keyring *memberlist.Keyring // nil: gossip is not encrypted
 
 	mu      sync.Mutex
 	meta    []byte
-	members map[string]Member // by memberlist name, kept up to date by its callbacks
-	left    map[string]string // the run of each that said goodbye, by id
+	members map[string]neighbour // by memberlist name, kept up to date by its callbacks
+	left    map[string]string    // the run of each that said goodbye, by id
+}
+
+// neighbour is a live member and where it gossips: copies, because the nodes that memberlist
+// hands out change under the reader.
+type neighbour struct {
+	Member
+	node memberlist.Node
 }
 
 // startGossip listens, and joins in the background until somebody answers.
 func startGossip(cfg Config, self Member, m *doorMetrics) (*gossip, error) {
-	g := &gossip{log: cfg.Logger.Named("gossip"), changed: make(chan struct{}, 1), run: rand.Text()[:runLength], members: make(map[string]Member), left: make(map[string]string)}
+	g := &gossip{name: self.ID, log: cfg.Logger.Named("gossip"), changed: make(chan struct{}, 1), run: rand.Text()[:runLength], members: make(map[string]neighbour), left: make(map[string]string)}
 	if err := g.setMeta(self); err != nil {
 		return nil, err
 	}
@@ -178,9 +186,16 @@ func (g *gossip) join(ctx context.Context, addrs []string) {
 // Address is where this node gossips, as others see it.
 func (g *gossip) Address() string { return g.address }
 
-// Members implements Discovery. It reads what the callbacks have copied: the nodes
-// that memberlist hands out change under the reader.
+// Members implements Discovery.
 func (g *gossip) Members() []Member {
+	var members []Member
+	for _, n := range g.neighbours() {
+		members = append(members, n.Member)
+	}
+	return members
+}
+
+func (g *gossip) neighbours() []neighbour {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Collect(maps.Values(g.members))
@@ -218,15 +233,14 @@ func (g *gossip) Changed() <-chan struct{} { return g.changed }
 
 // Leave implements Discovery.
 func (g *gossip) Leave(timeout time.Duration) error {
-	self := g.list.LocalNode().Name
+	goodbye := []byte(farewell + g.name + " " + g.run)
 	var told sync.WaitGroup
 	defer told.Wait()
-	for _, node := range g.list.Members() {
-		if node.Name == self {
-			continue
+	for _, n := range g.neighbours() {
+		if n.ID != g.name {
+			// memberlist does not tell those who left from the dead.
+			told.Go(func() { _ = g.list.SendReliable(&n.node, goodbye) })
 		}
-		// memberlist does not tell those who left from the dead.
-		told.Go(func() { _ = g.list.SendReliable(node, []byte(farewell+self+" "+g.run)) })
 	}
 	return g.list.Leave(timeout)
 }
@@ -271,8 +285,9 @@ func (g *gossip) NotifyJoin(node *memberlist.Node) {
 		g.NotifyLeave(node)
 		return
 	}
+	at := memberlist.Node{Name: node.Name, Addr: slices.Clone(node.Addr), Port: node.Port}
 	g.note(func() {
-		g.members[node.Name] = m
+		g.members[node.Name] = neighbour{Member: m, node: at}
 		if g.left[node.Name] != m.Run {
 			delete(g.left, node.Name)
 		}

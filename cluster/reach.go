@@ -93,10 +93,11 @@ func (n *Node) Reach(ctx context.Context) []Reached {
 // of them.
 func (g *gossip) others(join []string, self string) (list []Reached) {
 	known := []string{g.address}
-	for _, m := range g.list.Members() {
-		known = append(known, m.Address())
-		if m.Name != self {
-			list = append(list, Reached{ID: m.Name, Address: m.Address()})
+	for _, n := range g.neighbours() {
+		at := n.node.Address()
+		known = append(known, at)
+		if n.ID != self {
+			list = append(list, Reached{ID: n.ID, Address: at})
 		}
 	}
 	for _, a := range join {

@@ -231,7 +231,7 @@ func TestAGoodbyeStandsAgainstLateNews(t *testing.T) {
 			g.NotifyMsg([]byte("left n1-0 one"))
 		},
 	} {
-		g := &gossip{log: hclog.NewNullLogger(), changed: make(chan struct{}, 1), members: map[string]Member{}, left: map[string]string{}}
+		g := &gossip{log: hclog.NewNullLogger(), changed: make(chan struct{}, 1), members: map[string]neighbour{}, left: map[string]string{}}
 		g.NotifyJoin(node("one", "a"))
 		news(g)
 		g.NotifyLeave(node("one", "b"))
