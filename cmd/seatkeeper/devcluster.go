@@ -365,9 +365,7 @@ func (n *devNode) start() error {
 // startOn starts a server that may use only some CPUs. The calling goroutine is
 // locked to its thread, from which the process inherits them and the slack of its timers.
 func startOn(cpus []int, cmd *exec.Cmd) error {
-	if len(cpus) != 1 { // see coarseTimers
-		defer lendTimerSlack()()
-	}
+	defer lendTimerSlack()()
 	if len(cpus) == 0 {
 		return cmd.Start()
 	}

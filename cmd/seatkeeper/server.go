@@ -42,6 +42,7 @@ change at once, all else at the next start.`,
 		Args:        cobra.NoArgs,
 		Annotations: noSettings(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			enoughProcessors()
 			if a.beforeServing != nil {
 				a.beforeServing()
 			}
