@@ -18,6 +18,15 @@ const (
 	// gatherWith is how many renewals came within gatherFor, the newest among them, when they
 	// wait for more. With fewer there is little to save, and who comes alone is served at once.
 	gatherWith = 4
+	// rallyFor is how long checkouts and all others that do not wait for company by themselves
+	// do so after an entry, when rallyFrom calls or more are on their way at once: whoever was
+	// answered by it is about to come back, and an entry of all costs every node and every
+	// client less than two of some. A crowd is answered after milliseconds anyway.
+	rallyFor = 2 * time.Millisecond
+	// rallyFrom calls at once make a crowd. Fewer leave the nodes time to spare.
+	rallyFrom = 16
+	// gatherBytes of commands wait for no others: beside them an entry costs little.
+	gatherBytes = 64 << 10
 	// crowdSpan is how long it is remembered how many calls were on their way at once, and
 	// once more after that: some tens of entries.
 	crowdSpan = 100 * time.Millisecond
@@ -39,6 +48,8 @@ type company struct {
 	first  time.Time             // when the oldest that waits came
 	newest [gatherWith]time.Time // when the last ones came, the oldest of them at next
 	next   int
+	eager  time.Time // when the oldest that waits and is no renewal came
+	over   time.Time // when the last entry was
 	// most calls were on their way at once since the time, and in the span before it.
 	most, before int
 	since        time.Time
@@ -64,14 +75,27 @@ func (g *company) crowd(now time.Time, calls int) {
 	g.most = max(g.most, calls)
 }
 
-// wait is how long the renewals that wait still do if nobody else comes. With no entry on its
-// way and nearly as many waiting as were ever on their way lately, nobody else is to be
-// expected before there are answers: these are clients that wait for them.
-func (g *company) wait(now time.Time, waiting, inFlight int) time.Duration {
-	lonely := now.Sub(g.newest[g.next]) > gatherFor
-	allHere := inFlight == 0 && 8*waiting >= 7*max(g.most, g.before)
-	if lonely || waiting >= gatherEnough || allHere {
+// wait is how long those who wait still do if nobody else comes; eager of them are no
+// renewals. With no entry on its way and nearly as many waiting as were ever on their way
+// lately, nobody else is to be expected before there are answers: these are clients that wait
+// for them.
+func (g *company) wait(now time.Time, waiting, eager, inFlight int) time.Duration {
+	crowd := max(g.most, g.before)
+	if inFlight == 0 && 8*waiting >= 7*crowd {
 		return 0
 	}
-	return max(0, g.first.Add(gatherFor).Sub(now))
+	var until time.Time
+	switch lonely := now.Sub(g.newest[g.next]) > gatherFor; {
+	case eager == 0 && (lonely || waiting >= gatherEnough), eager > 0 && crowd < rallyFrom:
+		return 0
+	case eager == 0:
+		until = g.first.Add(gatherFor)
+	case inFlight > 0:
+		until = g.eager.Add(gatherFor)
+	case g.over.After(g.eager):
+		until = g.over.Add(rallyFor)
+	default:
+		until = g.eager.Add(rallyFor)
+	}
+	return max(0, until.Sub(now))
 }

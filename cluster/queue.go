@@ -16,6 +16,7 @@ type queue struct {
 	calls    []*call
 	live     int // calls not withdrawn
 	patient  int // of these, calls that may wait for company
+	bytes    int // of the calls not withdrawn
 	company  company
 	inFlight int // calls taken whose entry is not over
 	unknown  int // of these, calls that are not answered
@@ -43,19 +44,23 @@ func (q *queue) push(exempt bool, w *party) error {
 		return ErrOverloaded
 	}
 	now := time.Now()
-	untimed := q.wait(now) < 0
+	before := q.wait(now)
 	for i := range w.calls {
 		c := &w.calls[i]
 		q.calls = append(q.calls, c)
-		q.live++
-		if c.patient {
+		switch {
+		case c.patient:
 			q.company.came(now, q.patient == 0)
 			q.patient++
+		case q.live == q.patient:
+			q.company.eager = now
 		}
+		q.live++
+		q.bytes += len(c.encoded)
 	}
 	q.company.crowd(now, q.live+q.unknown)
-	// Who makes entries is woken when there is one to be made, and once to look at the time.
-	if wait := q.wait(now); wait == 0 || wait > 0 && untimed {
+	// Who makes entries is woken when there is one to be made, and to look at the time.
+	if wait := q.wait(now); wait == 0 || wait > 0 && (before < 0 || wait < before) {
 		q.signal()
 	}
 	return nil
@@ -67,15 +72,16 @@ func (q *queue) wait(now time.Time) time.Duration {
 	switch {
 	case q.live == 0 || q.live < min(q.inFlight, fsm.MaxBatch):
 		return -1
-	case q.live > q.patient:
+	case q.live >= fsm.MaxBatch || q.bytes >= gatherBytes:
 		return 0
 	}
-	return q.company.wait(now, q.live, q.inFlight)
+	return q.company.wait(now, q.live, q.live-q.patient, q.inFlight)
 }
 
 // left notes that a call is no longer in the queue.
 func (q *queue) left(c *call) {
 	q.live--
+	q.bytes -= len(c.encoded)
 	if c.patient {
 		q.patient--
 	}
@@ -183,6 +189,7 @@ func (q *queue) answered(n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.inFlight -= n
+	q.company.over = time.Now()
 	q.signal()
 }
 
@@ -197,7 +204,7 @@ func (q *queue) close(err error) {
 			c.answer(Proposed{Err: err})
 		}
 	}
-	q.calls, q.live, q.patient = nil, 0, 0
+	q.calls, q.live, q.patient, q.bytes = nil, 0, 0, 0
 }
 
 func (q *queue) len() int {
