@@ -188,11 +188,20 @@ func (b *Book) newlyLent(slot uint32) int {
 
 // borrowedLease finds a borrowed lease by what its holder's token says.
 func (b *Book) borrowedLease(r Ref) (uint32, *Refusal) {
-	slot := b.lookup(r.ID)
-	if slot == 0 || b.leases.at(slot).Token != r.Token || b.pinAt(slot) == nil || b.pinAt(slot).Kind != PinBorrowed {
+	slot := b.borrowedSlot(r)
+	if slot == 0 {
 		return 0, refuse(Fenced, "lease %d is not borrowed any more; nothing was changed", r.ID)
 	}
 	return slot, nil
+}
+
+// borrowedSlot is the slot of a borrowed lease; 0: it is none. Every check-in asks.
+func (b *Book) borrowedSlot(r Ref) uint32 {
+	slot := b.lookup(r.ID)
+	if slot == 0 || b.leases.at(slot).Token != r.Token || b.pinAt(slot) == nil || b.pinAt(slot).Kind != PinBorrowed {
+		return 0
+	}
+	return slot
 }
 
 func (b *Book) renewBorrow(c RenewBorrow) Reply {

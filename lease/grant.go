@@ -34,7 +34,7 @@ func (b *Book) grant(index uint64, sslot uint32, s *sessionRow, p *plan) uint32 
 	b.link(s, slot, l)
 	pool := b.pools.mut(b.gen, p.pool)
 	pool.Grants++
-	b.setProfile(slot, p.pool, b.principalOf(sslot))
+	b.setProfile(slot, p.pool, sslot)
 	b.lengthen(s, b.profileOf(slot))
 	b.dueLeases.push(p.pool, slot, b.leaseDue(slot))
 	b.liveLeases++
@@ -56,9 +56,11 @@ func (b *Book) newGroup(pool, session uint32, may bool) uint32 {
 	slot := b.groupSlots.take()
 	g := b.groups.mut(b.gen, slot)
 	*g = groupRow{Pool: pool}
-	if by, who := b.pools.at(pool).Share.By, b.principalOf(session); may && shares(by, who) {
-		g.Shared = true
-		b.groupByShare.add(b.shareHash(shareKeyOf(pool, by, who)), slot, b.groupHash)
+	if by := b.pools.at(pool).Share.By; may && by != 0 {
+		if who := b.principalOf(session); shares(by, who) {
+			g.Shared = true
+			b.groupByShare.add(b.shareHash(shareKeyOf(pool, by, who)), slot, b.groupHash)
+		}
 	}
 	return slot
 }
@@ -151,7 +153,7 @@ func (b *Book) release(slot uint32, why Release) Released {
 	p := b.pools.mut(b.gen, pool)
 	p.Releases++
 	p.SeatMillis += uint64(l.Count) * uint64(b.Now().Sub(l.Granted).Milliseconds())
-	b.shrink(gslot, b.principalOf(l.Session))
+	b.shrink(gslot, l.Session)
 	b.countHeld(gslot, 1)
 	out := Released{Ref: Ref{l.id(slot), l.Token}, Feature: p.Feature, Count: int(l.Count), Reason: why}
 	switch why {
@@ -174,8 +176,8 @@ func (b *Book) release(slot uint32, why Release) Released {
 }
 
 // shrink gives back the seats of a group that no member needs any more, and ends the
-// group with its last member. who is a principal of the group.
-func (b *Book) shrink(gslot uint32, who Principal) {
+// group with its last member. The session is one whose principal the group has.
+func (b *Book) shrink(gslot, session uint32) {
 	g := b.groups.mut(b.gen, gslot)
 	p := b.pools.mut(b.gen, g.Pool)
 	need := uint32(0)
@@ -193,7 +195,7 @@ func (b *Book) shrink(gslot uint32, who Principal) {
 		return
 	}
 	if g.Shared {
-		b.groupByShare.remove(b.shareHash(shareKeyOf(g.Pool, p.Share.By, who)), gslot)
+		b.groupByShare.remove(b.shareHash(shareKeyOf(g.Pool, p.Share.By, b.principalOf(session))), gslot)
 	}
 	*g = groupRow{}
 	b.groupSlots.put(gslot)

@@ -181,6 +181,15 @@ func (b *Book) rulesFor(pool uint32, who Principal) (*poolRules, *subjects) {
 	return x, x.tenant.match.of(who)
 }
 
+// rulesForSession is rulesFor the principal of a session, who is looked at only if there are
+// rules.
+func (b *Book) rulesForSession(pool, session uint32) (*poolRules, *subjects) {
+	if b.rulesOf(pool) == nil {
+		return nil, nil
+	}
+	return b.rulesFor(pool, b.principalOf(session))
+}
+
 // setting gives the rule of the kind that counts for a principal; nil: none.
 func (x *poolRules) setting(k RuleKind, is *subjects) *Rule {
 	if x == nil {

@@ -81,8 +81,8 @@ func (b *Book) named(session uint32, s *sessionRow, c CheckIn) (slots []uint32, 
 
 // lentTo says whether the lease is one that a session borrowed.
 func (b *Book) lentTo(session uint32, r Ref) bool {
-	slot, refusal := b.borrowedLease(r)
-	return refusal == nil && b.leases.at(slot).Session == session && !Broken(GuardLentKept)
+	slot := b.borrowedSlot(r)
+	return slot != 0 && b.leases.at(slot).Session == session && !Broken(GuardLentKept)
 }
 
 // inMapOrder is the mistake that GuardOrder stands for: each replica gives another order.

@@ -25,12 +25,12 @@ func (b *Book) deadlineOf(slot uint32) Time {
 }
 
 // setProfile gives a new lease the profile that the policy sets for it.
-func (b *Book) setProfile(slot, pool uint32, who Principal) {
+func (b *Book) setProfile(slot, pool, session uint32) {
 	x := b.rulesOf(pool)
 	if x == nil || len(x.rules[RuleProfile]) == 0 {
 		return
 	}
-	if r := x.setting(RuleProfile, x.tenant.match.of(who)); r != nil {
+	if r := x.setting(RuleProfile, x.tenant.match.of(b.principalOf(session))); r != nil {
 		*b.profiles.mut(b.gen, slot) = Profile{r.Time, r.Grace}
 	}
 }
@@ -78,7 +78,7 @@ func (b *Book) giveBack(slot uint32, why Release) Released {
 	pool := b.groups.at(l.Group).Pool
 	p := b.pools.at(pool)
 	linger, least := p.LingerMin, p.MinCheckout
-	if x, is := b.rulesFor(pool, b.principalOf(l.Session)); x != nil {
+	if x, is := b.rulesForSession(pool, l.Session); x != nil {
 		if r := x.setting(RuleLinger, is); r != nil {
 			linger = max(linger, r.Time)
 		}
@@ -170,7 +170,7 @@ func (b *Book) reclaimIdle(s *sessionRow, idle time.Duration) {
 	var gone []uint32
 	b.each(s, func(slot uint32, l *leaseRow) {
 		pool := b.groups.at(l.Group).Pool
-		x, is := b.rulesFor(pool, b.principalOf(l.Session))
+		x, is := b.rulesForSession(pool, l.Session)
 		if r := x.setting(RuleIdleTimeout, is); r != nil && b.pinAt(slot) == nil && idle >= max(r.Time, idleFloor(b.pools.at(pool))) {
 			gone = append(gone, slot)
 		}
@@ -191,7 +191,7 @@ func idleFloor(p *PoolRecord) time.Duration {
 // killRefused says why an operator may not take a lease back yet; nil: it may be.
 func (b *Book) killRefused(slot uint32) *Refusal {
 	l := b.leases.at(slot)
-	x, is := b.rulesFor(b.groups.at(l.Group).Pool, b.principalOf(l.Session))
+	x, is := b.rulesForSession(b.groups.at(l.Group).Pool, l.Session)
 	r := x.setting(RuleMinKill, is)
 	if r == nil {
 		return nil
