@@ -12,9 +12,9 @@ const (
 	// thousands in a second, nearly each would make its own. Who sends one believes in its
 	// lease from the moment of sending, so these milliseconds are lost to nobody: the
 	// shortest term is a second.
-	gatherFor = 10 * time.Millisecond
+	gatherFor = 20 * time.Millisecond
 	// gatherEnough commands wait for no more: beside them an entry costs little.
-	gatherEnough = 32
+	gatherEnough = 64
 	// gatherWith is how many renewals came within gatherFor, the newest among them, when they
 	// wait for more. With fewer there is little to save, and who comes alone is served at once.
 	gatherWith = 4
