@@ -42,7 +42,7 @@ func patient(cmd lease.Command) bool {
 	return false
 }
 
-// company says how long renewals wait for each other. It belongs to the queue's lock. Its
+// company says how long calls wait for each other before they become an entry. It belongs to the queue's lock. Its
 // times are those of this process: they decide nothing but when an entry is made.
 type company struct {
 	first  time.Time             // when the oldest that waits came
