@@ -433,7 +433,18 @@ func TestNodeThatCannotWriteItsLogStopsAndServiceGoesOn(t *testing.T) {
 			}
 			next := leaderOf(t, others(nodes, victim)...)
 			propose(t, next)
-			crash(t, victim)
+			// A task of its own may have asked raft something just then: it must stop all the same.
+			victim.tasks.Go(func() { victim.raft.BootstrapCluster(raft.Configuration{}) })
+			stopped := make(chan struct{})
+			go func() {
+				defer close(stopped)
+				crash(t, victim)
+			}()
+			select {
+			case <-stopped:
+			case <-time.After(20 * time.Second):
+				t.Fatal("it does not stop")
+			}
 			cfg := victim.cfg
 			cfg.RaftAddr, cfg.GossipAddr, cfg.Join = victim.raftAddress, gossipAddr(victim), []string{gossipAddr(next)}
 			again := start(t, cfg)

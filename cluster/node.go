@@ -20,6 +20,9 @@ import (
 
 // Limits of stopping.
 const (
+	// tasksTimeout bounds the wait for the node's tasks before raft is stopped under them; each
+	// ends in milliseconds, but for what a call of raft holds that nobody answers any more.
+	tasksTimeout = 2 * time.Second
 	// drainTimeout bounds the wait for entries in flight; without a majority raft
 	// answers them within its leader lease.
 	drainTimeout = time.Second
@@ -418,7 +421,7 @@ func (n *Node) Shutdown(ctx context.Context) error {
 func (n *Node) shutdown(ctx context.Context) error {
 	n.stopping.Store(true)
 	n.cancel()
-	n.tasks.Wait()
+	future := n.endTasks()
 	n.drain()
 	if ctx.Err() == nil && n.raft.State() == raft.Leader && n.otherVoters() {
 		if err := n.TransferLeadership(ctx, ""); err != nil {
@@ -432,7 +435,9 @@ func (n *Node) shutdown(ctx context.Context) error {
 	}
 	n.gate.closed.Store(true)
 	stopped := make(chan error, 1)
-	future := n.raft.Shutdown()
+	if future == nil {
+		future = n.raft.Shutdown()
+	}
 	go func() {
 		err := future.Error()
 		n.own.rest()
@@ -449,6 +454,27 @@ func (n *Node) shutdown(ctx context.Context) error {
 		return nil
 	}
 	return n.closeAll()
+}
+
+// endTasks waits for the node's tasks. Raft's main loop is over when a write failed, and a
+// task that has just asked it something, to found the cluster, would wait for ever: raft is
+// stopped under it then, which answers, and the future is that of the stop.
+func (n *Node) endTasks() (stop raft.Future) {
+	ended := make(chan struct{})
+	go func() {
+		n.tasks.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(tasksTimeout):
+	}
+	n.log.Warn("stopping raft before the tasks of this node: it does not answer them")
+	n.gate.closed.Store(true)
+	stop = n.raft.Shutdown()
+	<-ended
+	return stop
 }
 
 // drain waits until raft has answered what is in flight, for a while.
