@@ -99,7 +99,7 @@ NEXT_TESTS := Version|Upgrade|Kind|Released|Fixture|Snapshot|Backup|Restore|Log
 .PHONY: next
 next: ## vet the build that upgrades are tested with (tag nextversion), and run its tests of versions and formats
 	@go vet -tags nextversion ./fsm/... ./cluster ./rpc ./cmd/seatkeeper
-	@go test -tags nextversion -count=1 -timeout 10m -run '$(NEXT_TESTS)' ./fsm ./cluster ./rpc
+	@go test -tags nextversion -count=1 -timeout 8m -run '$(NEXT_TESTS)' ./fsm ./cluster ./rpc
 
 .PHONY: jepsen-build
 jepsen-build: build
