@@ -42,10 +42,11 @@ func patient(cmd lease.Command) bool {
 	return false
 }
 
-// company says how long calls wait for each other before they become an entry. It belongs to the queue's lock. Its
-// times are those of this process: they decide nothing but when an entry is made.
+// company says how long calls wait for each other before they become an entry. It belongs to
+// the queue's lock. Its times are those of this process: they decide nothing but when an entry
+// is made.
 type company struct {
-	first  time.Time             // when the oldest that waits came
+	first  time.Time             // when the oldest renewal that waits came
 	newest [gatherWith]time.Time // when the last ones came, the oldest of them at next
 	next   int
 	eager  time.Time // when the oldest that waits and is no renewal came

@@ -31,7 +31,7 @@ const (
 	gossipTimeout = 2 * time.Second
 	// publishTimeout bounds the wait for a broadcast; it travels later anyway.
 	publishTimeout = 500 * time.Millisecond
-	// maxLeft bounds the members remembered as gone on purpose: a cluster has nine at
+	// maxLeft bounds the members remembered as gone: a cluster has nine at
 	// most, and each emptied directory makes another.
 	maxLeft = 1000
 	// runLength is the length of a run's name in letters of five bits each.
@@ -57,7 +57,7 @@ type gossip struct {
 	mu      sync.Mutex
 	meta    []byte
 	members map[string]neighbour // by memberlist name, kept up to date by its callbacks
-	left    map[string]string    // the run of each that said goodbye, by id
+	left    map[string]string    // of members that went, by id, the run that said goodbye, or ""
 }
 
 // neighbour is a live member and where it gossips: copies, because the nodes that memberlist
@@ -261,13 +261,16 @@ func (g *gossip) NodeMeta(int) []byte {
 }
 
 // NotifyMsg is called by memberlist with what another member sent: a farewell. It may
-// arrive before older news of that member, and after its death was suspected.
+// arrive before older news of that member, and after its death was suspected; strangers'
+// farewells are none.
 func (g *gossip) NotifyMsg(msg []byte) {
 	who, ok := strings.CutPrefix(string(msg), farewell)
 	id, run, _ := strings.Cut(who, " ")
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if _, again := g.left[id]; ok && (again || len(g.left) < maxLeft) {
+	_, here := g.members[id]
+	_, gone := g.left[id]
+	if ok && len(run) <= runLength && (gone || here && len(g.left) < maxLeft) {
 		g.left[id] = run
 	}
 }
@@ -299,15 +302,21 @@ func (g *gossip) NotifyUpdate(node *memberlist.Node) { g.NotifyJoin(node) }
 
 // NotifyLeave is called by memberlist, for members that left and that died.
 func (g *gossip) NotifyLeave(node *memberlist.Node) {
-	g.note(func() { delete(g.members, node.Name) })
+	g.note(func() {
+		_, here := g.members[node.Name]
+		_, gone := g.left[node.Name]
+		if here && !gone && len(g.left) < maxLeft {
+			g.left[node.Name] = ""
+		}
+		delete(g.members, node.Name)
+	})
 }
 
 // HasLeft says whether a member went away on purpose.
 func (g *gossip) HasLeft(id string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	_, left := g.left[id]
-	return left
+	return g.left[id] != ""
 }
 
 func (g *gossip) note(change func()) {

@@ -235,6 +235,11 @@ func TestAGoodbyeStandsAgainstLateNews(t *testing.T) {
 		g.NotifyJoin(node("one", "a"))
 		news(g)
 		g.NotifyLeave(node("one", "b"))
+		g.NotifyMsg([]byte("left stranger one"))
+		g.NotifyMsg([]byte("left n1-0 " + strings.Repeat("x", runLength+1)))
+		if len(g.left) != 1 || len(g.left["n1-0"]) > runLength {
+			t.Errorf("%s: remembered %v", name, g.left)
+		}
 		if !g.HasLeft("n1-0") || len(g.Members()) != 0 {
 			t.Errorf("%s: it does not show as left", name)
 		}
