@@ -60,11 +60,6 @@ const (
 	// readTurn lets one waiting read go before the checkouts every so many turns, so that
 	// it does not wait for ever.
 	readTurn = 8
-	// activeFor is how long a tenant counts as active after its last request.
-	activeFor = time.Second
-	// maxActive bounds the tenants that are remembered as active; for "is there another"
-	// two would do.
-	maxActive = 256
 )
 
 // admission bounds the requests in flight: per tenant, per client in it, and altogether.
@@ -78,9 +73,7 @@ type admission struct {
 	mu      sync.Mutex
 	all     int // inside and waiting
 	tenants map[string]*room
-	// active has the tenants seen in this span of activeFor and in the one before.
-	active, before map[string]struct{}
-	since          time.Time
+	active  activity
 	// penalties are those of tenants, strange those of strangers: what these fill, others do
 	// not miss.
 	penalties, strange penalties
@@ -91,6 +84,7 @@ type admission struct {
 type admitLimits struct {
 	perTenant int // worked on at once, keeping ones counted apart
 	shared    int // the same while another tenant is active too
+	quiet     int // asking and reading ones while a quiet tenant is active too
 	strangers int // the same of all tenants together that nobody has licensed
 	perClient int // of one client, worked on and waiting
 	total     int // all tenants, worked on and waiting
@@ -121,7 +115,7 @@ func (c class) side() int {
 
 func newAdmission(limits admitLimits, m *metrics) *admission {
 	return &admission{limits: limits, metrics: m, tenants: make(map[string]*room),
-		active: make(map[string]struct{}), before: make(map[string]struct{}), turned: make(map[string]uint64),
+		active: activity{of: make(map[string]*presence)}, turned: make(map[string]uint64),
 		penalties: penalties{maxHeld: maxHeld, max: maxPenalties},
 		strange:   penalties{maxHeld: maxHeld / strangersPart, max: maxPenalties / strangersPart}}
 }
@@ -185,7 +179,7 @@ func (a *admission) walkIn(t *ticket) bool {
 	}
 	a.see(t.tenant)
 	r, side := a.tenants[t.tenant], t.class.side()
-	if r == nil || a.all >= a.space(t.class) || r.of[t.client] >= a.limits.perClient || r.inside[side] >= a.allowed(r) || r.waiting(side) > 0 {
+	if r == nil || a.all >= a.space(t.class) || r.of[t.client] >= a.limits.perClient || r.inside[side] >= a.allowed(r, side) || r.waiting(side) > 0 {
 		return false
 	}
 	r.inside[side]++
@@ -232,7 +226,7 @@ func (a *admission) admitOr(t *ticket, wake func()) (w *waiter, limit string) {
 		return nil, "client"
 	}
 	side := t.class.side()
-	if r.inside[side] < a.allowed(r) && r.waiting(side) == 0 {
+	if r.inside[side] < a.allowed(r, side) && r.waiting(side) == 0 {
 		r.inside[side]++
 		a.count(r, t, 1)
 		a.forgive(t)
@@ -295,39 +289,26 @@ func (a *admission) places(r *room) int {
 }
 
 // allowed is how many of a side a tenant may have inside now.
-func (a *admission) allowed(r *room) int {
-	if r.tenant == strangers {
+func (a *admission) allowed(r *room, side int) int {
+	switch {
+	case r.tenant == strangers:
 		return a.limits.strangers
+	case !a.active.shared():
+		return a.limits.perTenant
+	case side == asking.side() && a.active.besideQuiet(r.tenant):
+		return a.limits.quiet
 	}
-	if len(a.active) > 1 || len(a.before) > 1 || len(a.active) == 1 && len(a.before) == 1 && !same(a.active, a.before) {
-		return a.limits.shared
-	}
-	return a.limits.perTenant
-}
-
-func same(a, b map[string]struct{}) bool {
-	for k := range a {
-		_, ok := b[k]
-		return ok
-	}
-	return false
+	return a.limits.shared
 }
 
 // see notes that a tenant is active. Strangers never are: an invented name takes nothing from
 // others.
 func (a *admission) see(tenant string) {
-	if now := time.Now(); now.Sub(a.since) >= activeFor {
-		old := a.before
-		a.before, a.active = a.active, old
-		if now.Sub(a.since) >= 2*activeFor {
-			clear(a.before)
-		}
-		clear(a.active)
-		a.since = now
-		a.metrics.tenants.Set(float64(len(a.before)))
+	if tenant == strangers {
+		return
 	}
-	if tenant != strangers && len(a.active) < maxActive {
-		a.active[tenant] = struct{}{}
+	if n, turned := a.active.see(time.Now(), tenant); turned {
+		a.metrics.tenants.Set(float64(n))
 	}
 }
 
@@ -339,6 +320,7 @@ func (a *admission) count(r *room, t *ticket, n int) {
 		if r.of[t.client] += n; r.of[t.client] == 0 {
 			delete(r.of, t.client)
 		}
+		a.active.asking(r.tenant, r.inside[asking.side()]+r.waiting(asking.side()))
 	}
 	a.tidy(r)
 }
@@ -353,7 +335,7 @@ func (a *admission) tidy(r *room) {
 // next lets in who is next while there is room.
 func (a *admission) next(r *room) {
 	for side := range r.inside {
-		for r.inside[side] < a.allowed(r) && r.waiting(side) > 0 {
+		for r.inside[side] < a.allowed(r, side) && r.waiting(side) > 0 {
 			c := keeping
 			if side == 0 {
 				r.turns++

@@ -35,7 +35,7 @@ func atDoor(t *testing.T, limits admitLimits, test func(d door)) {
 	})
 }
 
-var someLimits = admitLimits{perTenant: 60, shared: 16, strangers: 8, perClient: 30, total: 4096, wait: 100 * time.Millisecond}
+var someLimits = admitLimits{perTenant: 60, shared: 16, quiet: 3, strangers: 8, perClient: 30, total: 4096, wait: 100 * time.Millisecond}
 
 func (d door) ticket(tenant string, c class, who string) *ticket {
 	return &ticket{a: d.admission, tenant: tenant, class: c, client: client{name: who}}
@@ -50,6 +50,22 @@ func (d door) inside(tenant string, c class, n int) (list []*ticket) {
 			d.t.Fatalf("request %d of %d is refused: %v", i+1, n, err)
 		}
 		list = append(list, tk)
+	}
+	return list
+}
+
+// together lets n checkouts of a tenant in that come at the same time.
+func (d door) together(tenant string, n int) (list []*ticket) {
+	d.t.Helper()
+	var known []<-chan error
+	for i := range n {
+		tk := d.ticket(tenant, asking, fmt.Sprint("in-", i))
+		list, known = append(list, tk), append(known, d.queued(tk))
+	}
+	for i, err := range known {
+		if err := <-err; err != nil {
+			d.t.Fatalf("request %d of %d is refused: %v", i+1, n, err)
+		}
 	}
 	return list
 }
@@ -217,11 +233,8 @@ func TestAFullLineMakesPlaceForAClientThatHasLess(t *testing.T) {
 func TestTenantsThatAreActiveTogetherHaveLessEach(t *testing.T) {
 	atDoor(t, someLimits, func(d door) {
 		in := d.inside("a", asking, 60)
-		quiet := d.inside("b", asking, 1) // is let in at once, whatever a does
-		leaveAll(quiet)
-		for _, tk := range in[:50] {
-			tk.leave() // ten are left
-		}
+		leaveAll(d.together("b", maxQuietAsks+1)) // are let in at once, whatever a does
+		leaveAll(in[10:])
 		more := d.inside("a", asking, someLimits.shared-10)
 		late := d.queued(d.ticket("a", asking, "late"))
 		time.Sleep(someLimits.wait)
@@ -231,6 +244,52 @@ func TestTenantsThatAreActiveTogetherHaveLessEach(t *testing.T) {
 		time.Sleep(3 * activeFor) // alone again
 		rest := d.inside("a", asking, 60-someLimits.shared)
 		leaveAll(append(append(in, more...), rest...))
+	})
+}
+
+// A tenant that asks for little is the one that another's haste makes wait.
+func TestBesideAQuietTenantOthersHaveFewCheckoutsInFlight(t *testing.T) {
+	atDoor(t, someLimits, func(d door) {
+		has := func(want int, c class, why string) {
+			t.Helper()
+			var in []*ticket
+			known := make(map[*ticket]<-chan error)
+			for i := range 80 {
+				tk := d.ticket("a", c, fmt.Sprint("in-", i))
+				known[tk] = d.queued(tk)
+			}
+			time.Sleep(d.patience(c))
+			for tk, err := range known {
+				if err := <-err; err == nil {
+					in = append(in, tk)
+				} else if !isOverloaded(err) {
+					t.Error(err)
+				}
+			}
+			if len(in) != want {
+				t.Errorf("%s: a has %d in flight, want %d", why, len(in), want)
+			}
+			leaveAll(in)
+			clear(d.penalties.of)
+		}
+		ask := func(tenant string, n int) { leaveAll(d.together(tenant, n)) }
+
+		leaveAll(d.inside("b", keeping, 1))
+		has(16, asking, "beside heartbeats alone")
+		time.Sleep(3 * activeFor)
+		ask("b", 1)
+		has(3, asking, "beside one that asks for little")
+		has(3, reading, "beside one that asks for little, reading")
+		ask("b", maxQuietAsks+1)
+		has(16, asking, "beside one that asks for much")
+		// What it asked for counts for that second and for the next.
+		time.Sleep(activeFor)
+		ask("b", 1)
+		has(16, asking, "beside one that asked for much in the last second")
+		time.Sleep(3 * activeFor)
+		has(60, asking, "alone again")
+		ask("b", 1)
+		has(16, keeping, "heartbeats and check-ins beside one that asks for little")
 	})
 }
 
@@ -295,7 +354,7 @@ func TestFiveHundredClientsAreAllServedAndAnotherTenantNotesNothing(t *testing.T
 			atDoor(t, someLimits, func(d door) {
 				ctx, cancel := context.WithTimeout(d.t.Context(), 20*time.Second)
 				defer cancel()
-				const clients, work = 500, 15 * time.Millisecond
+				const clients, work = 500, 3 * time.Millisecond
 				served, refused := make([]int, clients), make([]int, clients)
 				var all sync.WaitGroup
 				for i := range clients {

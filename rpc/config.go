@@ -22,6 +22,10 @@ const (
 	// all its places keeps everybody's batches long and the processors busy; with fewer
 	// it still fills them, and another's request waits a third as long.
 	DefaultInFlightShared = 16
+	// DefaultInFlightBesideQuiet is the same for checkouts and reads while one of the active
+	// tenants asks for little (8 at once at most): that one is served as if it were nearly alone,
+	// and the others fill the processors all the same, by smaller entries.
+	DefaultInFlightBesideQuiet = 3
 	// DefaultClientInFlight requests of one client (session, principal or address) are
 	// worked on or wait at once: half of what its tenant has.
 	DefaultClientInFlight = 30
@@ -90,6 +94,8 @@ type Config struct {
 
 	InFlight       int // requests at once per tenant
 	InFlightShared int // the same while another tenant is active
+	// InFlightBesideQuiet are checkouts and reads while one of the active tenants asks for little.
+	InFlightBesideQuiet int
 	// InFlightStrangers are those of all tenants together that nobody has licensed.
 	InFlightStrangers int
 	ClientInFlight    int           // requests at once per client of a tenant
@@ -152,6 +158,7 @@ func (c *Config) Validate() error {
 	}{
 		{"InFlight", &c.InFlight, DefaultInFlight},
 		{"InFlightShared", &c.InFlightShared, DefaultInFlightShared},
+		{"InFlightBesideQuiet", &c.InFlightBesideQuiet, DefaultInFlightBesideQuiet},
 		{"InFlightStrangers", &c.InFlightStrangers, DefaultInFlightStrangers},
 		{"ClientInFlight", &c.ClientInFlight, DefaultClientInFlight},
 		{"ConnInFlight", &c.ConnInFlight, DefaultConnInFlight},
@@ -168,6 +175,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	c.InFlightShared = min(c.InFlightShared, c.InFlight)
+	c.InFlightBesideQuiet = min(c.InFlightBesideQuiet, c.InFlightShared)
 	for _, f := range []struct {
 		name  string
 		value *time.Duration

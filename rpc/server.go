@@ -68,7 +68,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg:     cfg,
 		metrics: m,
-		admission: newAdmission(admitLimits{perTenant: cfg.InFlight, shared: cfg.InFlightShared,
+		admission: newAdmission(admitLimits{perTenant: cfg.InFlight, shared: cfg.InFlightShared, quiet: cfg.InFlightBesideQuiet,
 			strangers: cfg.InFlightStrangers, perClient: cfg.ClientInFlight, total: cfg.MaxInFlight, wait: cfg.AdmitWait}, m),
 		known:    knownTenants{node: cfg.Node},
 		peers:    newPeerConns(cfg.PeerTLS),

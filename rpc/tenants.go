@@ -148,7 +148,7 @@ func (h *tenantsService) TenantList(ctx context.Context, r *pb.TenantListRequest
 	}
 	cfg := &h.s.cfg
 	answer := &pb.TenantListResponse{RaftIndex: st.AppliedIndex, Limits: &pb.TenantLimits{
-		InFlight: uint32(cfg.InFlight), InFlightShared: uint32(cfg.InFlightShared), InFlightStrangers: uint32(cfg.InFlightStrangers),
+		InFlight: uint32(cfg.InFlight), InFlightShared: uint32(cfg.InFlightShared), InFlightBesideQuiet: uint32(cfg.InFlightBesideQuiet), InFlightStrangers: uint32(cfg.InFlightStrangers),
 		InFlightClient: uint32(cfg.ClientInFlight), SessionsUnleased: lease.MaxUnleased,
 	}}
 	limit := MaxPage

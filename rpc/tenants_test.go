@@ -140,8 +140,8 @@ func TestInventedTenantsDoNotSlowAKnownOne(t *testing.T) {
 		if most != limits.strangers {
 			t.Errorf("%d strangers at once, want %d", most, limits.strangers)
 		}
-		if len(d.active) > 1 || len(d.turned) != 1 || d.turned[strangers] == 0 {
-			t.Errorf("%d tenants are active, %v were turned away", len(d.active), d.turned)
+		if len(d.active.of) > 1 || len(d.turned) != 1 || d.turned[strangers] == 0 {
+			t.Errorf("%d tenants are active, %v were turned away", len(d.active.of), d.turned)
 		}
 		if len(d.penalties.of) > 0 || len(d.strange.of) > maxPenalties/strangersPart {
 			t.Errorf("%d penalties of tenants, %d of strangers", len(d.penalties.of), len(d.strange.of))

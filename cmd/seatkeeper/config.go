@@ -114,6 +114,8 @@ type Limits struct {
 	InFlightPerTenant int `yaml:"in_flight_per_tenant"`
 	// InFlightShared is the same while another tenant is active too.
 	InFlightShared int `yaml:"in_flight_shared"`
+	// InFlightBesideQuiet is the same for checkouts and reads while one of them asks for little.
+	InFlightBesideQuiet int `yaml:"in_flight_beside_quiet"`
 	// InFlightStrangers are those of all tenants together that have no licence and no token.
 	InFlightStrangers     int `yaml:"in_flight_strangers"`
 	InFlightPerClient     int `yaml:"in_flight_per_client"`
@@ -177,7 +179,8 @@ func defaultConfig() Config {
 		TLS:             TLS{ClientCerts: clientCertsNone, PeerName: defaultPeerName},
 		Log:             Log{Level: "info", Format: "text"},
 		Limits: Limits{
-			InFlightPerTenant: rpc.DefaultInFlight, InFlightShared: rpc.DefaultInFlightShared, InFlightStrangers: rpc.DefaultInFlightStrangers,
+			InFlightPerTenant: rpc.DefaultInFlight, InFlightShared: rpc.DefaultInFlightShared,
+			InFlightBesideQuiet: rpc.DefaultInFlightBesideQuiet, InFlightStrangers: rpc.DefaultInFlightStrangers,
 			InFlightPerClient:     rpc.DefaultClientInFlight,
 			InFlightPerConnection: rpc.DefaultConnInFlight, InFlight: rpc.DefaultMaxInFlight, Connections: rpc.DefaultConnections,
 			Waiting: rpc.DefaultWaiters, Pipelines: rpc.DefaultPipelines,

@@ -240,6 +240,8 @@ limits:
   in_flight_per_tenant: {{.Limits.InFlightPerTenant}}
   # The same while another tenant is active too.
   in_flight_shared: {{.Limits.InFlightShared}}
+  # The same for checkouts and reads while one of the active tenants asks for little.
+  in_flight_beside_quiet: {{.Limits.InFlightBesideQuiet}}
   # All tenants together that have neither a licence nor a token: names that somebody invented.
   in_flight_strangers: {{.Limits.InFlightStrangers}}
   in_flight_per_client: {{.Limits.InFlightPerClient}}

@@ -103,7 +103,7 @@ func (a *app) serve(ctx context.Context, l *loadedConfig) error {
 	limits := l.Limits
 	served := rpc.Config{
 		Node: node, Version: buildVersion(), TrustedKeys: l.TrustedKeys,
-		InFlight: limits.InFlightPerTenant, InFlightShared: limits.InFlightShared, InFlightStrangers: limits.InFlightStrangers, ClientInFlight: limits.InFlightPerClient,
+		InFlight: limits.InFlightPerTenant, InFlightShared: limits.InFlightShared, InFlightBesideQuiet: limits.InFlightBesideQuiet, InFlightStrangers: limits.InFlightStrangers, ClientInFlight: limits.InFlightPerClient,
 		ConnInFlight: limits.InFlightPerConnection, MaxInFlight: limits.InFlight, Connections: limits.Connections,
 		Waiters: limits.Waiting, Pipelines: limits.Pipelines,
 		TokensRequired: l.ACL.Required, BindUser: l.TLS.BindUser, ConfirmReset: confirmReset(l.DataDir),

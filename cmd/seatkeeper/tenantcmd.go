@@ -79,8 +79,8 @@ func drawTenants(t *table, all *pb.TenantListResponse) {
 }
 
 func drawTenantLimits(t *table, l *pb.TenantLimits) {
-	t.text("limits of each: in flight %d (%d beside another active tenant, %d of one client; all strangers together %d), sessions that never had a seat %d",
-		l.GetInFlight(), l.GetInFlightShared(), l.GetInFlightClient(), l.GetInFlightStrangers(), l.GetSessionsUnleased())
+	t.text("limits of each: in flight %d (%d beside another active tenant, %d checkouts beside one that asks for little, %d of one client; all strangers together %d), sessions that never had a seat %d",
+		l.GetInFlight(), l.GetInFlightShared(), l.GetInFlightBesideQuiet(), l.GetInFlightClient(), l.GetInFlightStrangers(), l.GetSessionsUnleased())
 }
 
 func inFlight(x *pb.TenantTraffic) uint32 { return x.GetInFlight() + x.GetInFlightKeep() }

@@ -483,8 +483,10 @@ type TenantLimits struct {
 	InFlightClient uint32 `protobuf:"varint,4,opt,name=in_flight_client,json=inFlightClient,proto3" json:"in_flight_client,omitempty"`
 	// Sessions that never had a lease.
 	SessionsUnleased uint32 `protobuf:"varint,5,opt,name=sessions_unleased,json=sessionsUnleased,proto3" json:"sessions_unleased,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Asking and reading ones while one of the active tenants asks for little.
+	InFlightBesideQuiet uint32 `protobuf:"varint,6,opt,name=in_flight_beside_quiet,json=inFlightBesideQuiet,proto3" json:"in_flight_beside_quiet,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *TenantLimits) Reset() {
@@ -552,6 +554,13 @@ func (x *TenantLimits) GetSessionsUnleased() uint32 {
 	return 0
 }
 
+func (x *TenantLimits) GetInFlightBesideQuiet() uint32 {
+	if x != nil {
+		return x.InFlightBesideQuiet
+	}
+	return 0
+}
+
 var File_seatkeeper_v1_tenants_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_v1_tenants_proto_rawDesc = "" +
@@ -596,13 +605,14 @@ const file_seatkeeper_v1_tenants_proto_rawDesc = "" +
 	"\atenants\x18\x01 \x01(\rR\atenants\x12\x1a\n" +
 	"\bsessions\x18\x02 \x01(\rR\bsessions\x12+\n" +
 	"\x11sessions_unleased\x18\x03 \x01(\rR\x10sessionsUnleased\x126\n" +
-	"\atraffic\x18\x04 \x01(\v2\x1c.seatkeeper.v1.TenantTrafficR\atraffic\"\xdc\x01\n" +
+	"\atraffic\x18\x04 \x01(\v2\x1c.seatkeeper.v1.TenantTrafficR\atraffic\"\x91\x02\n" +
 	"\fTenantLimits\x12\x1b\n" +
 	"\tin_flight\x18\x01 \x01(\rR\binFlight\x12(\n" +
 	"\x10in_flight_shared\x18\x02 \x01(\rR\x0einFlightShared\x12.\n" +
 	"\x13in_flight_strangers\x18\x03 \x01(\rR\x11inFlightStrangers\x12(\n" +
 	"\x10in_flight_client\x18\x04 \x01(\rR\x0einFlightClient\x12+\n" +
-	"\x11sessions_unleased\x18\x05 \x01(\rR\x10sessionsUnleased2\\\n" +
+	"\x11sessions_unleased\x18\x05 \x01(\rR\x10sessionsUnleased\x123\n" +
+	"\x16in_flight_beside_quiet\x18\x06 \x01(\rR\x13inFlightBesideQuiet2\\\n" +
 	"\aTenants\x12Q\n" +
 	"\n" +
 	"TenantList\x12 .seatkeeper.v1.TenantListRequest\x1a!.seatkeeper.v1.TenantListResponseBGZEgithub.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1;seatkeeperv1b\x06proto3"
