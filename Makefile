@@ -26,6 +26,8 @@ TEST_FIRST := ./cmd/seatkeeper ./cluster ./bench ./jepsen/checker
 # the race detector, which makes their loops eight times as long and has one goroutine to watch.
 SHORTENED := ./cluster ./cluster/sim ./fsm ./fsm/explore ./jepsen/checker ./lease ./rpc
 TOOLS := bin/tools
+# What so many calls carry that their encoding has generated code.
+HOT_PROTO := rpc/proto/seatkeeper/v1/seats.proto
 GO_FILES = $(shell git ls-files -co --exclude-standard -- '*.go')
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 # 0 for root, who can do what asks for another root folder.
@@ -220,6 +222,7 @@ arrows: ## check which package may import which, and the pinned versions
 .PHONY: gen
 gen: $(TOOLS)/buf $(TOOLS)/protogen ## generate Go code from the .proto files
 	@PATH="$(CURDIR)/$(TOOLS):$$PATH" buf generate rpc/proto --template rpc/proto/buf.gen.yaml
+	@PATH="$(CURDIR)/$(TOOLS):$$PATH" buf generate rpc/proto --template rpc/proto/buf.gen.hot.yaml --path $(HOT_PROTO)
 	@PATH="$(CURDIR)/$(TOOLS):$$PATH" buf generate fsm/proto --template fsm/proto/buf.gen.yaml
 
 .PHONY: gen-check
@@ -227,6 +230,7 @@ gen-check: $(TOOLS)/buf $(TOOLS)/protogen ## check that the generated code is th
 	@PATH="$(CURDIR)/$(TOOLS):$$PATH" buf lint
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
 	PATH="$(CURDIR)/$(TOOLS):$$PATH" buf generate rpc/proto --template rpc/proto/buf.gen.yaml -o "$$tmp" && \
+	PATH="$(CURDIR)/$(TOOLS):$$PATH" buf generate rpc/proto --template rpc/proto/buf.gen.hot.yaml --path $(HOT_PROTO) -o "$$tmp" && \
 	PATH="$(CURDIR)/$(TOOLS):$$PATH" buf generate fsm/proto --template fsm/proto/buf.gen.yaml -o "$$tmp" && \
 	for f in $$(cd "$$tmp" && find . -name '*.go'); do \
 	  cmp -s "$$tmp/$$f" "$$f" || { echo "$$f is not what its .proto says: run make gen" >&2; exit 1; }; \
@@ -268,5 +272,6 @@ $(TOOLS)/protogen: tools/protogen/go.mod tools/protogen/go.sum
 	@mkdir -p $(TOOLS)
 	@cd tools/protogen && CGO_ENABLED=0 go build -o $(CURDIR)/$(TOOLS)/ \
 	  google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc \
-	  github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway
+	  github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway \
+	  github.com/planetscale/vtprotobuf/cmd/protoc-gen-go-vtproto
 	@touch $@

@@ -7,8 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-
-	"google.golang.org/protobuf/proto"
+	"slices"
 
 	logv1 "github.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1"
 	"github.com/seatkeeper/seatkeeper/lease"
@@ -22,13 +21,17 @@ var crcTable = crc32.MakeTable(crc32.Castagnoli)
 
 // appendHistory frames a record: length, checksum, body.
 func appendHistory(buf []byte, r *logv1.HistoryRecord) ([]byte, error) {
-	body, err := proto.Marshal(r)
-	if err != nil {
-		return buf, err
+	n := r.SizeVT()
+	const sum = 4
+	buf = binary.AppendUvarint(buf, uint64(n))
+	at := len(buf)
+	buf = slices.Grow(buf, sum+n)[:at+sum+n]
+	body := buf[at+sum:]
+	if _, err := r.MarshalToSizedBufferVTStrict(body); err != nil {
+		return buf[:at], err
 	}
-	buf = binary.AppendUvarint(buf, uint64(len(body)))
-	buf = binary.BigEndian.AppendUint32(buf, crc32.Checksum(body, crcTable))
-	return append(buf, body...), nil
+	binary.BigEndian.PutUint32(buf[at:], crc32.Checksum(body, crcTable))
+	return buf, nil
 }
 
 // errHistoryDamaged is returned where a file holds something else than records.
@@ -59,7 +62,7 @@ func readHistory(in io.Reader, fn func(*logv1.HistoryRecord)) (good int64, err e
 			return good, io.ErrUnexpectedEOF
 		}
 		rec := &logv1.HistoryRecord{}
-		if binary.BigEndian.Uint32(sum[:]) != crc32.Checksum(body, crcTable) || proto.Unmarshal(body, rec) != nil {
+		if binary.BigEndian.Uint32(sum[:]) != crc32.Checksum(body, crcTable) || rec.UnmarshalVT(body) != nil {
 			return good, errHistoryDamaged
 		}
 		good += int64(len(binary.AppendUvarint(nil, n))) + int64(len(sum)) + int64(n)

@@ -83,7 +83,7 @@ func Decode(data []byte) (*logv1.Entry, error) {
 		return nil, fmt.Errorf("%w: checksum does not match", ErrCorrupt)
 	}
 	e := &logv1.Entry{}
-	if err := proto.Unmarshal(data[envelope:], e); err != nil {
+	if err := e.UnmarshalVT(data[envelope:]); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrCorrupt, err)
 	}
 	return e, nil

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -17,6 +18,33 @@ import (
 // copy for the one goroutine that makes entries.
 type Encoded []byte
 
+// message is what has generated code for its encoding: the same bytes as the library's in a quarter
+// of the time, and no look whether a string is UTF-8.
+type message interface {
+	SizeVT() int
+	MarshalToSizedBufferVTStrict(buf []byte) (int, error)
+}
+
+// appended appends a message whose strings are known to be UTF-8: the API looked, or they are the
+// ledger's own.
+func appended(buf []byte, m message) ([]byte, error) {
+	n := m.SizeVT()
+	buf = slices.Grow(buf, n)[:len(buf)+n]
+	_, err := m.MarshalToSizedBufferVTStrict(buf[len(buf)-n:])
+	return buf, err
+}
+
+// frequent are the commands that the API sends by the thousand and reads word by word. The strings
+// of the others may come out of files, and the library refuses what is not UTF-8.
+func frequent(pb *logv1.Command) bool {
+	switch pb.Kind.(type) {
+	case *logv1.Command_Checkout, *logv1.Command_Renew, *logv1.Command_RenewMany, *logv1.Command_CheckIn,
+		*logv1.Command_Expire, *logv1.Command_ExpireSession:
+		return true
+	}
+	return false
+}
+
 // commandsField is the number of Entry.commands.
 const commandsField = 5
 
@@ -26,12 +54,14 @@ func EncodeCommand(cmd lease.Command) (Encoded, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := proto.MarshalOptions{Deterministic: true, UseCachedSize: true}
-	size := proto.Size(pb) // also fills the cache
+	size := pb.SizeVT()
 	buf := make([]byte, 0, size+protowire.SizeTag(commandsField)+protowire.SizeVarint(uint64(size)))
 	buf = protowire.AppendTag(buf, commandsField, protowire.BytesType)
 	buf = protowire.AppendVarint(buf, uint64(size))
-	return options.MarshalAppend(buf, pb)
+	if frequent(pb) {
+		return appended(buf, pb)
+	}
+	return proto.MarshalOptions{Deterministic: true}.MarshalAppend(buf, pb)
 }
 
 // JoinBatch makes one log entry of up to MaxBatch encoded commands: byte for byte what
@@ -45,7 +75,7 @@ func JoinBatch(epoch uint64, stamp lease.Time, cal lease.Calendar, cmds []Encode
 	for _, c := range cmds {
 		size += len(c)
 	}
-	buf, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(make([]byte, envelope, size),
+	buf, err := appended(make([]byte, envelope, size),
 		&logv1.Entry{Epoch: epoch, Stamp: int64(stamp), Calendar: int64(cal)})
 	if err != nil {
 		return nil, err

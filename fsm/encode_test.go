@@ -60,3 +60,17 @@ func TestOnlyAWholeBatchIsJoined(t *testing.T) {
 		t.Error("an entry over the limit is made")
 	}
 }
+
+// Strings out of files are no words of the API: what is not UTF-8 is refused before the log has it.
+func TestWhatComesOutOfFilesIsUTF8(t *testing.T) {
+	for name, cmd := range map[string]lease.Command{
+		"a licence":  lease.InstallLicence{Licence: lease.Licence{ID: "a\xffb"}},
+		"its number": lease.RemoveLicence{Tenant: "default", ID: "a\xffb"},
+		"a policy":   lease.ApplyPolicy{Policy: lease.Policy{Tenant: "a\xffb"}},
+		"a kill":     lease.Kill{By: "a\xffb"},
+	} {
+		if _, err := fsm.EncodeCommand(cmd); err == nil || !strings.Contains(err.Error(), "UTF-8") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -10,7 +10,6 @@ import (
 	"io"
 
 	"github.com/hashicorp/raft"
-	"google.golang.org/protobuf/proto"
 
 	logv1 "github.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1"
 	"github.com/seatkeeper/seatkeeper/lease"
@@ -93,7 +92,7 @@ func (w *recordWriter) put(r *logv1.SnapshotRecord) bool {
 	if w.err != nil {
 		return false
 	}
-	body, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(w.buf[:0], r)
+	body, err := appended(w.buf[:0], r)
 	if err != nil {
 		w.err = err
 		return false
@@ -269,7 +268,7 @@ func (r *recordReader) next() (*logv1.SnapshotRecord, error) {
 		return nil, err
 	}
 	rec := &logv1.SnapshotRecord{}
-	if err := proto.Unmarshal(body, rec); err != nil {
+	if err := rec.UnmarshalVT(body); err != nil {
 		return nil, fmt.Errorf("snapshot record %d: %w", r.records, err)
 	}
 	r.records++

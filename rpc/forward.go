@@ -18,6 +18,7 @@ import (
 
 	"github.com/seatkeeper/seatkeeper/cluster"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
+	"github.com/seatkeeper/seatkeeper/rpc/proto/wire"
 )
 
 // maxPeerConns bounds the kept connections to other nodes: a cluster has five, and
@@ -72,7 +73,7 @@ func (p *peerConns) to(address string) (*grpc.ClientConn, error) {
 	// No proxy: nodes reach each other directly or not at all.
 	c, err := grpc.NewClient("passthrough:///"+address, grpc.WithNoProxy(),
 		grpc.WithContextDialer(p.dial), grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxPeerAnswer)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxPeerAnswer), grpc.ForceCodecV2(wire.NewCodec(nil))))
 	if err != nil {
 		return nil, err
 	}

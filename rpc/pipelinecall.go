@@ -67,6 +67,9 @@ func (x *piped) read(p *pipeline, c *pb.PipelineCall) {
 		return
 	}
 	who, err := p.s.authenticate(p.ctx, pipedMethods[x.what], req)
+	if err == nil {
+		_, err = tenantOf(req)
+	}
 	if err != nil {
 		x.err = err
 		return

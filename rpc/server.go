@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
+	"github.com/seatkeeper/seatkeeper/rpc/proto/wire"
 )
 
 // Server serves the API of one node.
@@ -135,6 +136,7 @@ func (s *Server) SetTrustedKeys(keys []string) { s.trusted.Store(&keys) }
 
 func (s *Server) newGRPC() *grpc.Server {
 	g := grpc.NewServer(
+		grpc.ForceServerCodecV2(wire.NewCodec(looksAtStrings)),
 		grpc.UnaryInterceptor(s.intercept),
 		grpc.StreamInterceptor(s.interceptStream),
 		grpc.UnknownServiceHandler(s.unknownMethod),

@@ -4,13 +4,25 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/seatkeeper/seatkeeper/lease"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
+	"github.com/seatkeeper/seatkeeper/rpc/proto/wire"
 )
 
 // What is checked here is the form of a request, so that nothing oversized or
 // unprintable reaches the log. What a request may have is for package lease to say.
+
+// looksAtStrings says that the handler of a message looks whether its strings are UTF-8, so that decoding need
+// not: see package wire.
+func looksAtStrings(m wire.Fast) bool {
+	switch m.(type) {
+	case *pb.PipelineRequest, *pb.CheckoutRequest, *pb.CheckinRequest, *pb.RenewRequest, *pb.RenewBatchRequest:
+		return true
+	}
+	return false
+}
 
 // maxSecret bounds a session secret, in bytes; only its digest is kept.
 const maxSecret = 256
@@ -18,6 +30,9 @@ const maxSecret = 256
 func checkName(field, value string) error {
 	if len(value) > lease.MaxNameLen {
 		return invalid(fmt.Sprintf("%s is %d bytes long, at most %d are allowed", field, len(value), lease.MaxNameLen))
+	}
+	if !utf8.ValidString(value) {
+		return invalid(field + " is not UTF-8")
 	}
 	if strings.ContainsFunc(value, unicode.IsControl) {
 		return invalid(field + " has a control character in it")
@@ -124,6 +139,8 @@ func sessionRef(id, secret string, incarnation, seq uint64) (lease.SessionRef, e
 	case len(secret) > maxSecret:
 		return lease.SessionRef{}, invalid(fmt.Sprintf("session_secret is %d bytes long, at most %d are allowed",
 			len(secret), maxSecret))
+	case !utf8.ValidString(secret):
+		return lease.SessionRef{}, invalid("session_secret is not UTF-8")
 	}
 	return lease.SessionRef{ID: sid, Digest: digest(secret), Incarnation: incarnation, Seq: seq}, nil
 }

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/seatkeeper/seatkeeper/rpc/proto/wire"
 )
 
 const (
@@ -80,6 +82,7 @@ func newLinks(creds credentials.TransportCredentials, dial func(context.Context,
 		grpc.WithUserAgent("seatkeeper-go"),
 		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
 		grpc.WithUnaryInterceptor(refuseOversized),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(wire.NewCodec(nil))),
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: connectTimeout,
 			Backoff: backoff.Config{BaseDelay: firstPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMax}}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout}),
@@ -88,8 +91,8 @@ func newLinks(creds credentials.TransportCredentials, dial func(context.Context,
 
 // refuseOversized answers a request that no node would read.
 func refuseOversized(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, send grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	if m, ok := req.(proto.Message); ok && proto.Size(m) > maxRequest {
-		return status.Errorf(codes.InvalidArgument, "the request has %d bytes, a node takes at most %d", proto.Size(m), maxRequest)
+	if m, ok := req.(proto.Message); ok && wire.Size(m) > maxRequest {
+		return status.Errorf(codes.InvalidArgument, "the request has %d bytes, a node takes at most %d", wire.Size(m), maxRequest)
 	}
 	return send(ctx, method, req, reply, cc, opts...)
 }

@@ -10,11 +10,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
 
 	"github.com/seatkeeper/seatkeeper/lease"
 	pb "github.com/seatkeeper/seatkeeper/rpc/proto/seatkeeper/v1"
+	"github.com/seatkeeper/seatkeeper/rpc/proto/wire"
 )
 
 const (
@@ -227,7 +227,7 @@ func unanswered(err error) error {
 // do sends one call and waits for its answer. sent says whether it may have left this
 // process.
 func (p *Pipeline) do(ctx context.Context, call *pb.PipelineCall) (a *pb.PipelineAnswer, sent bool, err error) {
-	x := &pipelined{call: call, size: proto.Size(call), done: make(chan struct{})}
+	x := &pipelined{call: call, size: wire.Size(call), done: make(chan struct{})}
 	if x.size > maxRequest-16 {
 		return nil, false, status.Errorf(codes.InvalidArgument, "the request has %d bytes, a node takes at most %d", x.size, maxRequest-16)
 	}

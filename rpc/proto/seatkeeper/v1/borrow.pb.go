@@ -931,7 +931,7 @@ var File_seatkeeper_v1_borrow_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_v1_borrow_proto_rawDesc = "" +
 	"\n" +
-	"\x1aseatkeeper/v1/borrow.proto\x12\rseatkeeper.v1\x1a\x1eseatkeeper/v1/seatkeeper.proto\"\xa8\x03\n" +
+	"\x1aseatkeeper/v1/borrow.proto\x12\rseatkeeper.v1\x1a\x19seatkeeper/v1/seats.proto\x1a\x1eseatkeeper/v1/seatkeeper.proto\"\xa8\x03\n" +
 	"\rBorrowRequest\x12\x18\n" +
 	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -1080,6 +1080,7 @@ func file_seatkeeper_v1_borrow_proto_init() {
 	if File_seatkeeper_v1_borrow_proto != nil {
 		return
 	}
+	file_seatkeeper_v1_seats_proto_init()
 	file_seatkeeper_v1_seatkeeper_proto_init()
 	file_seatkeeper_v1_borrow_proto_msgTypes[7].OneofWrappers = []any{}
 	type x struct{}

@@ -1039,7 +1039,7 @@ var File_seatkeeper_v1_queue_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_v1_queue_proto_rawDesc = "" +
 	"\n" +
-	"\x19seatkeeper/v1/queue.proto\x12\rseatkeeper.v1\x1a\x1eseatkeeper/v1/seatkeeper.proto\"p\n" +
+	"\x19seatkeeper/v1/queue.proto\x12\rseatkeeper.v1\x1a\x19seatkeeper/v1/seats.proto\"p\n" +
 	"\x10QueueListRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n" +
 	"\afeature\x18\x02 \x01(\tR\afeature\x12\x14\n" +
@@ -1200,7 +1200,7 @@ func file_seatkeeper_v1_queue_proto_init() {
 	if File_seatkeeper_v1_queue_proto != nil {
 		return
 	}
-	file_seatkeeper_v1_seatkeeper_proto_init()
+	file_seatkeeper_v1_seats_proto_init()
 	file_seatkeeper_v1_queue_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -25,1759 +25,6 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-type RenewResult int32
-
-const (
-	RenewResult_RENEW_RESULT_UNSPECIFIED RenewResult = 0
-	RenewResult_RENEW_RESULT_RENEWED     RenewResult = 1
-	// Renewed, and leases ended without the holder's doing: Renew tells which.
-	RenewResult_RENEW_RESULT_RENEWED_WITH_NEWS RenewResult = 2
-	// As the reasons of the same names.
-	RenewResult_RENEW_RESULT_SESSION_UNKNOWN RenewResult = 3
-	RenewResult_RENEW_RESULT_FORBIDDEN       RenewResult = 4
-	RenewResult_RENEW_RESULT_FENCED          RenewResult = 5
-)
-
-// Enum value maps for RenewResult.
-var (
-	RenewResult_name = map[int32]string{
-		0: "RENEW_RESULT_UNSPECIFIED",
-		1: "RENEW_RESULT_RENEWED",
-		2: "RENEW_RESULT_RENEWED_WITH_NEWS",
-		3: "RENEW_RESULT_SESSION_UNKNOWN",
-		4: "RENEW_RESULT_FORBIDDEN",
-		5: "RENEW_RESULT_FENCED",
-	}
-	RenewResult_value = map[string]int32{
-		"RENEW_RESULT_UNSPECIFIED":       0,
-		"RENEW_RESULT_RENEWED":           1,
-		"RENEW_RESULT_RENEWED_WITH_NEWS": 2,
-		"RENEW_RESULT_SESSION_UNKNOWN":   3,
-		"RENEW_RESULT_FORBIDDEN":         4,
-		"RENEW_RESULT_FENCED":            5,
-	}
-)
-
-func (x RenewResult) Enum() *RenewResult {
-	p := new(RenewResult)
-	*p = x
-	return p
-}
-
-func (x RenewResult) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (RenewResult) Descriptor() protoreflect.EnumDescriptor {
-	return file_seatkeeper_v1_seatkeeper_proto_enumTypes[0].Descriptor()
-}
-
-func (RenewResult) Type() protoreflect.EnumType {
-	return &file_seatkeeper_v1_seatkeeper_proto_enumTypes[0]
-}
-
-func (x RenewResult) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use RenewResult.Descriptor instead.
-func (RenewResult) EnumDescriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{0}
-}
-
-type Item struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Feature string                 `protobuf:"bytes,1,opt,name=feature,proto3" json:"feature,omitempty"`
-	// Versions compare as decimals; empty means any.
-	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	// 0 means 1.
-	Count         int32 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Item) Reset() {
-	*x = Item{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[0]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Item) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Item) ProtoMessage() {}
-
-func (x *Item) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[0]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Item.ProtoReflect.Descriptor instead.
-func (*Item) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{0}
-}
-
-func (x *Item) GetFeature() string {
-	if x != nil {
-		return x.Feature
-	}
-	return ""
-}
-
-func (x *Item) GetVersion() string {
-	if x != nil {
-		return x.Version
-	}
-	return ""
-}
-
-func (x *Item) GetCount() int32 {
-	if x != nil {
-		return x.Count
-	}
-	return 0
-}
-
-type CheckoutRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// One feature by itself, or items; not both.
-	Feature       string  `protobuf:"bytes,1,opt,name=feature,proto3" json:"feature,omitempty"`
-	Version       string  `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Count         *int32  `protobuf:"varint,3,opt,name=count,proto3,oneof" json:"count,omitempty"`
-	Items         []*Item `protobuf:"bytes,4,rep,name=items,proto3" json:"items,omitempty"`
-	User          string  `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
-	Host          string  `protobuf:"bytes,6,opt,name=host,proto3" json:"host,omitempty"`
-	Display       string  `protobuf:"bytes,7,opt,name=display,proto3" json:"display,omitempty"`
-	VendorDefined string  `protobuf:"bytes,8,opt,name=vendor_defined,json=vendorDefined,proto3" json:"vendor_defined,omitempty"`
-	Project       string  `protobuf:"bytes,9,opt,name=project,proto3" json:"project,omitempty"`
-	InstanceId    string  `protobuf:"bytes,10,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// 32 hexadecimal digits minted by the client; empty lets the server mint one.
-	SessionId     string `protobuf:"bytes,11,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	SessionSecret string `protobuf:"bytes,12,opt,name=session_secret,json=sessionSecret,proto3" json:"session_secret,omitempty"`
-	// Counts process runs of the session, from 1; 0 means the current one.
-	Incarnation uint64 `protobuf:"varint,13,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	// Same seq: same request, one effect, same answer. 0 means not numbered.
-	Seq uint64 `protobuf:"varint,14,opt,name=seq,proto3" json:"seq,omitempty"`
-	// How long to wait for seats, in milliseconds.
-	WaitMs uint32 `protobuf:"varint,15,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
-	Tenant string `protobuf:"bytes,16,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	// How long the place in the queue is kept, in milliseconds; at least wait_ms, at most a
-	// day. When wait_ms ends before it, the answer is "queued" with the position, and
-	// asking again with the same session and items keeps the place.
-	QueueMs uint32 `protobuf:"varint,60,opt,name=queue_ms,json=queueMs,proto3" json:"queue_ms,omitempty"`
-	// The booking whose seats to use.
-	Booking string `protobuf:"bytes,61,opt,name=booking,proto3" json:"booking,omitempty"`
-	// Take the items that can be had, if any can; refused says why not the others.
-	Partial       bool `protobuf:"varint,62,opt,name=partial,proto3" json:"partial,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *CheckoutRequest) Reset() {
-	*x = CheckoutRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *CheckoutRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*CheckoutRequest) ProtoMessage() {}
-
-func (x *CheckoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use CheckoutRequest.ProtoReflect.Descriptor instead.
-func (*CheckoutRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *CheckoutRequest) GetFeature() string {
-	if x != nil {
-		return x.Feature
-	}
-	return ""
-}
-
-func (x *CheckoutRequest) GetVersion() string {
-	if x != nil {
-		return x.Version
-	}
-	return ""
-}
-
-func (x *CheckoutRequest) GetCount() int32 {
-	if x != nil && x.Count != nil {
-		return *x.Count
-	}
-	return 0
-}
-
-func (x *CheckoutRequest) GetItems() []*Item {
-	if x != nil {
-		return x.Items
-	}
-	return nil
-}
-
-func (x *CheckoutRequest) GetUser() string {
-	if x != nil {
-		return x.User
-	}
-	return ""
-}
-
-func (x *CheckoutRequest) GetHost() string {
-	if x != nil {
-		return x.Host
-	}
-	return ""
-}
-
-func (x *CheckoutRequest) GetDisplay() string {
-	if x != nil {
-		return x.Display
-	}
-	return ""
-}
-
-func (x *CheckoutRequest) GetVendorDefined() string {
-	if x != nil {
-		return x.VendorDefined
-	}
-	return ""
-}
-
-func (x *CheckoutRequest) GetProject() string {
-	if x != nil {
-		return x.Project
-	}
-	return ""
-}
-
-func (x *CheckoutRequest) GetInstanceId() string {
-	if x != nil {
-		return x.InstanceId
-	}
-	return ""
-}
-
-func (x *CheckoutRequest) GetSessionId() string {
-	if x != nil {
-		return x.SessionId
-	}
-	return ""
-}
-
-func (x *CheckoutRequest) GetSessionSecret() string {
-	if x != nil {
-		return x.SessionSecret
-	}
-	return ""
-}
-
-func (x *CheckoutRequest) GetIncarnation() uint64 {
-	if x != nil {
-		return x.Incarnation
-	}
-	return 0
-}
-
-func (x *CheckoutRequest) GetSeq() uint64 {
-	if x != nil {
-		return x.Seq
-	}
-	return 0
-}
-
-func (x *CheckoutRequest) GetWaitMs() uint32 {
-	if x != nil {
-		return x.WaitMs
-	}
-	return 0
-}
-
-func (x *CheckoutRequest) GetTenant() string {
-	if x != nil {
-		return x.Tenant
-	}
-	return ""
-}
-
-func (x *CheckoutRequest) GetQueueMs() uint32 {
-	if x != nil {
-		return x.QueueMs
-	}
-	return 0
-}
-
-func (x *CheckoutRequest) GetBooking() string {
-	if x != nil {
-		return x.Booking
-	}
-	return ""
-}
-
-func (x *CheckoutRequest) GetPartial() bool {
-	if x != nil {
-		return x.Partial
-	}
-	return false
-}
-
-type Session struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Only in the answer that minted it.
-	Secret      string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
-	Incarnation uint64 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	// How often to renew, in milliseconds.
-	HeartbeatMs   uint32 `protobuf:"varint,4,opt,name=heartbeat_ms,json=heartbeatMs,proto3" json:"heartbeat_ms,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Session) Reset() {
-	*x = Session{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Session) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Session) ProtoMessage() {}
-
-func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Session.ProtoReflect.Descriptor instead.
-func (*Session) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *Session) GetId() string {
-	if x != nil {
-		return x.Id
-	}
-	return ""
-}
-
-func (x *Session) GetSecret() string {
-	if x != nil {
-		return x.Secret
-	}
-	return ""
-}
-
-func (x *Session) GetIncarnation() uint64 {
-	if x != nil {
-		return x.Incarnation
-	}
-	return 0
-}
-
-func (x *Session) GetHeartbeatMs() uint32 {
-	if x != nil {
-		return x.HeartbeatMs
-	}
-	return 0
-}
-
-type Lease struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Short decimal number for people; reused after release.
-	Handle       uint32  `protobuf:"varint,2,opt,name=handle,proto3" json:"handle,omitempty"`
-	Feature      string  `protobuf:"bytes,3,opt,name=feature,proto3" json:"feature,omitempty"`
-	Version      string  `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
-	Count        int32   `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"`
-	Seats        []int32 `protobuf:"varint,6,rep,packed,name=seats,proto3" json:"seats,omitempty"`
-	FencingToken uint64  `protobuf:"varint,7,opt,name=fencing_token,json=fencingToken,proto3" json:"fencing_token,omitempty"`
-	// active, expiring, borrowed, lingering or quarantined
-	State string `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
-	// To the deadline, in milliseconds; after it grace_ms more are charged.
-	RemainingMs uint32 `protobuf:"varint,9,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`
-	GraceMs     uint32 `protobuf:"varint,10,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
-	// Of a borrowed lease only: RFC 3339.
-	Until *string `protobuf:"bytes,70,opt,name=until,proto3,oneof" json:"until,omitempty"`
-	// It holds a seat above the licensed count.
-	Overdraft     *bool `protobuf:"varint,50,opt,name=overdraft,proto3,oneof" json:"overdraft,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Lease) Reset() {
-	*x = Lease{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Lease) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Lease) ProtoMessage() {}
-
-func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Lease.ProtoReflect.Descriptor instead.
-func (*Lease) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *Lease) GetId() uint64 {
-	if x != nil {
-		return x.Id
-	}
-	return 0
-}
-
-func (x *Lease) GetHandle() uint32 {
-	if x != nil {
-		return x.Handle
-	}
-	return 0
-}
-
-func (x *Lease) GetFeature() string {
-	if x != nil {
-		return x.Feature
-	}
-	return ""
-}
-
-func (x *Lease) GetVersion() string {
-	if x != nil {
-		return x.Version
-	}
-	return ""
-}
-
-func (x *Lease) GetCount() int32 {
-	if x != nil {
-		return x.Count
-	}
-	return 0
-}
-
-func (x *Lease) GetSeats() []int32 {
-	if x != nil {
-		return x.Seats
-	}
-	return nil
-}
-
-func (x *Lease) GetFencingToken() uint64 {
-	if x != nil {
-		return x.FencingToken
-	}
-	return 0
-}
-
-func (x *Lease) GetState() string {
-	if x != nil {
-		return x.State
-	}
-	return ""
-}
-
-func (x *Lease) GetRemainingMs() uint32 {
-	if x != nil {
-		return x.RemainingMs
-	}
-	return 0
-}
-
-func (x *Lease) GetGraceMs() uint32 {
-	if x != nil {
-		return x.GraceMs
-	}
-	return 0
-}
-
-func (x *Lease) GetUntil() string {
-	if x != nil && x.Until != nil {
-		return *x.Until
-	}
-	return ""
-}
-
-func (x *Lease) GetOverdraft() bool {
-	if x != nil && x.Overdraft != nil {
-		return *x.Overdraft
-	}
-	return false
-}
-
-// LostLease is a lease the client may still believe in.
-type LostLease struct {
-	state        protoimpl.MessageState `protogen:"open.v1"`
-	Id           uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	FencingToken uint64                 `protobuf:"varint,2,opt,name=fencing_token,json=fencingToken,proto3" json:"fencing_token,omitempty"`
-	Feature      string                 `protobuf:"bytes,3,opt,name=feature,proto3" json:"feature,omitempty"`
-	// missed_heartbeat, removed_by_admin, fenced …
-	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *LostLease) Reset() {
-	*x = LostLease{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *LostLease) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*LostLease) ProtoMessage() {}
-
-func (x *LostLease) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use LostLease.ProtoReflect.Descriptor instead.
-func (*LostLease) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *LostLease) GetId() uint64 {
-	if x != nil {
-		return x.Id
-	}
-	return 0
-}
-
-func (x *LostLease) GetFencingToken() uint64 {
-	if x != nil {
-		return x.FencingToken
-	}
-	return 0
-}
-
-func (x *LostLease) GetFeature() string {
-	if x != nil {
-		return x.Feature
-	}
-	return ""
-}
-
-func (x *LostLease) GetReason() string {
-	if x != nil {
-		return x.Reason
-	}
-	return ""
-}
-
-type CheckoutResponse struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	Session   *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
-	Leases    []*Lease               `protobuf:"bytes,2,rep,name=leases,proto3" json:"leases,omitempty"`
-	RaftIndex uint64                 `protobuf:"varint,3,opt,name=raft_index,json=raftIndex,proto3" json:"raft_index,omitempty"`
-	Term      uint64                 `protobuf:"varint,4,opt,name=term,proto3" json:"term,omitempty"`
-	// True when an earlier attempt with the same seq already had this effect.
-	Replayed bool `protobuf:"varint,5,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// Of a partial checkout: the items it did not get.
-	Refused       []*RefusedItem `protobuf:"bytes,60,rep,name=refused,proto3" json:"refused,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *CheckoutResponse) Reset() {
-	*x = CheckoutResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *CheckoutResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*CheckoutResponse) ProtoMessage() {}
-
-func (x *CheckoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use CheckoutResponse.ProtoReflect.Descriptor instead.
-func (*CheckoutResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *CheckoutResponse) GetSession() *Session {
-	if x != nil {
-		return x.Session
-	}
-	return nil
-}
-
-func (x *CheckoutResponse) GetLeases() []*Lease {
-	if x != nil {
-		return x.Leases
-	}
-	return nil
-}
-
-func (x *CheckoutResponse) GetRaftIndex() uint64 {
-	if x != nil {
-		return x.RaftIndex
-	}
-	return 0
-}
-
-func (x *CheckoutResponse) GetTerm() uint64 {
-	if x != nil {
-		return x.Term
-	}
-	return 0
-}
-
-func (x *CheckoutResponse) GetReplayed() bool {
-	if x != nil {
-		return x.Replayed
-	}
-	return false
-}
-
-func (x *CheckoutResponse) GetRefused() []*RefusedItem {
-	if x != nil {
-		return x.Refused
-	}
-	return nil
-}
-
-// RefusedItem is an item that a partial checkout did not get, and why.
-type RefusedItem struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Feature       string                 `protobuf:"bytes,1,opt,name=feature,proto3" json:"feature,omitempty"`
-	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Count         int32                  `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
-	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
-	Message       string                 `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
-	Final         bool                   `protobuf:"varint,6,opt,name=final,proto3" json:"final,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RefusedItem) Reset() {
-	*x = RefusedItem{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[6]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RefusedItem) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RefusedItem) ProtoMessage() {}
-
-func (x *RefusedItem) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[6]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RefusedItem.ProtoReflect.Descriptor instead.
-func (*RefusedItem) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{6}
-}
-
-func (x *RefusedItem) GetFeature() string {
-	if x != nil {
-		return x.Feature
-	}
-	return ""
-}
-
-func (x *RefusedItem) GetVersion() string {
-	if x != nil {
-		return x.Version
-	}
-	return ""
-}
-
-func (x *RefusedItem) GetCount() int32 {
-	if x != nil {
-		return x.Count
-	}
-	return 0
-}
-
-func (x *RefusedItem) GetReason() string {
-	if x != nil {
-		return x.Reason
-	}
-	return ""
-}
-
-func (x *RefusedItem) GetMessage() string {
-	if x != nil {
-		return x.Message
-	}
-	return ""
-}
-
-func (x *RefusedItem) GetFinal() bool {
-	if x != nil {
-		return x.Final
-	}
-	return false
-}
-
-type LeaseRef struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	FencingToken  uint64                 `protobuf:"varint,2,opt,name=fencing_token,json=fencingToken,proto3" json:"fencing_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *LeaseRef) Reset() {
-	*x = LeaseRef{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[7]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *LeaseRef) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*LeaseRef) ProtoMessage() {}
-
-func (x *LeaseRef) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[7]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use LeaseRef.ProtoReflect.Descriptor instead.
-func (*LeaseRef) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{7}
-}
-
-func (x *LeaseRef) GetId() uint64 {
-	if x != nil {
-		return x.Id
-	}
-	return 0
-}
-
-func (x *LeaseRef) GetFencingToken() uint64 {
-	if x != nil {
-		return x.FencingToken
-	}
-	return 0
-}
-
-type RenewRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	SessionSecret string                 `protobuf:"bytes,2,opt,name=session_secret,json=sessionSecret,proto3" json:"session_secret,omitempty"`
-	// A higher incarnation resumes the session for a new process run.
-	Incarnation uint64 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	// What the client believes it holds; what it does not is answered in lost.
-	Held   []*LeaseRef `protobuf:"bytes,4,rep,name=held,proto3" json:"held,omitempty"`
-	Tenant string      `protobuf:"bytes,5,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	// How long nobody has worked with the program; the policy may take an idle seat back.
-	IdleMs        *uint64 `protobuf:"varint,50,opt,name=idle_ms,json=idleMs,proto3,oneof" json:"idle_ms,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RenewRequest) Reset() {
-	*x = RenewRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[8]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RenewRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RenewRequest) ProtoMessage() {}
-
-func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[8]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
-func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{8}
-}
-
-func (x *RenewRequest) GetSessionId() string {
-	if x != nil {
-		return x.SessionId
-	}
-	return ""
-}
-
-func (x *RenewRequest) GetSessionSecret() string {
-	if x != nil {
-		return x.SessionSecret
-	}
-	return ""
-}
-
-func (x *RenewRequest) GetIncarnation() uint64 {
-	if x != nil {
-		return x.Incarnation
-	}
-	return 0
-}
-
-func (x *RenewRequest) GetHeld() []*LeaseRef {
-	if x != nil {
-		return x.Held
-	}
-	return nil
-}
-
-func (x *RenewRequest) GetTenant() string {
-	if x != nil {
-		return x.Tenant
-	}
-	return ""
-}
-
-func (x *RenewRequest) GetIdleMs() uint64 {
-	if x != nil && x.IdleMs != nil {
-		return *x.IdleMs
-	}
-	return 0
-}
-
-type RenewResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Session       *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
-	Leases        []*Lease               `protobuf:"bytes,2,rep,name=leases,proto3" json:"leases,omitempty"`
-	Lost          []*LostLease           `protobuf:"bytes,3,rep,name=lost,proto3" json:"lost,omitempty"`
-	RaftIndex     uint64                 `protobuf:"varint,4,opt,name=raft_index,json=raftIndex,proto3" json:"raft_index,omitempty"`
-	Term          uint64                 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RenewResponse) Reset() {
-	*x = RenewResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[9]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RenewResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RenewResponse) ProtoMessage() {}
-
-func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[9]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
-func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{9}
-}
-
-func (x *RenewResponse) GetSession() *Session {
-	if x != nil {
-		return x.Session
-	}
-	return nil
-}
-
-func (x *RenewResponse) GetLeases() []*Lease {
-	if x != nil {
-		return x.Leases
-	}
-	return nil
-}
-
-func (x *RenewResponse) GetLost() []*LostLease {
-	if x != nil {
-		return x.Lost
-	}
-	return nil
-}
-
-func (x *RenewResponse) GetRaftIndex() uint64 {
-	if x != nil {
-		return x.RaftIndex
-	}
-	return 0
-}
-
-func (x *RenewResponse) GetTerm() uint64 {
-	if x != nil {
-		return x.Term
-	}
-	return 0
-}
-
-// RenewBatchRequest has columns instead of a message for each session: agents send
-// thousands at a time.
-type RenewBatchRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// 16 bytes for each session.
-	SessionIds []byte `protobuf:"bytes,1,opt,name=session_ids,json=sessionIds,proto3" json:"session_ids,omitempty"`
-	// Their secrets in the same order, all of one length, one after the other.
-	SessionSecrets []byte `protobuf:"bytes,2,opt,name=session_secrets,json=sessionSecrets,proto3" json:"session_secrets,omitempty"`
-	// One for each session, or none: 0 for all.
-	Incarnations  []uint64 `protobuf:"varint,3,rep,packed,name=incarnations,proto3" json:"incarnations,omitempty"`
-	Tenant        string   `protobuf:"bytes,4,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RenewBatchRequest) Reset() {
-	*x = RenewBatchRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[10]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RenewBatchRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RenewBatchRequest) ProtoMessage() {}
-
-func (x *RenewBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[10]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RenewBatchRequest.ProtoReflect.Descriptor instead.
-func (*RenewBatchRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{10}
-}
-
-func (x *RenewBatchRequest) GetSessionIds() []byte {
-	if x != nil {
-		return x.SessionIds
-	}
-	return nil
-}
-
-func (x *RenewBatchRequest) GetSessionSecrets() []byte {
-	if x != nil {
-		return x.SessionSecrets
-	}
-	return nil
-}
-
-func (x *RenewBatchRequest) GetIncarnations() []uint64 {
-	if x != nil {
-		return x.Incarnations
-	}
-	return nil
-}
-
-func (x *RenewBatchRequest) GetTenant() string {
-	if x != nil {
-		return x.Tenant
-	}
-	return ""
-}
-
-// RenewBatchResponse has one element for each session in every column, in order.
-type RenewBatchResponse struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Results []RenewResult          `protobuf:"varint,1,rep,packed,name=results,proto3,enum=seatkeeper.v1.RenewResult" json:"results,omitempty"`
-	// What holds for every lease of the session: milliseconds to the first deadline, and
-	// of the shortest grace after one. 0 where it was not renewed. Renew again after a
-	// third of remaining_ms.
-	RemainingMs []uint32 `protobuf:"varint,2,rep,packed,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`
-	GraceMs     []uint32 `protobuf:"varint,3,rep,packed,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
-	// Folds the ids and tokens of these leases (lease.SumRefs): who believes in others must
-	// ask by Renew.
-	HeldSums      []uint64 `protobuf:"fixed64,150,rep,packed,name=held_sums,json=heldSums,proto3" json:"held_sums,omitempty"`
-	RaftIndex     uint64   `protobuf:"varint,4,opt,name=raft_index,json=raftIndex,proto3" json:"raft_index,omitempty"`
-	Term          uint64   `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RenewBatchResponse) Reset() {
-	*x = RenewBatchResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[11]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RenewBatchResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RenewBatchResponse) ProtoMessage() {}
-
-func (x *RenewBatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[11]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RenewBatchResponse.ProtoReflect.Descriptor instead.
-func (*RenewBatchResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{11}
-}
-
-func (x *RenewBatchResponse) GetResults() []RenewResult {
-	if x != nil {
-		return x.Results
-	}
-	return nil
-}
-
-func (x *RenewBatchResponse) GetRemainingMs() []uint32 {
-	if x != nil {
-		return x.RemainingMs
-	}
-	return nil
-}
-
-func (x *RenewBatchResponse) GetGraceMs() []uint32 {
-	if x != nil {
-		return x.GraceMs
-	}
-	return nil
-}
-
-func (x *RenewBatchResponse) GetHeldSums() []uint64 {
-	if x != nil {
-		return x.HeldSums
-	}
-	return nil
-}
-
-func (x *RenewBatchResponse) GetRaftIndex() uint64 {
-	if x != nil {
-		return x.RaftIndex
-	}
-	return 0
-}
-
-func (x *RenewBatchResponse) GetTerm() uint64 {
-	if x != nil {
-		return x.Term
-	}
-	return 0
-}
-
-// PipelineRequest brings what has come together: at most 256 calls and 1 MiB.
-type PipelineRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Calls         []*PipelineCall        `protobuf:"bytes,1,rep,name=calls,proto3" json:"calls,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PipelineRequest) Reset() {
-	*x = PipelineRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PipelineRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PipelineRequest) ProtoMessage() {}
-
-func (x *PipelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PipelineRequest.ProtoReflect.Descriptor instead.
-func (*PipelineRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{12}
-}
-
-func (x *PipelineRequest) GetCalls() []*PipelineCall {
-	if x != nil {
-		return x.Calls
-	}
-	return nil
-}
-
-type PipelineCall struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Chosen by the client; the answer carries it.
-	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	// Types that are valid to be assigned to Of:
-	//
-	//	*PipelineCall_Renew
-	//	*PipelineCall_Batch
-	//	*PipelineCall_Checkout
-	//	*PipelineCall_Checkin
-	Of            isPipelineCall_Of `protobuf_oneof:"of"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PipelineCall) Reset() {
-	*x = PipelineCall{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[13]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PipelineCall) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PipelineCall) ProtoMessage() {}
-
-func (x *PipelineCall) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[13]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PipelineCall.ProtoReflect.Descriptor instead.
-func (*PipelineCall) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{13}
-}
-
-func (x *PipelineCall) GetNumber() uint64 {
-	if x != nil {
-		return x.Number
-	}
-	return 0
-}
-
-func (x *PipelineCall) GetOf() isPipelineCall_Of {
-	if x != nil {
-		return x.Of
-	}
-	return nil
-}
-
-func (x *PipelineCall) GetRenew() *RenewRequest {
-	if x != nil {
-		if x, ok := x.Of.(*PipelineCall_Renew); ok {
-			return x.Renew
-		}
-	}
-	return nil
-}
-
-func (x *PipelineCall) GetBatch() *RenewBatchRequest {
-	if x != nil {
-		if x, ok := x.Of.(*PipelineCall_Batch); ok {
-			return x.Batch
-		}
-	}
-	return nil
-}
-
-func (x *PipelineCall) GetCheckout() *CheckoutRequest {
-	if x != nil {
-		if x, ok := x.Of.(*PipelineCall_Checkout); ok {
-			return x.Checkout
-		}
-	}
-	return nil
-}
-
-func (x *PipelineCall) GetCheckin() *CheckinRequest {
-	if x != nil {
-		if x, ok := x.Of.(*PipelineCall_Checkin); ok {
-			return x.Checkin
-		}
-	}
-	return nil
-}
-
-type isPipelineCall_Of interface {
-	isPipelineCall_Of()
-}
-
-type PipelineCall_Renew struct {
-	Renew *RenewRequest `protobuf:"bytes,2,opt,name=renew,proto3,oneof"`
-}
-
-type PipelineCall_Batch struct {
-	Batch *RenewBatchRequest `protobuf:"bytes,3,opt,name=batch,proto3,oneof"`
-}
-
-type PipelineCall_Checkout struct {
-	// Without wait_ms: who waits for seats uses Checkout.
-	Checkout *CheckoutRequest `protobuf:"bytes,4,opt,name=checkout,proto3,oneof"`
-}
-
-type PipelineCall_Checkin struct {
-	Checkin *CheckinRequest `protobuf:"bytes,5,opt,name=checkin,proto3,oneof"`
-}
-
-func (*PipelineCall_Renew) isPipelineCall_Of() {}
-
-func (*PipelineCall_Batch) isPipelineCall_Of() {}
-
-func (*PipelineCall_Checkout) isPipelineCall_Of() {}
-
-func (*PipelineCall_Checkin) isPipelineCall_Of() {}
-
-type PipelineResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Answers       []*PipelineAnswer      `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PipelineResponse) Reset() {
-	*x = PipelineResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[14]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PipelineResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PipelineResponse) ProtoMessage() {}
-
-func (x *PipelineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[14]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PipelineResponse.ProtoReflect.Descriptor instead.
-func (*PipelineResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{14}
-}
-
-func (x *PipelineResponse) GetAnswers() []*PipelineAnswer {
-	if x != nil {
-		return x.Answers
-	}
-	return nil
-}
-
-type PipelineAnswer struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	// Types that are valid to be assigned to Of:
-	//
-	//	*PipelineAnswer_Renewed
-	//	*PipelineAnswer_Batch
-	//	*PipelineAnswer_Checkout
-	//	*PipelineAnswer_Checkin
-	//	*PipelineAnswer_Problem
-	Of isPipelineAnswer_Of `protobuf_oneof:"of"`
-	// Beside a problem of the reason not_leader: who leads, if that is known.
-	NotLeader     *NotLeader `protobuf:"bytes,7,opt,name=not_leader,json=notLeader,proto3" json:"not_leader,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PipelineAnswer) Reset() {
-	*x = PipelineAnswer{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[15]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PipelineAnswer) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PipelineAnswer) ProtoMessage() {}
-
-func (x *PipelineAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[15]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PipelineAnswer.ProtoReflect.Descriptor instead.
-func (*PipelineAnswer) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{15}
-}
-
-func (x *PipelineAnswer) GetNumber() uint64 {
-	if x != nil {
-		return x.Number
-	}
-	return 0
-}
-
-func (x *PipelineAnswer) GetOf() isPipelineAnswer_Of {
-	if x != nil {
-		return x.Of
-	}
-	return nil
-}
-
-func (x *PipelineAnswer) GetRenewed() *RenewResponse {
-	if x != nil {
-		if x, ok := x.Of.(*PipelineAnswer_Renewed); ok {
-			return x.Renewed
-		}
-	}
-	return nil
-}
-
-func (x *PipelineAnswer) GetBatch() *RenewBatchResponse {
-	if x != nil {
-		if x, ok := x.Of.(*PipelineAnswer_Batch); ok {
-			return x.Batch
-		}
-	}
-	return nil
-}
-
-func (x *PipelineAnswer) GetCheckout() *CheckoutResponse {
-	if x != nil {
-		if x, ok := x.Of.(*PipelineAnswer_Checkout); ok {
-			return x.Checkout
-		}
-	}
-	return nil
-}
-
-func (x *PipelineAnswer) GetCheckin() *CheckinResponse {
-	if x != nil {
-		if x, ok := x.Of.(*PipelineAnswer_Checkin); ok {
-			return x.Checkin
-		}
-	}
-	return nil
-}
-
-func (x *PipelineAnswer) GetProblem() *Problem {
-	if x != nil {
-		if x, ok := x.Of.(*PipelineAnswer_Problem); ok {
-			return x.Problem
-		}
-	}
-	return nil
-}
-
-func (x *PipelineAnswer) GetNotLeader() *NotLeader {
-	if x != nil {
-		return x.NotLeader
-	}
-	return nil
-}
-
-type isPipelineAnswer_Of interface {
-	isPipelineAnswer_Of()
-}
-
-type PipelineAnswer_Renewed struct {
-	Renewed *RenewResponse `protobuf:"bytes,2,opt,name=renewed,proto3,oneof"`
-}
-
-type PipelineAnswer_Batch struct {
-	Batch *RenewBatchResponse `protobuf:"bytes,3,opt,name=batch,proto3,oneof"`
-}
-
-type PipelineAnswer_Checkout struct {
-	Checkout *CheckoutResponse `protobuf:"bytes,4,opt,name=checkout,proto3,oneof"`
-}
-
-type PipelineAnswer_Checkin struct {
-	Checkin *CheckinResponse `protobuf:"bytes,5,opt,name=checkin,proto3,oneof"`
-}
-
-type PipelineAnswer_Problem struct {
-	// Why this one was refused, or that its outcome is unknown.
-	Problem *Problem `protobuf:"bytes,6,opt,name=problem,proto3,oneof"`
-}
-
-func (*PipelineAnswer_Renewed) isPipelineAnswer_Of() {}
-
-func (*PipelineAnswer_Batch) isPipelineAnswer_Of() {}
-
-func (*PipelineAnswer_Checkout) isPipelineAnswer_Of() {}
-
-func (*PipelineAnswer_Checkin) isPipelineAnswer_Of() {}
-
-func (*PipelineAnswer_Problem) isPipelineAnswer_Of() {}
-
-type CheckinRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	SessionSecret string                 `protobuf:"bytes,2,opt,name=session_secret,json=sessionSecret,proto3" json:"session_secret,omitempty"`
-	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	Seq           uint64                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`
-	// By id alone, or by id and token in refs; neither means all leases.
-	LeaseIds []uint64    `protobuf:"varint,5,rep,packed,name=lease_ids,json=leaseIds,proto3" json:"lease_ids,omitempty"`
-	Refs     []*LeaseRef `protobuf:"bytes,6,rep,name=refs,proto3" json:"refs,omitempty"`
-	// Ends the session too.
-	Close         bool   `protobuf:"varint,7,opt,name=close,proto3" json:"close,omitempty"`
-	Tenant        string `protobuf:"bytes,8,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *CheckinRequest) Reset() {
-	*x = CheckinRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[16]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *CheckinRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*CheckinRequest) ProtoMessage() {}
-
-func (x *CheckinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[16]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use CheckinRequest.ProtoReflect.Descriptor instead.
-func (*CheckinRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{16}
-}
-
-func (x *CheckinRequest) GetSessionId() string {
-	if x != nil {
-		return x.SessionId
-	}
-	return ""
-}
-
-func (x *CheckinRequest) GetSessionSecret() string {
-	if x != nil {
-		return x.SessionSecret
-	}
-	return ""
-}
-
-func (x *CheckinRequest) GetIncarnation() uint64 {
-	if x != nil {
-		return x.Incarnation
-	}
-	return 0
-}
-
-func (x *CheckinRequest) GetSeq() uint64 {
-	if x != nil {
-		return x.Seq
-	}
-	return 0
-}
-
-func (x *CheckinRequest) GetLeaseIds() []uint64 {
-	if x != nil {
-		return x.LeaseIds
-	}
-	return nil
-}
-
-func (x *CheckinRequest) GetRefs() []*LeaseRef {
-	if x != nil {
-		return x.Refs
-	}
-	return nil
-}
-
-func (x *CheckinRequest) GetClose() bool {
-	if x != nil {
-		return x.Close
-	}
-	return false
-}
-
-func (x *CheckinRequest) GetTenant() string {
-	if x != nil {
-		return x.Tenant
-	}
-	return ""
-}
-
-type CheckinResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Released      []*ReleasedLease       `protobuf:"bytes,1,rep,name=released,proto3" json:"released,omitempty"`
-	RaftIndex     uint64                 `protobuf:"varint,2,opt,name=raft_index,json=raftIndex,proto3" json:"raft_index,omitempty"`
-	Term          uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
-	Replayed      bool                   `protobuf:"varint,4,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *CheckinResponse) Reset() {
-	*x = CheckinResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[17]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *CheckinResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*CheckinResponse) ProtoMessage() {}
-
-func (x *CheckinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[17]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use CheckinResponse.ProtoReflect.Descriptor instead.
-func (*CheckinResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{17}
-}
-
-func (x *CheckinResponse) GetReleased() []*ReleasedLease {
-	if x != nil {
-		return x.Released
-	}
-	return nil
-}
-
-func (x *CheckinResponse) GetRaftIndex() uint64 {
-	if x != nil {
-		return x.RaftIndex
-	}
-	return 0
-}
-
-func (x *CheckinResponse) GetTerm() uint64 {
-	if x != nil {
-		return x.Term
-	}
-	return 0
-}
-
-func (x *CheckinResponse) GetReplayed() bool {
-	if x != nil {
-		return x.Replayed
-	}
-	return false
-}
-
-type ReleasedLease struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	FencingToken  uint64                 `protobuf:"varint,2,opt,name=fencing_token,json=fencingToken,proto3" json:"fencing_token,omitempty"`
-	Feature       string                 `protobuf:"bytes,3,opt,name=feature,proto3" json:"feature,omitempty"`
-	Count         int32                  `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
-	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ReleasedLease) Reset() {
-	*x = ReleasedLease{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[18]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ReleasedLease) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ReleasedLease) ProtoMessage() {}
-
-func (x *ReleasedLease) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[18]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ReleasedLease.ProtoReflect.Descriptor instead.
-func (*ReleasedLease) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{18}
-}
-
-func (x *ReleasedLease) GetId() uint64 {
-	if x != nil {
-		return x.Id
-	}
-	return 0
-}
-
-func (x *ReleasedLease) GetFencingToken() uint64 {
-	if x != nil {
-		return x.FencingToken
-	}
-	return 0
-}
-
-func (x *ReleasedLease) GetFeature() string {
-	if x != nil {
-		return x.Feature
-	}
-	return ""
-}
-
-func (x *ReleasedLease) GetCount() int32 {
-	if x != nil {
-		return x.Count
-	}
-	return 0
-}
-
-func (x *ReleasedLease) GetReason() string {
-	if x != nil {
-		return x.Reason
-	}
-	return ""
-}
-
 type PreviewRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Feature       string                 `protobuf:"bytes,1,opt,name=feature,proto3" json:"feature,omitempty"`
@@ -1798,7 +45,7 @@ type PreviewRequest struct {
 
 func (x *PreviewRequest) Reset() {
 	*x = PreviewRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[19]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1810,7 +57,7 @@ func (x *PreviewRequest) String() string {
 func (*PreviewRequest) ProtoMessage() {}
 
 func (x *PreviewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[19]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1823,7 +70,7 @@ func (x *PreviewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewRequest.ProtoReflect.Descriptor instead.
 func (*PreviewRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{19}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *PreviewRequest) GetFeature() string {
@@ -1923,7 +170,7 @@ type PreviewResponse struct {
 
 func (x *PreviewResponse) Reset() {
 	*x = PreviewResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[20]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1935,7 +182,7 @@ func (x *PreviewResponse) String() string {
 func (*PreviewResponse) ProtoMessage() {}
 
 func (x *PreviewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[20]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1948,7 +195,7 @@ func (x *PreviewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewResponse.ProtoReflect.Descriptor instead.
 func (*PreviewResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{20}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *PreviewResponse) GetGranted() bool {
@@ -1998,7 +245,7 @@ type PreviewItem struct {
 
 func (x *PreviewItem) Reset() {
 	*x = PreviewItem{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[21]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +257,7 @@ func (x *PreviewItem) String() string {
 func (*PreviewItem) ProtoMessage() {}
 
 func (x *PreviewItem) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[21]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +270,7 @@ func (x *PreviewItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewItem.ProtoReflect.Descriptor instead.
 func (*PreviewItem) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{21}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *PreviewItem) GetFeature() string {
@@ -2100,7 +347,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[22]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +359,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[22]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +372,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{22}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *VerifyRequest) GetLeaseId() uint64 {
@@ -2161,7 +408,7 @@ type VerifyResponse struct {
 
 func (x *VerifyResponse) Reset() {
 	*x = VerifyResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[23]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2173,7 +420,7 @@ func (x *VerifyResponse) String() string {
 func (*VerifyResponse) ProtoMessage() {}
 
 func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[23]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2186,7 +433,7 @@ func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{23}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *VerifyResponse) GetValid() bool {
@@ -2228,7 +475,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[24]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2240,7 +487,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[24]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2253,7 +500,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{24}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StatusRequest) GetTenant() string {
@@ -2295,7 +542,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[25]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +554,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[25]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +567,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{25}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StatusResponse) GetClusterId() string {
@@ -2432,7 +679,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[26]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2444,7 +691,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[26]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2457,7 +704,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{26}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *NodeStatus) GetId() string {
@@ -2552,7 +799,7 @@ type PoolStatus struct {
 
 func (x *PoolStatus) Reset() {
 	*x = PoolStatus{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[27]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2564,7 +811,7 @@ func (x *PoolStatus) String() string {
 func (*PoolStatus) ProtoMessage() {}
 
 func (x *PoolStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[27]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2577,7 +824,7 @@ func (x *PoolStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStatus.ProtoReflect.Descriptor instead.
 func (*PoolStatus) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{27}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PoolStatus) GetFeature() string {
@@ -2749,7 +996,7 @@ type StatusLeaderRequest struct {
 
 func (x *StatusLeaderRequest) Reset() {
 	*x = StatusLeaderRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[28]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2761,7 +1008,7 @@ func (x *StatusLeaderRequest) String() string {
 func (*StatusLeaderRequest) ProtoMessage() {}
 
 func (x *StatusLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[28]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2774,7 +1021,7 @@ func (x *StatusLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusLeaderRequest.ProtoReflect.Descriptor instead.
 func (*StatusLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{28}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{9}
 }
 
 type StatusLeaderResponse struct {
@@ -2790,7 +1037,7 @@ type StatusLeaderResponse struct {
 
 func (x *StatusLeaderResponse) Reset() {
 	*x = StatusLeaderResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[29]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2802,7 +1049,7 @@ func (x *StatusLeaderResponse) String() string {
 func (*StatusLeaderResponse) ProtoMessage() {}
 
 func (x *StatusLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[29]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2815,7 +1062,7 @@ func (x *StatusLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusLeaderResponse.ProtoReflect.Descriptor instead.
 func (*StatusLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{29}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StatusLeaderResponse) GetId() string {
@@ -2854,7 +1101,7 @@ type StatusPeersRequest struct {
 
 func (x *StatusPeersRequest) Reset() {
 	*x = StatusPeersRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[30]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2866,7 +1113,7 @@ func (x *StatusPeersRequest) String() string {
 func (*StatusPeersRequest) ProtoMessage() {}
 
 func (x *StatusPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[30]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2879,7 +1126,7 @@ func (x *StatusPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusPeersRequest.ProtoReflect.Descriptor instead.
 func (*StatusPeersRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{30}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{11}
 }
 
 type StatusPeersResponse struct {
@@ -2891,7 +1138,7 @@ type StatusPeersResponse struct {
 
 func (x *StatusPeersResponse) Reset() {
 	*x = StatusPeersResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[31]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2903,7 +1150,7 @@ func (x *StatusPeersResponse) String() string {
 func (*StatusPeersResponse) ProtoMessage() {}
 
 func (x *StatusPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[31]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2916,7 +1163,7 @@ func (x *StatusPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusPeersResponse.ProtoReflect.Descriptor instead.
 func (*StatusPeersResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{31}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StatusPeersResponse) GetPeers() []*Peer {
@@ -2949,7 +1196,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[32]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2961,7 +1208,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[32]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2974,7 +1221,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{32}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Peer) GetId() string {
@@ -3072,7 +1319,7 @@ type LeasesRequest struct {
 
 func (x *LeasesRequest) Reset() {
 	*x = LeasesRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[33]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3084,7 +1331,7 @@ func (x *LeasesRequest) String() string {
 func (*LeasesRequest) ProtoMessage() {}
 
 func (x *LeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[33]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3097,7 +1344,7 @@ func (x *LeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeasesRequest.ProtoReflect.Descriptor instead.
 func (*LeasesRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{33}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LeasesRequest) GetTenant() string {
@@ -3217,7 +1464,7 @@ type LeaseEntry struct {
 
 func (x *LeaseEntry) Reset() {
 	*x = LeaseEntry{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[34]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3229,7 +1476,7 @@ func (x *LeaseEntry) String() string {
 func (*LeaseEntry) ProtoMessage() {}
 
 func (x *LeaseEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[34]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3242,7 +1489,7 @@ func (x *LeaseEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseEntry.ProtoReflect.Descriptor instead.
 func (*LeaseEntry) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{34}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LeaseEntry) GetId() uint64 {
@@ -3404,7 +1651,7 @@ type LeasesResponse struct {
 
 func (x *LeasesResponse) Reset() {
 	*x = LeasesResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[35]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3416,7 +1663,7 @@ func (x *LeasesResponse) String() string {
 func (*LeasesResponse) ProtoMessage() {}
 
 func (x *LeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[35]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3429,7 +1676,7 @@ func (x *LeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeasesResponse.ProtoReflect.Descriptor instead.
 func (*LeasesResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{35}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LeasesResponse) GetLeases() []*LeaseEntry {
@@ -3479,7 +1726,7 @@ type UsageRequest struct {
 
 func (x *UsageRequest) Reset() {
 	*x = UsageRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[36]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3491,7 +1738,7 @@ func (x *UsageRequest) String() string {
 func (*UsageRequest) ProtoMessage() {}
 
 func (x *UsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[36]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3504,7 +1751,7 @@ func (x *UsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRequest.ProtoReflect.Descriptor instead.
 func (*UsageRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{36}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UsageRequest) GetTenant() string {
@@ -3594,7 +1841,7 @@ type UsageRecord struct {
 
 func (x *UsageRecord) Reset() {
 	*x = UsageRecord{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[37]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3606,7 +1853,7 @@ func (x *UsageRecord) String() string {
 func (*UsageRecord) ProtoMessage() {}
 
 func (x *UsageRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[37]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3619,7 +1866,7 @@ func (x *UsageRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRecord.ProtoReflect.Descriptor instead.
 func (*UsageRecord) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{37}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UsageRecord) GetLeaseId() uint64 {
@@ -3740,7 +1987,7 @@ type UsageResponse struct {
 
 func (x *UsageResponse) Reset() {
 	*x = UsageResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[38]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3752,7 +1999,7 @@ func (x *UsageResponse) String() string {
 func (*UsageResponse) ProtoMessage() {}
 
 func (x *UsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[38]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3765,7 +2012,7 @@ func (x *UsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResponse.ProtoReflect.Descriptor instead.
 func (*UsageResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{38}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UsageResponse) GetRecords() []*UsageRecord {
@@ -3806,7 +2053,7 @@ type KillRequest struct {
 
 func (x *KillRequest) Reset() {
 	*x = KillRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[39]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3818,7 +2065,7 @@ func (x *KillRequest) String() string {
 func (*KillRequest) ProtoMessage() {}
 
 func (x *KillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[39]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3831,7 +2078,7 @@ func (x *KillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillRequest.ProtoReflect.Descriptor instead.
 func (*KillRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{39}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *KillRequest) GetTenant() string {
@@ -3902,7 +2149,7 @@ type KillResponse struct {
 
 func (x *KillResponse) Reset() {
 	*x = KillResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[40]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3914,7 +2161,7 @@ func (x *KillResponse) String() string {
 func (*KillResponse) ProtoMessage() {}
 
 func (x *KillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[40]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3927,7 +2174,7 @@ func (x *KillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillResponse.ProtoReflect.Descriptor instead.
 func (*KillResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{40}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *KillResponse) GetKilled() []*LeaseEntry {
@@ -3963,7 +2210,7 @@ type LicenseApplyRequest struct {
 
 func (x *LicenseApplyRequest) Reset() {
 	*x = LicenseApplyRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[41]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3975,7 +2222,7 @@ func (x *LicenseApplyRequest) String() string {
 func (*LicenseApplyRequest) ProtoMessage() {}
 
 func (x *LicenseApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[41]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3988,7 +2235,7 @@ func (x *LicenseApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseApplyRequest.ProtoReflect.Descriptor instead.
 func (*LicenseApplyRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{41}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LicenseApplyRequest) GetFile() []byte {
@@ -4016,7 +2263,7 @@ type LicenseApplyResponse struct {
 
 func (x *LicenseApplyResponse) Reset() {
 	*x = LicenseApplyResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[42]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4028,7 +2275,7 @@ func (x *LicenseApplyResponse) String() string {
 func (*LicenseApplyResponse) ProtoMessage() {}
 
 func (x *LicenseApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[42]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4041,7 +2288,7 @@ func (x *LicenseApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseApplyResponse.ProtoReflect.Descriptor instead.
 func (*LicenseApplyResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{42}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LicenseApplyResponse) GetLicense() *License {
@@ -4081,7 +2328,7 @@ type License struct {
 
 func (x *License) Reset() {
 	*x = License{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[43]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4093,7 +2340,7 @@ func (x *License) String() string {
 func (*License) ProtoMessage() {}
 
 func (x *License) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[43]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4106,7 +2353,7 @@ func (x *License) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use License.ProtoReflect.Descriptor instead.
 func (*License) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{43}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *License) GetId() string {
@@ -4189,7 +2436,7 @@ type LicenseFeature struct {
 
 func (x *LicenseFeature) Reset() {
 	*x = LicenseFeature{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4201,7 +2448,7 @@ func (x *LicenseFeature) String() string {
 func (*LicenseFeature) ProtoMessage() {}
 
 func (x *LicenseFeature) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[44]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4214,7 +2461,7 @@ func (x *LicenseFeature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseFeature.ProtoReflect.Descriptor instead.
 func (*LicenseFeature) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{44}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LicenseFeature) GetFeature() string {
@@ -4367,7 +2614,7 @@ type LicenseListRequest struct {
 
 func (x *LicenseListRequest) Reset() {
 	*x = LicenseListRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4379,7 +2626,7 @@ func (x *LicenseListRequest) String() string {
 func (*LicenseListRequest) ProtoMessage() {}
 
 func (x *LicenseListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[45]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4392,7 +2639,7 @@ func (x *LicenseListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseListRequest.ProtoReflect.Descriptor instead.
 func (*LicenseListRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{45}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LicenseListRequest) GetTenant() string {
@@ -4418,7 +2665,7 @@ type LicenseListResponse struct {
 
 func (x *LicenseListResponse) Reset() {
 	*x = LicenseListResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[46]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4430,7 +2677,7 @@ func (x *LicenseListResponse) String() string {
 func (*LicenseListResponse) ProtoMessage() {}
 
 func (x *LicenseListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[46]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4443,7 +2690,7 @@ func (x *LicenseListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseListResponse.ProtoReflect.Descriptor instead.
 func (*LicenseListResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{46}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LicenseListResponse) GetLicenses() []*License {
@@ -4463,7 +2710,7 @@ type LicenseRemoveRequest struct {
 
 func (x *LicenseRemoveRequest) Reset() {
 	*x = LicenseRemoveRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[47]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4475,7 +2722,7 @@ func (x *LicenseRemoveRequest) String() string {
 func (*LicenseRemoveRequest) ProtoMessage() {}
 
 func (x *LicenseRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[47]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4488,7 +2735,7 @@ func (x *LicenseRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseRemoveRequest.ProtoReflect.Descriptor instead.
 func (*LicenseRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{47}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LicenseRemoveRequest) GetTenant() string {
@@ -4515,7 +2762,7 @@ type LicenseRemoveResponse struct {
 
 func (x *LicenseRemoveResponse) Reset() {
 	*x = LicenseRemoveResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[48]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4527,7 +2774,7 @@ func (x *LicenseRemoveResponse) String() string {
 func (*LicenseRemoveResponse) ProtoMessage() {}
 
 func (x *LicenseRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[48]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4540,7 +2787,7 @@ func (x *LicenseRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LicenseRemoveResponse.ProtoReflect.Descriptor instead.
 func (*LicenseRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{48}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LicenseRemoveResponse) GetRaftIndex() uint64 {
@@ -4567,7 +2814,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[49]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4579,7 +2826,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[49]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4592,7 +2839,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{49}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TransferLeadershipRequest) GetTo() string {
@@ -4611,7 +2858,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[50]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4623,7 +2870,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[50]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4636,7 +2883,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{50}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TransferLeadershipResponse) GetLeader() string {
@@ -4656,7 +2903,7 @@ type RemovePeerRequest struct {
 
 func (x *RemovePeerRequest) Reset() {
 	*x = RemovePeerRequest{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[51]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4668,7 +2915,7 @@ func (x *RemovePeerRequest) String() string {
 func (*RemovePeerRequest) ProtoMessage() {}
 
 func (x *RemovePeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[51]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4681,7 +2928,7 @@ func (x *RemovePeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePeerRequest.ProtoReflect.Descriptor instead.
 func (*RemovePeerRequest) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{51}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RemovePeerRequest) GetId() string {
@@ -4700,7 +2947,7 @@ type RemovePeerResponse struct {
 
 func (x *RemovePeerResponse) Reset() {
 	*x = RemovePeerResponse{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[52]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4712,7 +2959,7 @@ func (x *RemovePeerResponse) String() string {
 func (*RemovePeerResponse) ProtoMessage() {}
 
 func (x *RemovePeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[52]
+	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4725,7 +2972,7 @@ func (x *RemovePeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePeerResponse.ProtoReflect.Descriptor instead.
 func (*RemovePeerResponse) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{52}
+	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RemovePeerResponse) GetId() string {
@@ -4735,316 +2982,11 @@ func (x *RemovePeerResponse) GetId() string {
 	return ""
 }
 
-// NotLeader is the typed detail of UNAVAILABLE from a node that does not lead.
-type NotLeader struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// API address; empty when no leader is known.
-	LeaderAddress string `protobuf:"bytes,1,opt,name=leader_address,json=leaderAddress,proto3" json:"leader_address,omitempty"`
-	Epoch         uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Leader        string `protobuf:"bytes,3,opt,name=leader,proto3" json:"leader,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *NotLeader) Reset() {
-	*x = NotLeader{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[53]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *NotLeader) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*NotLeader) ProtoMessage() {}
-
-func (x *NotLeader) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[53]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use NotLeader.ProtoReflect.Descriptor instead.
-func (*NotLeader) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{53}
-}
-
-func (x *NotLeader) GetLeaderAddress() string {
-	if x != nil {
-		return x.LeaderAddress
-	}
-	return ""
-}
-
-func (x *NotLeader) GetEpoch() uint64 {
-	if x != nil {
-		return x.Epoch
-	}
-	return 0
-}
-
-func (x *NotLeader) GetLeader() string {
-	if x != nil {
-		return x.Leader
-	}
-	return ""
-}
-
-// Problem is the typed detail of every refusal; the JSON error body has the same
-// fields.
-type Problem struct {
-	state        protoimpl.MessageState `protogen:"open.v1"`
-	Reason       string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
-	Final        bool                   `protobuf:"varint,2,opt,name=final,proto3" json:"final,omitempty"`
-	RetryAfterMs uint32                 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
-	Message      string                 `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
-	// Of "queued": where the request stands, from 1, the session that holds the place, and
-	// the place's ticket.
-	Position      uint32   `protobuf:"varint,60,opt,name=position,proto3" json:"position,omitempty"`
-	Session       *Session `protobuf:"bytes,61,opt,name=session,proto3" json:"session,omitempty"`
-	Ticket        uint64   `protobuf:"varint,62,opt,name=ticket,proto3" json:"ticket,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Problem) Reset() {
-	*x = Problem{}
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[54]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Problem) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Problem) ProtoMessage() {}
-
-func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_seatkeeper_v1_seatkeeper_proto_msgTypes[54]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Problem.ProtoReflect.Descriptor instead.
-func (*Problem) Descriptor() ([]byte, []int) {
-	return file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP(), []int{54}
-}
-
-func (x *Problem) GetReason() string {
-	if x != nil {
-		return x.Reason
-	}
-	return ""
-}
-
-func (x *Problem) GetFinal() bool {
-	if x != nil {
-		return x.Final
-	}
-	return false
-}
-
-func (x *Problem) GetRetryAfterMs() uint32 {
-	if x != nil {
-		return x.RetryAfterMs
-	}
-	return 0
-}
-
-func (x *Problem) GetMessage() string {
-	if x != nil {
-		return x.Message
-	}
-	return ""
-}
-
-func (x *Problem) GetPosition() uint32 {
-	if x != nil {
-		return x.Position
-	}
-	return 0
-}
-
-func (x *Problem) GetSession() *Session {
-	if x != nil {
-		return x.Session
-	}
-	return nil
-}
-
-func (x *Problem) GetTicket() uint64 {
-	if x != nil {
-		return x.Ticket
-	}
-	return 0
-}
-
 var File_seatkeeper_v1_seatkeeper_proto protoreflect.FileDescriptor
 
 const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\n" +
-	"\x1eseatkeeper/v1/seatkeeper.proto\x12\rseatkeeper.v1\x1a\x1aseatkeeper/v1/policy.proto\x1a seatkeeper/v1/entitlements.proto\"P\n" +
-	"\x04Item\x12\x18\n" +
-	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
-	"\x05count\x18\x03 \x01(\x05R\x05count\"\xb3\x04\n" +
-	"\x0fCheckoutRequest\x12\x18\n" +
-	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\tR\aversion\x12\x19\n" +
-	"\x05count\x18\x03 \x01(\x05H\x00R\x05count\x88\x01\x01\x12)\n" +
-	"\x05items\x18\x04 \x03(\v2\x13.seatkeeper.v1.ItemR\x05items\x12\x12\n" +
-	"\x04user\x18\x05 \x01(\tR\x04user\x12\x12\n" +
-	"\x04host\x18\x06 \x01(\tR\x04host\x12\x18\n" +
-	"\adisplay\x18\a \x01(\tR\adisplay\x12%\n" +
-	"\x0evendor_defined\x18\b \x01(\tR\rvendorDefined\x12\x18\n" +
-	"\aproject\x18\t \x01(\tR\aproject\x12\x1f\n" +
-	"\vinstance_id\x18\n" +
-	" \x01(\tR\n" +
-	"instanceId\x12\x1d\n" +
-	"\n" +
-	"session_id\x18\v \x01(\tR\tsessionId\x12%\n" +
-	"\x0esession_secret\x18\f \x01(\tR\rsessionSecret\x12 \n" +
-	"\vincarnation\x18\r \x01(\x04R\vincarnation\x12\x10\n" +
-	"\x03seq\x18\x0e \x01(\x04R\x03seq\x12\x17\n" +
-	"\await_ms\x18\x0f \x01(\rR\x06waitMs\x12\x16\n" +
-	"\x06tenant\x18\x10 \x01(\tR\x06tenant\x12\x19\n" +
-	"\bqueue_ms\x18< \x01(\rR\aqueueMs\x12\x18\n" +
-	"\abooking\x18= \x01(\tR\abooking\x12\x18\n" +
-	"\apartial\x18> \x01(\bR\apartialB\b\n" +
-	"\x06_count\"v\n" +
-	"\aSession\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
-	"\x06secret\x18\x02 \x01(\tR\x06secret\x12 \n" +
-	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12!\n" +
-	"\fheartbeat_ms\x18\x04 \x01(\rR\vheartbeatMs\"\xde\x02\n" +
-	"\x05Lease\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
-	"\x06handle\x18\x02 \x01(\rR\x06handle\x12\x18\n" +
-	"\afeature\x18\x03 \x01(\tR\afeature\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\tR\aversion\x12\x14\n" +
-	"\x05count\x18\x05 \x01(\x05R\x05count\x12\x14\n" +
-	"\x05seats\x18\x06 \x03(\x05R\x05seats\x12#\n" +
-	"\rfencing_token\x18\a \x01(\x04R\ffencingToken\x12\x14\n" +
-	"\x05state\x18\b \x01(\tR\x05state\x12!\n" +
-	"\fremaining_ms\x18\t \x01(\rR\vremainingMs\x12\x19\n" +
-	"\bgrace_ms\x18\n" +
-	" \x01(\rR\agraceMs\x12\x19\n" +
-	"\x05until\x18F \x01(\tH\x00R\x05until\x88\x01\x01\x12!\n" +
-	"\toverdraft\x182 \x01(\bH\x01R\toverdraft\x88\x01\x01B\b\n" +
-	"\x06_untilB\f\n" +
-	"\n" +
-	"_overdraft\"r\n" +
-	"\tLostLease\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x04R\x02id\x12#\n" +
-	"\rfencing_token\x18\x02 \x01(\x04R\ffencingToken\x12\x18\n" +
-	"\afeature\x18\x03 \x01(\tR\afeature\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xf7\x01\n" +
-	"\x10CheckoutResponse\x120\n" +
-	"\asession\x18\x01 \x01(\v2\x16.seatkeeper.v1.SessionR\asession\x12,\n" +
-	"\x06leases\x18\x02 \x03(\v2\x14.seatkeeper.v1.LeaseR\x06leases\x12\x1d\n" +
-	"\n" +
-	"raft_index\x18\x03 \x01(\x04R\traftIndex\x12\x12\n" +
-	"\x04term\x18\x04 \x01(\x04R\x04term\x12\x1a\n" +
-	"\breplayed\x18\x05 \x01(\bR\breplayed\x124\n" +
-	"\arefused\x18< \x03(\v2\x1a.seatkeeper.v1.RefusedItemR\arefused\"\x9f\x01\n" +
-	"\vRefusedItem\x12\x18\n" +
-	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
-	"\x05count\x18\x03 \x01(\x05R\x05count\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x05 \x01(\tR\amessage\x12\x14\n" +
-	"\x05final\x18\x06 \x01(\bR\x05final\"?\n" +
-	"\bLeaseRef\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x04R\x02id\x12#\n" +
-	"\rfencing_token\x18\x02 \x01(\x04R\ffencingToken\"\xe5\x01\n" +
-	"\fRenewRequest\x12\x1d\n" +
-	"\n" +
-	"session_id\x18\x01 \x01(\tR\tsessionId\x12%\n" +
-	"\x0esession_secret\x18\x02 \x01(\tR\rsessionSecret\x12 \n" +
-	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12+\n" +
-	"\x04held\x18\x04 \x03(\v2\x17.seatkeeper.v1.LeaseRefR\x04held\x12\x16\n" +
-	"\x06tenant\x18\x05 \x01(\tR\x06tenant\x12\x1c\n" +
-	"\aidle_ms\x182 \x01(\x04H\x00R\x06idleMs\x88\x01\x01B\n" +
-	"\n" +
-	"\b_idle_ms\"\xd0\x01\n" +
-	"\rRenewResponse\x120\n" +
-	"\asession\x18\x01 \x01(\v2\x16.seatkeeper.v1.SessionR\asession\x12,\n" +
-	"\x06leases\x18\x02 \x03(\v2\x14.seatkeeper.v1.LeaseR\x06leases\x12,\n" +
-	"\x04lost\x18\x03 \x03(\v2\x18.seatkeeper.v1.LostLeaseR\x04lost\x12\x1d\n" +
-	"\n" +
-	"raft_index\x18\x04 \x01(\x04R\traftIndex\x12\x12\n" +
-	"\x04term\x18\x05 \x01(\x04R\x04term\"\x99\x01\n" +
-	"\x11RenewBatchRequest\x12\x1f\n" +
-	"\vsession_ids\x18\x01 \x01(\fR\n" +
-	"sessionIds\x12'\n" +
-	"\x0fsession_secrets\x18\x02 \x01(\fR\x0esessionSecrets\x12\"\n" +
-	"\fincarnations\x18\x03 \x03(\x04R\fincarnations\x12\x16\n" +
-	"\x06tenant\x18\x04 \x01(\tR\x06tenant\"\xd9\x01\n" +
-	"\x12RenewBatchResponse\x124\n" +
-	"\aresults\x18\x01 \x03(\x0e2\x1a.seatkeeper.v1.RenewResultR\aresults\x12!\n" +
-	"\fremaining_ms\x18\x02 \x03(\rR\vremainingMs\x12\x19\n" +
-	"\bgrace_ms\x18\x03 \x03(\rR\agraceMs\x12\x1c\n" +
-	"\theld_sums\x18\x96\x01 \x03(\x06R\bheldSums\x12\x1d\n" +
-	"\n" +
-	"raft_index\x18\x04 \x01(\x04R\traftIndex\x12\x12\n" +
-	"\x04term\x18\x05 \x01(\x04R\x04term\"D\n" +
-	"\x0fPipelineRequest\x121\n" +
-	"\x05calls\x18\x01 \x03(\v2\x1b.seatkeeper.v1.PipelineCallR\x05calls\"\x94\x02\n" +
-	"\fPipelineCall\x12\x16\n" +
-	"\x06number\x18\x01 \x01(\x04R\x06number\x123\n" +
-	"\x05renew\x18\x02 \x01(\v2\x1b.seatkeeper.v1.RenewRequestH\x00R\x05renew\x128\n" +
-	"\x05batch\x18\x03 \x01(\v2 .seatkeeper.v1.RenewBatchRequestH\x00R\x05batch\x12<\n" +
-	"\bcheckout\x18\x04 \x01(\v2\x1e.seatkeeper.v1.CheckoutRequestH\x00R\bcheckout\x129\n" +
-	"\acheckin\x18\x05 \x01(\v2\x1d.seatkeeper.v1.CheckinRequestH\x00R\acheckinB\x04\n" +
-	"\x02of\"K\n" +
-	"\x10PipelineResponse\x127\n" +
-	"\aanswers\x18\x01 \x03(\v2\x1d.seatkeeper.v1.PipelineAnswerR\aanswers\"\x8b\x03\n" +
-	"\x0ePipelineAnswer\x12\x16\n" +
-	"\x06number\x18\x01 \x01(\x04R\x06number\x128\n" +
-	"\arenewed\x18\x02 \x01(\v2\x1c.seatkeeper.v1.RenewResponseH\x00R\arenewed\x129\n" +
-	"\x05batch\x18\x03 \x01(\v2!.seatkeeper.v1.RenewBatchResponseH\x00R\x05batch\x12=\n" +
-	"\bcheckout\x18\x04 \x01(\v2\x1f.seatkeeper.v1.CheckoutResponseH\x00R\bcheckout\x12:\n" +
-	"\acheckin\x18\x05 \x01(\v2\x1e.seatkeeper.v1.CheckinResponseH\x00R\acheckin\x122\n" +
-	"\aproblem\x18\x06 \x01(\v2\x16.seatkeeper.v1.ProblemH\x00R\aproblem\x127\n" +
-	"\n" +
-	"not_leader\x18\a \x01(\v2\x18.seatkeeper.v1.NotLeaderR\tnotLeaderB\x04\n" +
-	"\x02of\"\x82\x02\n" +
-	"\x0eCheckinRequest\x12\x1d\n" +
-	"\n" +
-	"session_id\x18\x01 \x01(\tR\tsessionId\x12%\n" +
-	"\x0esession_secret\x18\x02 \x01(\tR\rsessionSecret\x12 \n" +
-	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12\x10\n" +
-	"\x03seq\x18\x04 \x01(\x04R\x03seq\x12\x1b\n" +
-	"\tlease_ids\x18\x05 \x03(\x04R\bleaseIds\x12+\n" +
-	"\x04refs\x18\x06 \x03(\v2\x17.seatkeeper.v1.LeaseRefR\x04refs\x12\x14\n" +
-	"\x05close\x18\a \x01(\bR\x05close\x12\x16\n" +
-	"\x06tenant\x18\b \x01(\tR\x06tenant\"\x9a\x01\n" +
-	"\x0fCheckinResponse\x128\n" +
-	"\breleased\x18\x01 \x03(\v2\x1c.seatkeeper.v1.ReleasedLeaseR\breleased\x12\x1d\n" +
-	"\n" +
-	"raft_index\x18\x02 \x01(\x04R\traftIndex\x12\x12\n" +
-	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x1a\n" +
-	"\breplayed\x18\x04 \x01(\bR\breplayed\"\x8c\x01\n" +
-	"\rReleasedLease\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x04R\x02id\x12#\n" +
-	"\rfencing_token\x18\x02 \x01(\x04R\ffencingToken\x12\x18\n" +
-	"\afeature\x18\x03 \x01(\tR\afeature\x12\x14\n" +
-	"\x05count\x18\x04 \x01(\x05R\x05count\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xe8\x02\n" +
+	"\x1eseatkeeper/v1/seatkeeper.proto\x12\rseatkeeper.v1\x1a\x1aseatkeeper/v1/policy.proto\x1a seatkeeper/v1/entitlements.proto\x1a\x19seatkeeper/v1/seats.proto\"\xe8\x02\n" +
 	"\x0ePreviewRequest\x12\x18\n" +
 	"\afeature\x18\x01 \x01(\tR\afeature\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x19\n" +
@@ -5326,26 +3268,7 @@ const file_seatkeeper_v1_seatkeeper_proto_rawDesc = "" +
 	"\x11RemovePeerRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"$\n" +
 	"\x12RemovePeerResponse\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"`\n" +
-	"\tNotLeader\x12%\n" +
-	"\x0eleader_address\x18\x01 \x01(\tR\rleaderAddress\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
-	"\x06leader\x18\x03 \x01(\tR\x06leader\"\xdd\x01\n" +
-	"\aProblem\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n" +
-	"\x05final\x18\x02 \x01(\bR\x05final\x12$\n" +
-	"\x0eretry_after_ms\x18\x03 \x01(\rR\fretryAfterMs\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage\x12\x1a\n" +
-	"\bposition\x18< \x01(\rR\bposition\x120\n" +
-	"\asession\x18= \x01(\v2\x16.seatkeeper.v1.SessionR\asession\x12\x16\n" +
-	"\x06ticket\x18> \x01(\x04R\x06ticket*\xc0\x01\n" +
-	"\vRenewResult\x12\x1c\n" +
-	"\x18RENEW_RESULT_UNSPECIFIED\x10\x00\x12\x18\n" +
-	"\x14RENEW_RESULT_RENEWED\x10\x01\x12\"\n" +
-	"\x1eRENEW_RESULT_RENEWED_WITH_NEWS\x10\x02\x12 \n" +
-	"\x1cRENEW_RESULT_SESSION_UNKNOWN\x10\x03\x12\x1a\n" +
-	"\x16RENEW_RESULT_FORBIDDEN\x10\x04\x12\x17\n" +
-	"\x13RENEW_RESULT_FENCED\x10\x052\x97\x04\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id2\x97\x04\n" +
 	"\x05Seats\x12K\n" +
 	"\bCheckout\x12\x1e.seatkeeper.v1.CheckoutRequest\x1a\x1f.seatkeeper.v1.CheckoutResponse\x12B\n" +
 	"\x05Renew\x12\x1b.seatkeeper.v1.RenewRequest\x1a\x1c.seatkeeper.v1.RenewResponse\x12Q\n" +
@@ -5381,156 +3304,121 @@ func file_seatkeeper_v1_seatkeeper_proto_rawDescGZIP() []byte {
 	return file_seatkeeper_v1_seatkeeper_proto_rawDescData
 }
 
-var file_seatkeeper_v1_seatkeeper_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_seatkeeper_v1_seatkeeper_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_seatkeeper_v1_seatkeeper_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_seatkeeper_v1_seatkeeper_proto_goTypes = []any{
-	(RenewResult)(0),                   // 0: seatkeeper.v1.RenewResult
-	(*Item)(nil),                       // 1: seatkeeper.v1.Item
-	(*CheckoutRequest)(nil),            // 2: seatkeeper.v1.CheckoutRequest
-	(*Session)(nil),                    // 3: seatkeeper.v1.Session
-	(*Lease)(nil),                      // 4: seatkeeper.v1.Lease
-	(*LostLease)(nil),                  // 5: seatkeeper.v1.LostLease
-	(*CheckoutResponse)(nil),           // 6: seatkeeper.v1.CheckoutResponse
-	(*RefusedItem)(nil),                // 7: seatkeeper.v1.RefusedItem
-	(*LeaseRef)(nil),                   // 8: seatkeeper.v1.LeaseRef
-	(*RenewRequest)(nil),               // 9: seatkeeper.v1.RenewRequest
-	(*RenewResponse)(nil),              // 10: seatkeeper.v1.RenewResponse
-	(*RenewBatchRequest)(nil),          // 11: seatkeeper.v1.RenewBatchRequest
-	(*RenewBatchResponse)(nil),         // 12: seatkeeper.v1.RenewBatchResponse
-	(*PipelineRequest)(nil),            // 13: seatkeeper.v1.PipelineRequest
-	(*PipelineCall)(nil),               // 14: seatkeeper.v1.PipelineCall
-	(*PipelineResponse)(nil),           // 15: seatkeeper.v1.PipelineResponse
-	(*PipelineAnswer)(nil),             // 16: seatkeeper.v1.PipelineAnswer
-	(*CheckinRequest)(nil),             // 17: seatkeeper.v1.CheckinRequest
-	(*CheckinResponse)(nil),            // 18: seatkeeper.v1.CheckinResponse
-	(*ReleasedLease)(nil),              // 19: seatkeeper.v1.ReleasedLease
-	(*PreviewRequest)(nil),             // 20: seatkeeper.v1.PreviewRequest
-	(*PreviewResponse)(nil),            // 21: seatkeeper.v1.PreviewResponse
-	(*PreviewItem)(nil),                // 22: seatkeeper.v1.PreviewItem
-	(*VerifyRequest)(nil),              // 23: seatkeeper.v1.VerifyRequest
-	(*VerifyResponse)(nil),             // 24: seatkeeper.v1.VerifyResponse
-	(*StatusRequest)(nil),              // 25: seatkeeper.v1.StatusRequest
-	(*StatusResponse)(nil),             // 26: seatkeeper.v1.StatusResponse
-	(*NodeStatus)(nil),                 // 27: seatkeeper.v1.NodeStatus
-	(*PoolStatus)(nil),                 // 28: seatkeeper.v1.PoolStatus
-	(*StatusLeaderRequest)(nil),        // 29: seatkeeper.v1.StatusLeaderRequest
-	(*StatusLeaderResponse)(nil),       // 30: seatkeeper.v1.StatusLeaderResponse
-	(*StatusPeersRequest)(nil),         // 31: seatkeeper.v1.StatusPeersRequest
-	(*StatusPeersResponse)(nil),        // 32: seatkeeper.v1.StatusPeersResponse
-	(*Peer)(nil),                       // 33: seatkeeper.v1.Peer
-	(*LeasesRequest)(nil),              // 34: seatkeeper.v1.LeasesRequest
-	(*LeaseEntry)(nil),                 // 35: seatkeeper.v1.LeaseEntry
-	(*LeasesResponse)(nil),             // 36: seatkeeper.v1.LeasesResponse
-	(*UsageRequest)(nil),               // 37: seatkeeper.v1.UsageRequest
-	(*UsageRecord)(nil),                // 38: seatkeeper.v1.UsageRecord
-	(*UsageResponse)(nil),              // 39: seatkeeper.v1.UsageResponse
-	(*KillRequest)(nil),                // 40: seatkeeper.v1.KillRequest
-	(*KillResponse)(nil),               // 41: seatkeeper.v1.KillResponse
-	(*LicenseApplyRequest)(nil),        // 42: seatkeeper.v1.LicenseApplyRequest
-	(*LicenseApplyResponse)(nil),       // 43: seatkeeper.v1.LicenseApplyResponse
-	(*License)(nil),                    // 44: seatkeeper.v1.License
-	(*LicenseFeature)(nil),             // 45: seatkeeper.v1.LicenseFeature
-	(*LicenseListRequest)(nil),         // 46: seatkeeper.v1.LicenseListRequest
-	(*LicenseListResponse)(nil),        // 47: seatkeeper.v1.LicenseListResponse
-	(*LicenseRemoveRequest)(nil),       // 48: seatkeeper.v1.LicenseRemoveRequest
-	(*LicenseRemoveResponse)(nil),      // 49: seatkeeper.v1.LicenseRemoveResponse
-	(*TransferLeadershipRequest)(nil),  // 50: seatkeeper.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 51: seatkeeper.v1.TransferLeadershipResponse
-	(*RemovePeerRequest)(nil),          // 52: seatkeeper.v1.RemovePeerRequest
-	(*RemovePeerResponse)(nil),         // 53: seatkeeper.v1.RemovePeerResponse
-	(*NotLeader)(nil),                  // 54: seatkeeper.v1.NotLeader
-	(*Problem)(nil),                    // 55: seatkeeper.v1.Problem
-	(*PoolReservation)(nil),            // 56: seatkeeper.v1.PoolReservation
-	(*PoolDraw)(nil),                   // 57: seatkeeper.v1.PoolDraw
-	(*PoolTerms)(nil),                  // 58: seatkeeper.v1.PoolTerms
-	(*LicenseTokens)(nil),              // 59: seatkeeper.v1.LicenseTokens
-	(*LicensePackage)(nil),             // 60: seatkeeper.v1.LicensePackage
-	(*LicenseLineage)(nil),             // 61: seatkeeper.v1.LicenseLineage
+	(*PreviewRequest)(nil),             // 0: seatkeeper.v1.PreviewRequest
+	(*PreviewResponse)(nil),            // 1: seatkeeper.v1.PreviewResponse
+	(*PreviewItem)(nil),                // 2: seatkeeper.v1.PreviewItem
+	(*VerifyRequest)(nil),              // 3: seatkeeper.v1.VerifyRequest
+	(*VerifyResponse)(nil),             // 4: seatkeeper.v1.VerifyResponse
+	(*StatusRequest)(nil),              // 5: seatkeeper.v1.StatusRequest
+	(*StatusResponse)(nil),             // 6: seatkeeper.v1.StatusResponse
+	(*NodeStatus)(nil),                 // 7: seatkeeper.v1.NodeStatus
+	(*PoolStatus)(nil),                 // 8: seatkeeper.v1.PoolStatus
+	(*StatusLeaderRequest)(nil),        // 9: seatkeeper.v1.StatusLeaderRequest
+	(*StatusLeaderResponse)(nil),       // 10: seatkeeper.v1.StatusLeaderResponse
+	(*StatusPeersRequest)(nil),         // 11: seatkeeper.v1.StatusPeersRequest
+	(*StatusPeersResponse)(nil),        // 12: seatkeeper.v1.StatusPeersResponse
+	(*Peer)(nil),                       // 13: seatkeeper.v1.Peer
+	(*LeasesRequest)(nil),              // 14: seatkeeper.v1.LeasesRequest
+	(*LeaseEntry)(nil),                 // 15: seatkeeper.v1.LeaseEntry
+	(*LeasesResponse)(nil),             // 16: seatkeeper.v1.LeasesResponse
+	(*UsageRequest)(nil),               // 17: seatkeeper.v1.UsageRequest
+	(*UsageRecord)(nil),                // 18: seatkeeper.v1.UsageRecord
+	(*UsageResponse)(nil),              // 19: seatkeeper.v1.UsageResponse
+	(*KillRequest)(nil),                // 20: seatkeeper.v1.KillRequest
+	(*KillResponse)(nil),               // 21: seatkeeper.v1.KillResponse
+	(*LicenseApplyRequest)(nil),        // 22: seatkeeper.v1.LicenseApplyRequest
+	(*LicenseApplyResponse)(nil),       // 23: seatkeeper.v1.LicenseApplyResponse
+	(*License)(nil),                    // 24: seatkeeper.v1.License
+	(*LicenseFeature)(nil),             // 25: seatkeeper.v1.LicenseFeature
+	(*LicenseListRequest)(nil),         // 26: seatkeeper.v1.LicenseListRequest
+	(*LicenseListResponse)(nil),        // 27: seatkeeper.v1.LicenseListResponse
+	(*LicenseRemoveRequest)(nil),       // 28: seatkeeper.v1.LicenseRemoveRequest
+	(*LicenseRemoveResponse)(nil),      // 29: seatkeeper.v1.LicenseRemoveResponse
+	(*TransferLeadershipRequest)(nil),  // 30: seatkeeper.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 31: seatkeeper.v1.TransferLeadershipResponse
+	(*RemovePeerRequest)(nil),          // 32: seatkeeper.v1.RemovePeerRequest
+	(*RemovePeerResponse)(nil),         // 33: seatkeeper.v1.RemovePeerResponse
+	(*Item)(nil),                       // 34: seatkeeper.v1.Item
+	(*Lease)(nil),                      // 35: seatkeeper.v1.Lease
+	(*PoolReservation)(nil),            // 36: seatkeeper.v1.PoolReservation
+	(*PoolDraw)(nil),                   // 37: seatkeeper.v1.PoolDraw
+	(*PoolTerms)(nil),                  // 38: seatkeeper.v1.PoolTerms
+	(*LicenseTokens)(nil),              // 39: seatkeeper.v1.LicenseTokens
+	(*LicensePackage)(nil),             // 40: seatkeeper.v1.LicensePackage
+	(*LicenseLineage)(nil),             // 41: seatkeeper.v1.LicenseLineage
+	(*CheckoutRequest)(nil),            // 42: seatkeeper.v1.CheckoutRequest
+	(*RenewRequest)(nil),               // 43: seatkeeper.v1.RenewRequest
+	(*RenewBatchRequest)(nil),          // 44: seatkeeper.v1.RenewBatchRequest
+	(*PipelineRequest)(nil),            // 45: seatkeeper.v1.PipelineRequest
+	(*CheckinRequest)(nil),             // 46: seatkeeper.v1.CheckinRequest
+	(*CheckoutResponse)(nil),           // 47: seatkeeper.v1.CheckoutResponse
+	(*RenewResponse)(nil),              // 48: seatkeeper.v1.RenewResponse
+	(*RenewBatchResponse)(nil),         // 49: seatkeeper.v1.RenewBatchResponse
+	(*PipelineResponse)(nil),           // 50: seatkeeper.v1.PipelineResponse
+	(*CheckinResponse)(nil),            // 51: seatkeeper.v1.CheckinResponse
 }
 var file_seatkeeper_v1_seatkeeper_proto_depIdxs = []int32{
-	1,  // 0: seatkeeper.v1.CheckoutRequest.items:type_name -> seatkeeper.v1.Item
-	3,  // 1: seatkeeper.v1.CheckoutResponse.session:type_name -> seatkeeper.v1.Session
-	4,  // 2: seatkeeper.v1.CheckoutResponse.leases:type_name -> seatkeeper.v1.Lease
-	7,  // 3: seatkeeper.v1.CheckoutResponse.refused:type_name -> seatkeeper.v1.RefusedItem
-	8,  // 4: seatkeeper.v1.RenewRequest.held:type_name -> seatkeeper.v1.LeaseRef
-	3,  // 5: seatkeeper.v1.RenewResponse.session:type_name -> seatkeeper.v1.Session
-	4,  // 6: seatkeeper.v1.RenewResponse.leases:type_name -> seatkeeper.v1.Lease
-	5,  // 7: seatkeeper.v1.RenewResponse.lost:type_name -> seatkeeper.v1.LostLease
-	0,  // 8: seatkeeper.v1.RenewBatchResponse.results:type_name -> seatkeeper.v1.RenewResult
-	14, // 9: seatkeeper.v1.PipelineRequest.calls:type_name -> seatkeeper.v1.PipelineCall
-	9,  // 10: seatkeeper.v1.PipelineCall.renew:type_name -> seatkeeper.v1.RenewRequest
-	11, // 11: seatkeeper.v1.PipelineCall.batch:type_name -> seatkeeper.v1.RenewBatchRequest
-	2,  // 12: seatkeeper.v1.PipelineCall.checkout:type_name -> seatkeeper.v1.CheckoutRequest
-	17, // 13: seatkeeper.v1.PipelineCall.checkin:type_name -> seatkeeper.v1.CheckinRequest
-	16, // 14: seatkeeper.v1.PipelineResponse.answers:type_name -> seatkeeper.v1.PipelineAnswer
-	10, // 15: seatkeeper.v1.PipelineAnswer.renewed:type_name -> seatkeeper.v1.RenewResponse
-	12, // 16: seatkeeper.v1.PipelineAnswer.batch:type_name -> seatkeeper.v1.RenewBatchResponse
-	6,  // 17: seatkeeper.v1.PipelineAnswer.checkout:type_name -> seatkeeper.v1.CheckoutResponse
-	18, // 18: seatkeeper.v1.PipelineAnswer.checkin:type_name -> seatkeeper.v1.CheckinResponse
-	55, // 19: seatkeeper.v1.PipelineAnswer.problem:type_name -> seatkeeper.v1.Problem
-	54, // 20: seatkeeper.v1.PipelineAnswer.not_leader:type_name -> seatkeeper.v1.NotLeader
-	8,  // 21: seatkeeper.v1.CheckinRequest.refs:type_name -> seatkeeper.v1.LeaseRef
-	19, // 22: seatkeeper.v1.CheckinResponse.released:type_name -> seatkeeper.v1.ReleasedLease
-	1,  // 23: seatkeeper.v1.PreviewRequest.items:type_name -> seatkeeper.v1.Item
-	22, // 24: seatkeeper.v1.PreviewResponse.items:type_name -> seatkeeper.v1.PreviewItem
-	4,  // 25: seatkeeper.v1.VerifyResponse.lease:type_name -> seatkeeper.v1.Lease
-	27, // 26: seatkeeper.v1.StatusResponse.nodes:type_name -> seatkeeper.v1.NodeStatus
-	28, // 27: seatkeeper.v1.StatusResponse.pools:type_name -> seatkeeper.v1.PoolStatus
-	56, // 28: seatkeeper.v1.PoolStatus.reserved_for:type_name -> seatkeeper.v1.PoolReservation
-	57, // 29: seatkeeper.v1.PoolStatus.draw:type_name -> seatkeeper.v1.PoolDraw
-	58, // 30: seatkeeper.v1.PoolStatus.terms:type_name -> seatkeeper.v1.PoolTerms
-	33, // 31: seatkeeper.v1.StatusPeersResponse.peers:type_name -> seatkeeper.v1.Peer
-	35, // 32: seatkeeper.v1.LeasesResponse.leases:type_name -> seatkeeper.v1.LeaseEntry
-	38, // 33: seatkeeper.v1.UsageResponse.records:type_name -> seatkeeper.v1.UsageRecord
-	35, // 34: seatkeeper.v1.KillResponse.killed:type_name -> seatkeeper.v1.LeaseEntry
-	44, // 35: seatkeeper.v1.LicenseApplyResponse.license:type_name -> seatkeeper.v1.License
-	45, // 36: seatkeeper.v1.License.features:type_name -> seatkeeper.v1.LicenseFeature
-	59, // 37: seatkeeper.v1.LicenseFeature.tokens:type_name -> seatkeeper.v1.LicenseTokens
-	60, // 38: seatkeeper.v1.LicenseFeature.package:type_name -> seatkeeper.v1.LicensePackage
-	61, // 39: seatkeeper.v1.LicenseFeature.lineage:type_name -> seatkeeper.v1.LicenseLineage
-	44, // 40: seatkeeper.v1.LicenseListResponse.licenses:type_name -> seatkeeper.v1.License
-	3,  // 41: seatkeeper.v1.Problem.session:type_name -> seatkeeper.v1.Session
-	2,  // 42: seatkeeper.v1.Seats.Checkout:input_type -> seatkeeper.v1.CheckoutRequest
-	9,  // 43: seatkeeper.v1.Seats.Renew:input_type -> seatkeeper.v1.RenewRequest
-	11, // 44: seatkeeper.v1.Seats.RenewBatch:input_type -> seatkeeper.v1.RenewBatchRequest
-	13, // 45: seatkeeper.v1.Seats.Pipeline:input_type -> seatkeeper.v1.PipelineRequest
-	17, // 46: seatkeeper.v1.Seats.Checkin:input_type -> seatkeeper.v1.CheckinRequest
-	20, // 47: seatkeeper.v1.Seats.Preview:input_type -> seatkeeper.v1.PreviewRequest
-	23, // 48: seatkeeper.v1.Seats.Verify:input_type -> seatkeeper.v1.VerifyRequest
-	25, // 49: seatkeeper.v1.Cluster.Status:input_type -> seatkeeper.v1.StatusRequest
-	29, // 50: seatkeeper.v1.Cluster.StatusLeader:input_type -> seatkeeper.v1.StatusLeaderRequest
-	31, // 51: seatkeeper.v1.Cluster.StatusPeers:input_type -> seatkeeper.v1.StatusPeersRequest
-	34, // 52: seatkeeper.v1.Cluster.Leases:input_type -> seatkeeper.v1.LeasesRequest
-	37, // 53: seatkeeper.v1.Cluster.Usage:input_type -> seatkeeper.v1.UsageRequest
-	40, // 54: seatkeeper.v1.Cluster.Kill:input_type -> seatkeeper.v1.KillRequest
-	42, // 55: seatkeeper.v1.Cluster.LicenseApply:input_type -> seatkeeper.v1.LicenseApplyRequest
-	46, // 56: seatkeeper.v1.Cluster.LicenseList:input_type -> seatkeeper.v1.LicenseListRequest
-	48, // 57: seatkeeper.v1.Cluster.LicenseRemove:input_type -> seatkeeper.v1.LicenseRemoveRequest
-	50, // 58: seatkeeper.v1.Cluster.TransferLeadership:input_type -> seatkeeper.v1.TransferLeadershipRequest
-	52, // 59: seatkeeper.v1.Cluster.RemovePeer:input_type -> seatkeeper.v1.RemovePeerRequest
-	6,  // 60: seatkeeper.v1.Seats.Checkout:output_type -> seatkeeper.v1.CheckoutResponse
-	10, // 61: seatkeeper.v1.Seats.Renew:output_type -> seatkeeper.v1.RenewResponse
-	12, // 62: seatkeeper.v1.Seats.RenewBatch:output_type -> seatkeeper.v1.RenewBatchResponse
-	15, // 63: seatkeeper.v1.Seats.Pipeline:output_type -> seatkeeper.v1.PipelineResponse
-	18, // 64: seatkeeper.v1.Seats.Checkin:output_type -> seatkeeper.v1.CheckinResponse
-	21, // 65: seatkeeper.v1.Seats.Preview:output_type -> seatkeeper.v1.PreviewResponse
-	24, // 66: seatkeeper.v1.Seats.Verify:output_type -> seatkeeper.v1.VerifyResponse
-	26, // 67: seatkeeper.v1.Cluster.Status:output_type -> seatkeeper.v1.StatusResponse
-	30, // 68: seatkeeper.v1.Cluster.StatusLeader:output_type -> seatkeeper.v1.StatusLeaderResponse
-	32, // 69: seatkeeper.v1.Cluster.StatusPeers:output_type -> seatkeeper.v1.StatusPeersResponse
-	36, // 70: seatkeeper.v1.Cluster.Leases:output_type -> seatkeeper.v1.LeasesResponse
-	39, // 71: seatkeeper.v1.Cluster.Usage:output_type -> seatkeeper.v1.UsageResponse
-	41, // 72: seatkeeper.v1.Cluster.Kill:output_type -> seatkeeper.v1.KillResponse
-	43, // 73: seatkeeper.v1.Cluster.LicenseApply:output_type -> seatkeeper.v1.LicenseApplyResponse
-	47, // 74: seatkeeper.v1.Cluster.LicenseList:output_type -> seatkeeper.v1.LicenseListResponse
-	49, // 75: seatkeeper.v1.Cluster.LicenseRemove:output_type -> seatkeeper.v1.LicenseRemoveResponse
-	51, // 76: seatkeeper.v1.Cluster.TransferLeadership:output_type -> seatkeeper.v1.TransferLeadershipResponse
-	53, // 77: seatkeeper.v1.Cluster.RemovePeer:output_type -> seatkeeper.v1.RemovePeerResponse
-	60, // [60:78] is the sub-list for method output_type
-	42, // [42:60] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	34, // 0: seatkeeper.v1.PreviewRequest.items:type_name -> seatkeeper.v1.Item
+	2,  // 1: seatkeeper.v1.PreviewResponse.items:type_name -> seatkeeper.v1.PreviewItem
+	35, // 2: seatkeeper.v1.VerifyResponse.lease:type_name -> seatkeeper.v1.Lease
+	7,  // 3: seatkeeper.v1.StatusResponse.nodes:type_name -> seatkeeper.v1.NodeStatus
+	8,  // 4: seatkeeper.v1.StatusResponse.pools:type_name -> seatkeeper.v1.PoolStatus
+	36, // 5: seatkeeper.v1.PoolStatus.reserved_for:type_name -> seatkeeper.v1.PoolReservation
+	37, // 6: seatkeeper.v1.PoolStatus.draw:type_name -> seatkeeper.v1.PoolDraw
+	38, // 7: seatkeeper.v1.PoolStatus.terms:type_name -> seatkeeper.v1.PoolTerms
+	13, // 8: seatkeeper.v1.StatusPeersResponse.peers:type_name -> seatkeeper.v1.Peer
+	15, // 9: seatkeeper.v1.LeasesResponse.leases:type_name -> seatkeeper.v1.LeaseEntry
+	18, // 10: seatkeeper.v1.UsageResponse.records:type_name -> seatkeeper.v1.UsageRecord
+	15, // 11: seatkeeper.v1.KillResponse.killed:type_name -> seatkeeper.v1.LeaseEntry
+	24, // 12: seatkeeper.v1.LicenseApplyResponse.license:type_name -> seatkeeper.v1.License
+	25, // 13: seatkeeper.v1.License.features:type_name -> seatkeeper.v1.LicenseFeature
+	39, // 14: seatkeeper.v1.LicenseFeature.tokens:type_name -> seatkeeper.v1.LicenseTokens
+	40, // 15: seatkeeper.v1.LicenseFeature.package:type_name -> seatkeeper.v1.LicensePackage
+	41, // 16: seatkeeper.v1.LicenseFeature.lineage:type_name -> seatkeeper.v1.LicenseLineage
+	24, // 17: seatkeeper.v1.LicenseListResponse.licenses:type_name -> seatkeeper.v1.License
+	42, // 18: seatkeeper.v1.Seats.Checkout:input_type -> seatkeeper.v1.CheckoutRequest
+	43, // 19: seatkeeper.v1.Seats.Renew:input_type -> seatkeeper.v1.RenewRequest
+	44, // 20: seatkeeper.v1.Seats.RenewBatch:input_type -> seatkeeper.v1.RenewBatchRequest
+	45, // 21: seatkeeper.v1.Seats.Pipeline:input_type -> seatkeeper.v1.PipelineRequest
+	46, // 22: seatkeeper.v1.Seats.Checkin:input_type -> seatkeeper.v1.CheckinRequest
+	0,  // 23: seatkeeper.v1.Seats.Preview:input_type -> seatkeeper.v1.PreviewRequest
+	3,  // 24: seatkeeper.v1.Seats.Verify:input_type -> seatkeeper.v1.VerifyRequest
+	5,  // 25: seatkeeper.v1.Cluster.Status:input_type -> seatkeeper.v1.StatusRequest
+	9,  // 26: seatkeeper.v1.Cluster.StatusLeader:input_type -> seatkeeper.v1.StatusLeaderRequest
+	11, // 27: seatkeeper.v1.Cluster.StatusPeers:input_type -> seatkeeper.v1.StatusPeersRequest
+	14, // 28: seatkeeper.v1.Cluster.Leases:input_type -> seatkeeper.v1.LeasesRequest
+	17, // 29: seatkeeper.v1.Cluster.Usage:input_type -> seatkeeper.v1.UsageRequest
+	20, // 30: seatkeeper.v1.Cluster.Kill:input_type -> seatkeeper.v1.KillRequest
+	22, // 31: seatkeeper.v1.Cluster.LicenseApply:input_type -> seatkeeper.v1.LicenseApplyRequest
+	26, // 32: seatkeeper.v1.Cluster.LicenseList:input_type -> seatkeeper.v1.LicenseListRequest
+	28, // 33: seatkeeper.v1.Cluster.LicenseRemove:input_type -> seatkeeper.v1.LicenseRemoveRequest
+	30, // 34: seatkeeper.v1.Cluster.TransferLeadership:input_type -> seatkeeper.v1.TransferLeadershipRequest
+	32, // 35: seatkeeper.v1.Cluster.RemovePeer:input_type -> seatkeeper.v1.RemovePeerRequest
+	47, // 36: seatkeeper.v1.Seats.Checkout:output_type -> seatkeeper.v1.CheckoutResponse
+	48, // 37: seatkeeper.v1.Seats.Renew:output_type -> seatkeeper.v1.RenewResponse
+	49, // 38: seatkeeper.v1.Seats.RenewBatch:output_type -> seatkeeper.v1.RenewBatchResponse
+	50, // 39: seatkeeper.v1.Seats.Pipeline:output_type -> seatkeeper.v1.PipelineResponse
+	51, // 40: seatkeeper.v1.Seats.Checkin:output_type -> seatkeeper.v1.CheckinResponse
+	1,  // 41: seatkeeper.v1.Seats.Preview:output_type -> seatkeeper.v1.PreviewResponse
+	4,  // 42: seatkeeper.v1.Seats.Verify:output_type -> seatkeeper.v1.VerifyResponse
+	6,  // 43: seatkeeper.v1.Cluster.Status:output_type -> seatkeeper.v1.StatusResponse
+	10, // 44: seatkeeper.v1.Cluster.StatusLeader:output_type -> seatkeeper.v1.StatusLeaderResponse
+	12, // 45: seatkeeper.v1.Cluster.StatusPeers:output_type -> seatkeeper.v1.StatusPeersResponse
+	16, // 46: seatkeeper.v1.Cluster.Leases:output_type -> seatkeeper.v1.LeasesResponse
+	19, // 47: seatkeeper.v1.Cluster.Usage:output_type -> seatkeeper.v1.UsageResponse
+	21, // 48: seatkeeper.v1.Cluster.Kill:output_type -> seatkeeper.v1.KillResponse
+	23, // 49: seatkeeper.v1.Cluster.LicenseApply:output_type -> seatkeeper.v1.LicenseApplyResponse
+	27, // 50: seatkeeper.v1.Cluster.LicenseList:output_type -> seatkeeper.v1.LicenseListResponse
+	29, // 51: seatkeeper.v1.Cluster.LicenseRemove:output_type -> seatkeeper.v1.LicenseRemoveResponse
+	31, // 52: seatkeeper.v1.Cluster.TransferLeadership:output_type -> seatkeeper.v1.TransferLeadershipResponse
+	33, // 53: seatkeeper.v1.Cluster.RemovePeer:output_type -> seatkeeper.v1.RemovePeerResponse
+	36, // [36:54] is the sub-list for method output_type
+	18, // [18:36] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_seatkeeper_v1_seatkeeper_proto_init() }
@@ -5540,37 +3428,21 @@ func file_seatkeeper_v1_seatkeeper_proto_init() {
 	}
 	file_seatkeeper_v1_policy_proto_init()
 	file_seatkeeper_v1_entitlements_proto_init()
-	file_seatkeeper_v1_seatkeeper_proto_msgTypes[1].OneofWrappers = []any{}
-	file_seatkeeper_v1_seatkeeper_proto_msgTypes[3].OneofWrappers = []any{}
-	file_seatkeeper_v1_seatkeeper_proto_msgTypes[8].OneofWrappers = []any{}
-	file_seatkeeper_v1_seatkeeper_proto_msgTypes[13].OneofWrappers = []any{
-		(*PipelineCall_Renew)(nil),
-		(*PipelineCall_Batch)(nil),
-		(*PipelineCall_Checkout)(nil),
-		(*PipelineCall_Checkin)(nil),
-	}
-	file_seatkeeper_v1_seatkeeper_proto_msgTypes[15].OneofWrappers = []any{
-		(*PipelineAnswer_Renewed)(nil),
-		(*PipelineAnswer_Batch)(nil),
-		(*PipelineAnswer_Checkout)(nil),
-		(*PipelineAnswer_Checkin)(nil),
-		(*PipelineAnswer_Problem)(nil),
-	}
-	file_seatkeeper_v1_seatkeeper_proto_msgTypes[19].OneofWrappers = []any{}
-	file_seatkeeper_v1_seatkeeper_proto_msgTypes[34].OneofWrappers = []any{}
+	file_seatkeeper_v1_seats_proto_init()
+	file_seatkeeper_v1_seatkeeper_proto_msgTypes[0].OneofWrappers = []any{}
+	file_seatkeeper_v1_seatkeeper_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_seatkeeper_v1_seatkeeper_proto_rawDesc), len(file_seatkeeper_v1_seatkeeper_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   55,
+			NumEnums:      0,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
 		GoTypes:           file_seatkeeper_v1_seatkeeper_proto_goTypes,
 		DependencyIndexes: file_seatkeeper_v1_seatkeeper_proto_depIdxs,
-		EnumInfos:         file_seatkeeper_v1_seatkeeper_proto_enumTypes,
 		MessageInfos:      file_seatkeeper_v1_seatkeeper_proto_msgTypes,
 	}.Build()
 	File_seatkeeper_v1_seatkeeper_proto = out.File
