@@ -7,26 +7,26 @@ import (
 )
 
 const (
-	// gatherFor is how long a renewal waits for others to share its entry. An entry costs
+	// maxGather is how long a renewal waits for others to share its entry. An entry costs
 	// every node as much as some thirty commands, and of heartbeats that come one by one,
 	// thousands in a second, nearly each would make its own. Who sends one believes in its
 	// lease from the moment of sending, so these milliseconds are lost to nobody: the
 	// shortest term is a second.
-	gatherFor = 20 * time.Millisecond
-	// gatherEnough commands wait for no more: beside them an entry costs little.
-	gatherEnough = 64
-	// gatherWith is how many renewals came within gatherFor, the newest among them, when they
+	maxGather = 20 * time.Millisecond
+	// maxGathered commands wait for no more: beside them an entry costs little.
+	maxGathered = 64
+	// gatherWith is how many renewals came within maxGather, the newest among them, when they
 	// wait for more. With fewer there is little to save, and who comes alone is served at once.
 	gatherWith = 4
-	// rallyFor is how long checkouts and all others that do not wait for company by themselves
+	// maxRally is how long checkouts and all others that do not wait for company by themselves
 	// do so after an entry, when rallyFrom calls or more are on their way at once: whoever was
 	// answered by it is about to come back, and an entry of all costs every node and every
 	// client less than two of some. A crowd is answered after milliseconds anyway.
-	rallyFor = 2 * time.Millisecond
+	maxRally = 2 * time.Millisecond
 	// rallyFrom calls at once make a crowd. Fewer leave the nodes time to spare.
 	rallyFrom = 16
-	// gatherBytes of commands wait for no others: beside them an entry costs little.
-	gatherBytes = 64 << 10
+	// maxGatheredBytes of commands wait for no others: beside them an entry costs little.
+	maxGatheredBytes = 64 << 10
 	// crowdSpan is how long it is remembered how many calls were on their way at once, and
 	// once more after that: some tens of entries.
 	crowdSpan = 100 * time.Millisecond
@@ -86,17 +86,17 @@ func (g *company) wait(now time.Time, waiting, eager, inFlight int) time.Duratio
 		return 0
 	}
 	var until time.Time
-	switch lonely := now.Sub(g.newest[g.next]) > gatherFor; {
-	case eager == 0 && (lonely || waiting >= gatherEnough), eager > 0 && crowd < rallyFrom:
+	switch lonely := now.Sub(g.newest[g.next]) > maxGather; {
+	case eager == 0 && (lonely || waiting >= maxGathered), eager > 0 && crowd < rallyFrom:
 		return 0
 	case eager == 0:
-		until = g.first.Add(gatherFor)
+		until = g.first.Add(maxGather)
 	case inFlight > 0:
-		until = g.eager.Add(gatherFor)
+		until = g.eager.Add(maxGather)
 	case g.over.After(g.eager):
-		until = g.over.Add(rallyFor)
+		until = g.over.Add(maxRally)
 	default:
-		until = g.eager.Add(rallyFor)
+		until = g.eager.Add(maxRally)
 	}
 	return max(0, until.Sub(now))
 }

@@ -57,7 +57,7 @@ func TestHeartbeatsThatComeOneByOneShareEntries(t *testing.T) {
 		r.takes = 2 * time.Millisecond
 		const n = 2000
 		for i, took := range beats(t, p, every(400*time.Microsecond, n)...) {
-			if took > gatherFor+2*r.takes {
+			if took > maxGather+2*r.takes {
 				t.Fatalf("heartbeat %d was answered after %v", i, took)
 			}
 		}
@@ -71,7 +71,7 @@ func TestAHeartbeatThatComesAloneGoesAtOnce(t *testing.T) {
 	proposing(t, 4000, func(t *testing.T, p *proposer, r *fakeRaft, _ func()) {
 		r.takes = 2 * time.Millisecond
 		beats(t, p, every(400*time.Microsecond, 100)...) // a crowd, and then a calm
-		for i, took := range beats(t, p, every(gatherFor/2, 20)...) {
+		for i, took := range beats(t, p, every(maxGather/2, 20)...) {
 			if i > gatherWith && took != r.takes {
 				t.Errorf("heartbeat %d was answered after %v", i, took)
 			}
@@ -110,8 +110,8 @@ func TestEnoughHeartbeatsWaitForNoMore(t *testing.T) {
 		r.takes = time.Millisecond
 		expectMany(p, 1000)
 		before, began := len(r.sent()), time.Now()
-		beats(t, p, every(10*time.Microsecond, gatherEnough)...)
-		if sent := r.sent(); sent[before].commands != gatherEnough || sent[before].at.Sub(began) != gatherEnough*10*time.Microsecond {
+		beats(t, p, every(10*time.Microsecond, maxGathered)...)
+		if sent := r.sent(); sent[before].commands != maxGathered || sent[before].at.Sub(began) != maxGathered*10*time.Microsecond {
 			t.Errorf("the entry has %d commands and left after %v", sent[before].commands, sent[before].at.Sub(began))
 		}
 	})
@@ -169,13 +169,13 @@ func TestACrowdWaitsForThoseWhoWereAnsweredAndNotForEver(t *testing.T) {
 		all.Wait()
 		before := len(r.sent())
 		asked(20)
-		time.Sleep(rallyFor / 4)
+		time.Sleep(maxRally / 4)
 		asked(20)
 		all.Wait()
 		again := time.Now()
 		asked(1)
 		all.Wait()
-		if took := time.Since(again); took != rallyFor+r.takes {
+		if took := time.Since(again); took != maxRally+r.takes {
 			t.Errorf("one that came back alone was answered after %v", took)
 		}
 		time.Sleep(2*crowdSpan + time.Millisecond)
@@ -204,7 +204,7 @@ func TestThoseBehindAnEntryWaitForThoseInIt(t *testing.T) {
 			all.Go(func() {
 				for range 2 {
 					p.propose(t.Context(), lease.Checkout{})
-					time.Sleep(rallyFor / 2)
+					time.Sleep(maxRally / 2)
 				}
 			})
 		}
@@ -233,7 +233,7 @@ func TestACheckoutInACrowdWaitsNoLongerThanCheckoutsDo(t *testing.T) {
 		if _, err := p.propose(t.Context(), lease.Checkout{}); err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(began); took != rallyFor+r.takes {
+		if took := time.Since(began); took != maxRally+r.takes {
 			t.Errorf("the checkout was answered after %v", took)
 		}
 		done.Wait()
@@ -250,7 +250,7 @@ func TestACrowdWaitsForAnEntryOnItsWayAndNotForEver(t *testing.T) {
 		synctest.Wait()
 		before := len(r.sent())
 		ask(ctx, p, 10*rallyFrom)
-		time.Sleep(gatherFor - time.Microsecond)
+		time.Sleep(maxGather - time.Microsecond)
 		synctest.Wait()
 		if n := len(r.sent()); n != before {
 			t.Errorf("%d entries behind one that was on its way", n-before)
@@ -296,7 +296,7 @@ func TestHeartbeatsWaitNoLongerThanTheyMayBehindAnEntry(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			done.Go(func() { p.propose(ctx, lease.Renew{}) })
 		}
-		time.Sleep(gatherFor)
+		time.Sleep(maxGather)
 		if sent := r.sent(); len(sent) != before+2 || sent[before+1].commands != 5 {
 			t.Errorf("%d entries, want that of the ticks and that of the renewals", len(sent)-before)
 		}
@@ -308,18 +308,18 @@ func TestAHeartbeatGivenUpWhileItWaitsIsNotApplied(t *testing.T) {
 		r.takes = 2 * time.Millisecond
 		expectMany(p, 1000)
 		before := len(r.sent())
-		ctx, cancel := context.WithTimeout(t.Context(), gatherFor/2)
+		ctx, cancel := context.WithTimeout(t.Context(), maxGather/2)
 		defer cancel()
 		if _, err := p.propose(ctx, lease.Renew{}); !errors.Is(err, ErrNotApplied) {
 			t.Errorf("given up: %v", err)
 		}
-		time.Sleep(2 * gatherFor)
+		time.Sleep(2 * maxGather)
 		if n := len(r.sent()); n != before {
 			t.Errorf("%d entries of nothing", n-before)
 		}
 		expectMany(p, 1000)
 		began := time.Now()
-		if _, err := p.propose(t.Context(), lease.Renew{}); err != nil || time.Since(began) != gatherFor+r.takes {
+		if _, err := p.propose(t.Context(), lease.Renew{}); err != nil || time.Since(began) != maxGather+r.takes {
 			t.Errorf("the next one: %v after %v", err, time.Since(began))
 		}
 	})

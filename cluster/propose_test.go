@@ -133,7 +133,7 @@ func TestProposerGathersWhileEntriesAreInFlight(t *testing.T) {
 		r.sent()[1].succeed(11)
 		synctest.Wait()
 		r.sent()[2].succeed(12)
-		time.Sleep(rallyFor)
+		time.Sleep(maxRally)
 		synctest.Wait()
 		entries := r.sent()
 		if len(entries) != 4 || entries[2].commands != fsm.MaxBatch || entries[3].commands != 10 {

@@ -27,7 +27,7 @@ type queue struct {
 }
 
 func newQueue(limit int) *queue {
-	q := &queue{limit: limit, wake: make(chan struct{}, 1), timer: time.NewTimer(gatherFor)}
+	q := &queue{limit: limit, wake: make(chan struct{}, 1), timer: time.NewTimer(maxGather)}
 	q.timer.Stop()
 	return q
 }
@@ -72,7 +72,7 @@ func (q *queue) wait(now time.Time) time.Duration {
 	switch {
 	case q.live == 0 || q.live < min(q.inFlight, fsm.MaxBatch):
 		return -1
-	case q.live >= fsm.MaxBatch || q.bytes >= gatherBytes:
+	case q.live >= fsm.MaxBatch || q.bytes >= maxGatheredBytes:
 		return 0
 	}
 	return q.company.wait(now, q.live, q.live-q.patient, q.inFlight)
