@@ -25,12 +25,11 @@ type message interface {
 	MarshalToSizedBufferVTStrict(buf []byte) (int, error)
 }
 
-// appended appends a message whose strings are known to be UTF-8: the API looked, or they are the
-// ledger's own.
-func appended(buf []byte, m message) ([]byte, error) {
-	n := m.SizeVT()
-	buf = slices.Grow(buf, n)[:len(buf)+n]
-	_, err := m.MarshalToSizedBufferVTStrict(buf[len(buf)-n:])
+// appended appends a message of size bytes whose strings are known to be UTF-8: the API looked, or
+// they are the ledger's own.
+func appended(buf []byte, m message, size int) ([]byte, error) {
+	buf = slices.Grow(buf, size)[:len(buf)+size]
+	_, err := m.MarshalToSizedBufferVTStrict(buf[len(buf)-size:])
 	return buf, err
 }
 
@@ -59,7 +58,7 @@ func EncodeCommand(cmd lease.Command) (Encoded, error) {
 	buf = protowire.AppendTag(buf, commandsField, protowire.BytesType)
 	buf = protowire.AppendVarint(buf, uint64(size))
 	if frequent(pb) {
-		return appended(buf, pb)
+		return appended(buf, pb, size)
 	}
 	return proto.MarshalOptions{Deterministic: true}.MarshalAppend(buf, pb)
 }
@@ -75,8 +74,8 @@ func JoinBatch(epoch uint64, stamp lease.Time, cal lease.Calendar, cmds []Encode
 	for _, c := range cmds {
 		size += len(c)
 	}
-	buf, err := appended(make([]byte, envelope, size),
-		&logv1.Entry{Epoch: epoch, Stamp: int64(stamp), Calendar: int64(cal)})
+	e := &logv1.Entry{Epoch: epoch, Stamp: int64(stamp), Calendar: int64(cal)}
+	buf, err := appended(make([]byte, envelope, size), e, e.SizeVT())
 	if err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func (w *recordWriter) put(r *logv1.SnapshotRecord) bool {
 	if w.err != nil {
 		return false
 	}
-	body, err := appended(w.buf[:0], r)
+	body, err := appended(w.buf[:0], r, r.SizeVT())
 	if err != nil {
 		w.err = err
 		return false
