@@ -139,6 +139,8 @@ func (w *worker) fencedStep(ctx context.Context, h *holder, resource *Resource, 
 	case k == 4: // stands still for longer than its lease
 		w.sleep(ctx, callTimeout)
 		w.write(h, resource, held, n)
+	case k < 9:
+		_ = h.renew(ctx) // before its time: else a short run sees too few and goes on for long
 	default:
 		w.write(h, resource, held, n)
 	}
