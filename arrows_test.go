@@ -98,7 +98,7 @@ var arrows = []struct {
 	{"cluster", []string{"lease", "lease/access", "fsm"}, "a node replicates commands; what they mean and how they arrive is not its business"},
 	{"cluster/sim", []string{"lease", "fsm", "cluster"}, "the simulator runs real nodes and judges beliefs by the rules, without the network API"},
 	{"rpc", []string{"lease", "lease/license", "lease/offline", "lease/access", "fsm", "cluster", "rpc/proto", "rpc/console"}, "the API decodes, admits and encodes; it calls downwards only"},
-	{"rpc/proto", nil, "generated code"},
+	{"rpc/proto", nil, "generated code, and how it becomes bytes, for nodes and clients alike"},
 	{"rpc/client", []string{"lease", "lease/offline", "rpc/proto"}, "the SDK goes into other people's programs: words and wire only"},
 	{"rpc/agent", []string{"lease", "rpc/client"}, "an agent is a client like any other, for those who have none: it must not see inside a node"},
 	{"bench", []string{"bench/load", "rpc/client", "rpc/proto"}, "a benchmark measures what clients get: it must not see inside what it measures"},

@@ -21,14 +21,14 @@ var crcTable = crc32.MakeTable(crc32.Castagnoli)
 
 // appendHistory frames a record: length, checksum, body.
 func appendHistory(buf []byte, r *logv1.HistoryRecord) ([]byte, error) {
-	n := r.SizeVT()
+	before, n := len(buf), r.SizeVT()
 	const sum = 4
 	buf = binary.AppendUvarint(buf, uint64(n))
 	at := len(buf)
 	buf = slices.Grow(buf, sum+n)[:at+sum+n]
 	body := buf[at+sum:]
 	if _, err := r.MarshalToSizedBufferVTStrict(body); err != nil {
-		return buf[:at], err
+		return buf[:before], err
 	}
 	binary.BigEndian.PutUint32(buf[at:], crc32.Checksum(body, crcTable))
 	return buf, nil

@@ -20,18 +20,17 @@ type Fast interface {
 	UnmarshalVT(data []byte) error
 }
 
-// Codec is gRPC's codec for protobuf. The generated code reads strings without a look whether they
-// are UTF-8, so whoever reads what strangers wrote says in Reads which messages are looked
-// through afterwards; nil: all.
+// Codec is gRPC's codec for protobuf.
 type Codec struct {
-	Reads func(Fast) bool
-
+	reads   func(Fast) bool
 	library encoding.CodecV2
 }
 
-// NewCodec returns a codec, for grpc.ForceServerCodecV2 and grpc.ForceCodecV2.
+// NewCodec returns a codec, for grpc.ForceServerCodecV2 and grpc.ForceCodecV2. The generated code
+// reads strings without a look whether they are UTF-8, so whoever reads what strangers wrote says by
+// reads which messages are looked through afterwards, and the library reads the others; nil: all.
 func NewCodec(reads func(Fast) bool) *Codec {
-	return &Codec{Reads: reads, library: encoding.GetCodecV2(name)}
+	return &Codec{reads: reads, library: encoding.GetCodecV2(name)}
 }
 
 // Name is "proto".
@@ -63,7 +62,7 @@ func (c *Codec) Marshal(v any) (mem.BufferSlice, error) {
 // Unmarshal decodes into a message that nothing was read into before. Nothing of data is kept.
 func (c *Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	m, ok := v.(Fast)
-	if !ok || c.Reads != nil && !c.Reads(m) {
+	if !ok || c.reads != nil && !c.reads(m) {
 		return c.library.Unmarshal(data, v)
 	}
 	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
