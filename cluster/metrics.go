@@ -21,6 +21,7 @@ type metrics struct {
 	inFlight  prometheus.Gauge
 	epoch     prometheus.Gauge
 	leading   prometheus.Gauge
+	led       prometheus.Counter
 	lost      prometheus.Gauge
 	diskFree  prometheus.Gauge
 	diskAlarm prometheus.Gauge
@@ -59,6 +60,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		inFlight:    gauge("entries_in_flight", "Entries handed to raft and not yet answered."),
 		epoch:       gauge("epoch", "Index of the Lead entry of the epoch this node leads, 0 if it does not."),
 		leading:     gauge("is_leader", "1 while this node leads and its Lead entry is committed."),
+		led:         counter("leaderships_total", "How often this node began to lead."),
 		lost:        gauge("lost_seconds", "Cluster time this leader has forgotten in its epoch because it could not commit."),
 		diskFree:    gauge("disk_free_ratio", "Free part of the data directory's disk, 0 to 1."),
 		diskAlarm:   gauge("disk_alarm", "1 while the data directory's disk is nearly full and new checkouts are refused here."),
@@ -72,7 +74,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		verifies:    counter("verifies_total", "Leader checks made for reads; many reads share one."),
 		reads:       counter("reads_total", "Consistent reads served or tried."),
 	}
-	m.all = []prometheus.Collector{m.proposals, m.batch, m.commit, m.queue, m.inFlight, m.epoch, m.leading, m.lost, m.diskFree, m.diskAlarm, m.healthy, m.tolerance, m.voters, m.unsaved, m.logVersion, m.understands, m.expired, m.verifies, m.reads}
+	m.all = []prometheus.Collector{m.proposals, m.batch, m.commit, m.queue, m.inFlight, m.epoch, m.leading, m.led, m.lost, m.diskFree, m.diskAlarm, m.healthy, m.tolerance, m.voters, m.unsaved, m.logVersion, m.understands, m.expired, m.verifies, m.reads}
 	if reg == nil {
 		return m, nil
 	}
@@ -101,6 +103,7 @@ func (m *metrics) close() {
 func (m *metrics) established(e fsm.Epoch) {
 	m.epoch.Set(float64(e.Index))
 	m.leading.Set(1)
+	m.led.Inc()
 }
 
 func (m *metrics) revoked() {

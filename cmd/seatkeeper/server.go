@@ -15,7 +15,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	metrics "github.com/hashicorp/go-metrics/compat"
-	metricsprom "github.com/hashicorp/go-metrics/compat/prometheus"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
@@ -190,9 +189,7 @@ func newLogger(c Log, w io.Writer) hclog.InterceptLogger {
 func newRegistry() (*prometheus.Registry, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	opts := metricsprom.DefaultPrometheusOpts
-	opts.Registerer = registry
-	sink, err := metricsprom.NewPrometheusSinkFrom(opts)
+	sink, err := newLibrarySink(registry)
 	if err != nil {
 		return nil, err
 	}

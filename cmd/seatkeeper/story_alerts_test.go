@@ -92,7 +92,7 @@ func alertRules(t *testing.T) (rules []alertRule) {
 // the cluster really tells, in promtool's notation.
 var changed = map[string]func(name string, s sample) string{
 	"SeatkeeperNoLeader":      only("seatkeeper_cluster_is_leader", "0x400"),
-	"SeatkeeperLeaderChanges": only("seatkeeper_raft_state_leader", "0+1x400"),
+	"SeatkeeperLeaderChanges": only("seatkeeper_cluster_leaderships_total", "0+1x400"),
 	"SeatkeeperCommitSlow": func(name string, s sample) string {
 		if le, _ := strconv.ParseFloat(s.labels["le"], 64); name == "seatkeeper_cluster_commit_seconds_bucket" && le > 0.25 {
 			return "0+100x400"
