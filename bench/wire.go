@@ -26,6 +26,8 @@ const (
 	askLeader, askOne = 5 * time.Millisecond, 500 * time.Millisecond
 	// callBound is how long one raw call may take; beyond it counts as an error.
 	callBound = 10 * time.Second
+	// window is the SDK's for what is on its way to a client.
+	window = 1 << 20
 )
 
 // Wire is the raw way to the leader: generated clients on connections of our own,
@@ -90,6 +92,8 @@ func (w *Wire) to(address string, i int) (*grpc.ClientConn, error) {
 
 func (t *Target) connect(address string) (*grpc.ClientConn, error) {
 	opts := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithUserAgent("seatkeeper-bench"),
+		// As the SDK: windows that grow cost a ping beside each answer of a quiet connection.
+		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
 		// A node that was killed comes back within a second or two; do not miss it.
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Second,
 			Backoff: backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: 200 * time.Millisecond}})}
