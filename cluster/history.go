@@ -33,6 +33,9 @@ const (
 	// a twentieth of a follower's work. Nothing is lost by it: who asks hurries the
 	// writer, and after a crash the entries are applied again.
 	historyDelay = 100 * time.Millisecond
+	// historyBuffer is how large a buffer is kept from one write to the next: historyDelay of
+	// full load is half of it.
+	historyBuffer = 1 << 20
 )
 
 // history keeps what ended and what was denied in files of this node, fed by the entries
@@ -63,6 +66,8 @@ type history struct {
 	size     int64
 	unserved lease.Unserved
 	failed   bool
+	buf      []byte // of the last write, for the next
+	maker    recordMaker
 }
 
 // historyItem is one thing for the writer to do.
@@ -274,7 +279,7 @@ func (h *history) write() {
 
 // put writes items to the current file.
 func (h *history) put(items []historyItem) (seen segment) {
-	var buf []byte
+	buf := h.buf[:0]
 	add := func(r *logv1.HistoryRecord) {
 		if id := idOf(r); r.GetUsage() != nil || r.GetDenial() != nil || r.GetServed() != nil {
 			if id.Compare(h.last) <= 0 {
@@ -306,13 +311,16 @@ func (h *history) put(items []historyItem) (seen segment) {
 		h.log.Error("history cannot be written: usage and denials are not complete", "file", h.file.Name(), "error", err)
 	}
 	h.size += int64(len(buf))
+	if h.buf = buf; cap(buf) > historyBuffer {
+		h.buf = nil
+	}
 	return seen
 }
 
 // placesPerEvent leaves room among the places of an entry for what an event makes served.
 const placesPerEvent = 1024
 
-// records makes the records of an entry's events.
+// records makes the records of an entry's events; add does not keep them.
 func (h *history) records(it historyItem, add func(*logv1.HistoryRecord)) {
 	for i := range it.events {
 		e, place := &it.events[i], uint32(i)*placesPerEvent
@@ -328,7 +336,7 @@ func (h *history) records(it historyItem, add func(*logv1.HistoryRecord)) {
 			h.unserved.Denied(e, lease.DenialID{Index: it.index, Place: place})
 			fallthrough
 		default:
-			if r := historyOf(e, it.index, place); r != nil {
+			if r := h.maker.record(e, it.index, place); r != nil {
 				add(r)
 			}
 		}

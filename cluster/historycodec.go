@@ -70,29 +70,43 @@ func readHistory(in io.Reader, fn func(*logv1.HistoryRecord)) (good int64, err e
 	}
 }
 
-// historyOf makes the record of an event; nil for one that is not kept.
-func historyOf(e *lease.Event, index uint64, place uint32) *logv1.HistoryRecord {
-	r := &logv1.HistoryRecord{Index: index, Place: place, Date: int64(e.Date)}
+// recordMaker makes one record after the other in the same memory. There are as many as
+// leases that end.
+type recordMaker struct {
+	made      logv1.HistoryRecord
+	usage     logv1.HistoryRecord_Usage
+	ended     logv1.HistoryUsage
+	denial    logv1.HistoryRecord_Denial
+	denied    logv1.HistoryDenial
+	principal logv1.Principal
+}
+
+// record makes the record of an event, which holds until the next call and while the event
+// does; nil for one that is not kept.
+func (m *recordMaker) record(e *lease.Event, index uint64, place uint32) *logv1.HistoryRecord {
+	m.made = logv1.HistoryRecord{Index: index, Place: place, Date: int64(e.Date)}
+	m.principal = logv1.Principal{User: e.Principal.User, Host: e.Principal.Host, Ip: e.Principal.IP, Display: e.Principal.Display,
+		VendorDefined: e.Principal.VendorDefined, Project: e.Principal.Project}
 	switch e.Kind {
 	case lease.Ended:
-		r.Kind = &logv1.HistoryRecord_Usage{Usage: &logv1.HistoryUsage{
+		m.ended = logv1.HistoryUsage{
 			Lease: uint64(e.Lease.ID), Tenant: e.Tenant, Vendor: e.Vendor, Feature: e.Feature, Version: e.Version, Count: int64(e.Count),
-			Session: e.Session[:], Principal: historyPrincipal(e.Principal), Start: int64(e.Start), End: int64(e.At),
+			Session: e.Session[:], Principal: &m.principal, Start: int64(e.Start), End: int64(e.At),
 			StartDate: int64(e.StartDate), Reason: uint32(e.Release), Charge: e.Charge,
-		}}
+		}
+		m.usage.Usage = &m.ended
+		m.made.Kind = &m.usage
 	case lease.Denied:
-		r.Kind = &logv1.HistoryRecord_Denial{Denial: &logv1.HistoryDenial{
+		m.denied = logv1.HistoryDenial{
 			Tenant: e.Tenant, Vendor: e.Vendor, Feature: e.Feature, Version: e.Version, Count: int64(e.Count), Session: e.Session[:],
-			Principal: historyPrincipal(e.Principal), Reason: string(e.Reason), Final: e.Final, At: int64(e.At),
-		}}
+			Principal: &m.principal, Reason: string(e.Reason), Final: e.Final, At: int64(e.At),
+		}
+		m.denial.Denial = &m.denied
+		m.made.Kind = &m.denial
 	default:
 		return nil
 	}
-	return r
-}
-
-func historyPrincipal(p lease.Principal) *logv1.Principal {
-	return &logv1.Principal{User: p.User, Host: p.Host, Ip: p.IP, Display: p.Display, VendorDefined: p.VendorDefined, Project: p.Project}
+	return &m.made
 }
 
 func principalFrom(p *logv1.Principal) lease.Principal {

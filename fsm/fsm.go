@@ -112,8 +112,9 @@ func New(opts Options) *FSM {
 
 // Apply carries out one log entry; raft calls it in log order.
 func (f *FSM) Apply(l *raft.Log) any {
-	e, err := Decode(l.Data)
-	if err != nil {
+	e := logv1.EntryFromVTPool()
+	defer e.ReturnToVTPool()
+	if err := decode(l.Data, e); err != nil {
 		f.opts.Fatal(fmt.Errorf("log index %d: %w", l.Index, err))
 		return Outcome{Index: l.Index, Term: l.Term, Stale: true}
 	}
@@ -154,7 +155,11 @@ func (f *FSM) apply(l *raft.Log, e *logv1.Entry) Outcome {
 				f.step(l, pb, o.Replies[i])
 			}
 		}
-		f.events.add(append(f.replaced, f.book.TakeEvents()...))
+		events := f.book.TakeEvents()
+		if len(f.replaced) > 0 {
+			events = append(f.replaced, events...)
+		}
+		f.events.add(events)
 		f.replaced, f.told = nil, 0
 	}
 	f.status.AppliedIndex, f.status.AppliedTerm = l.Index, l.Term

@@ -1,5 +1,7 @@
 package lease
 
+import "slices"
+
 // EventKind tells events apart.
 type EventKind uint8
 
@@ -69,9 +71,21 @@ func (e Event) Usage() UsageRecord {
 // Happened is how many events TakeEvents would return.
 func (b *Book) Happened() int { return len(b.events) }
 
-// TakeEvents returns what happened since the last call, in order.
+// keptEvents is how large a room for events is kept from one TakeEvents to the next: an
+// entry of full size fits, and it has at most some 300 KB.
+const keptEvents = 1024
+
+// TakeEvents returns what happened since the last call, in order. The slice is the caller's.
 func (b *Book) TakeEvents() []Event {
-	e := b.events
-	b.events = nil
-	return e
+	if len(b.events) == 0 {
+		return nil
+	}
+	taken := slices.Clone(b.events)
+	if cap(b.events) > keptEvents {
+		b.events = nil
+		return taken
+	}
+	clear(b.events) // or it would keep their strings
+	b.events = b.events[:0]
+	return taken
 }
