@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -73,20 +74,28 @@ func seal(e *logv1.Entry) ([]byte, error) {
 
 // Decode opens an entry. Its errors wrap ErrCorrupt, or say that the version is unknown.
 func Decode(data []byte) (*logv1.Entry, error) {
-	if len(data) < envelope {
-		return nil, fmt.Errorf("%w: %d bytes", ErrCorrupt, len(data))
-	}
-	if data[0] != entryVersion {
-		return nil, fmt.Errorf("log entry version %d is unknown to this build: run the version that wrote it, or a later one", data[0])
-	}
-	if crc32.Checksum(data[envelope:], castagnoli) != binary.BigEndian.Uint32(data[1:]) {
-		return nil, fmt.Errorf("%w: checksum does not match", ErrCorrupt)
-	}
 	e := &logv1.Entry{}
-	if err := e.UnmarshalVT(data[envelope:]); err != nil {
-		return nil, fmt.Errorf("%w: %v", ErrCorrupt, err)
+	if err := decode(data, e); err != nil {
+		return nil, err
 	}
 	return e, nil
+}
+
+// decode reads an entry into an empty one.
+func decode(data []byte, into *logv1.Entry) error {
+	if len(data) < envelope {
+		return fmt.Errorf("%w: %d bytes", ErrCorrupt, len(data))
+	}
+	if data[0] != entryVersion {
+		return fmt.Errorf("log entry version %d is unknown to this build: run the version that wrote it, or a later one", data[0])
+	}
+	if crc32.Checksum(data[envelope:], castagnoli) != binary.BigEndian.Uint32(data[1:]) {
+		return fmt.Errorf("%w: checksum does not match", ErrCorrupt)
+	}
+	if err := into.UnmarshalVT(data[envelope:]); err != nil {
+		return fmt.Errorf("%w: %v", ErrCorrupt, err)
+	}
+	return nil
 }
 
 func toRef(r lease.Ref) *logv1.Ref { return &logv1.Ref{Id: uint64(r.ID), Token: uint64(r.Token)} }
@@ -95,12 +104,13 @@ func fromRef(r *logv1.Ref) lease.Ref {
 	return lease.Ref{ID: lease.ID(r.GetId()), Token: lease.Token(r.GetToken())}
 }
 
-func toRefs(rs []lease.Ref) []*logv1.Ref {
-	out := make([]*logv1.Ref, len(rs))
-	for i, r := range rs {
-		out[i] = toRef(r)
+// toRefs appends to an empty list, which may have had others before.
+func toRefs(list []*logv1.Ref, rs []lease.Ref) []*logv1.Ref {
+	list = slices.Grow(list, len(rs))
+	for _, r := range rs {
+		list = append(list, toRef(r))
 	}
-	return out
+	return list
 }
 
 func fromRefs(rs []*logv1.Ref) []lease.Ref {
@@ -115,7 +125,10 @@ func fromRefs(rs []*logv1.Ref) []lease.Ref {
 }
 
 func toSession(s lease.SessionRef) *logv1.SessionRef {
-	return &logv1.SessionRef{Id: s.ID[:], Digest: s.Digest[:], Incarnation: s.Incarnation, Seq: s.Seq}
+	x := logv1.SessionRefFromVTPool()
+	x.Id, x.Digest = append(x.Id, s.ID[:]...), append(x.Digest, s.Digest[:]...)
+	x.Incarnation, x.Seq = s.Incarnation, s.Seq
+	return x
 }
 
 func fromSession(s *logv1.SessionRef) lease.SessionRef {
@@ -126,7 +139,9 @@ func fromSession(s *logv1.SessionRef) lease.SessionRef {
 }
 
 func toPrincipal(p lease.Principal) *logv1.Principal {
-	return &logv1.Principal{User: p.User, Host: p.Host, Ip: p.IP, Display: p.Display, VendorDefined: p.VendorDefined, Project: p.Project}
+	x := logv1.PrincipalFromVTPool()
+	x.User, x.Host, x.Ip, x.Display, x.VendorDefined, x.Project = p.User, p.Host, p.IP, p.Display, p.VendorDefined, p.Project
+	return x
 }
 
 func fromPrincipal(p *logv1.Principal) lease.Principal {
@@ -136,29 +151,30 @@ func fromPrincipal(p *logv1.Principal) lease.Principal {
 func toCommand(cmd lease.Command) (*logv1.Command, error) {
 	switch c := cmd.(type) {
 	case lease.Checkout:
-		x := &logv1.Checkout{
-			Tenant: c.Tenant, Session: toSession(c.Session), Principal: toPrincipal(c.Principal),
-			InstanceId: c.InstanceID, Ephemeral: c.Ephemeral, Tentative: c.Tentative,
-			Wait: int64(c.Wait), Booking: c.Booking, Partial: c.Partial,
-		}
+		x := logv1.CheckoutFromVTPool()
+		x.Tenant, x.Session, x.Principal = c.Tenant, toSession(c.Session), toPrincipal(c.Principal)
+		x.InstanceId, x.Ephemeral, x.Tentative = c.InstanceID, c.Ephemeral, c.Tentative
+		x.Wait, x.Booking, x.Partial = int64(c.Wait), c.Booking, c.Partial
 		for _, it := range c.Items {
 			x.Items = append(x.Items, &logv1.Item{Feature: it.Feature, Version: it.Version, Count: int64(it.Count)})
 		}
 		return &logv1.Command{Kind: &logv1.Command_Checkout{Checkout: x}}, nil
 	case lease.Renew:
-		return &logv1.Command{Kind: &logv1.Command_Renew{Renew: &logv1.Renew{Session: toSession(c.Session), Held: toRefs(c.Held), Idle: int64(c.Idle)}}}, nil
+		x := logv1.RenewFromVTPool()
+		x.Session, x.Held, x.Idle = toSession(c.Session), toRefs(x.Held, c.Held), int64(c.Idle)
+		return &logv1.Command{Kind: &logv1.Command_Renew{Renew: x}}, nil
 	case lease.RenewMany:
 		return &logv1.Command{Kind: &logv1.Command_RenewMany{RenewMany: &logv1.RenewMany{Sessions: packSessions(c.Sessions)}}}, nil
 	case lease.CheckIn:
-		return &logv1.Command{Kind: &logv1.Command_CheckIn{CheckIn: &logv1.CheckIn{
-			Session: toSession(c.Session), Refs: toRefs(c.Refs), Close: c.Close, Reason: uint32(c.Reason),
-		}}}, nil
+		x := logv1.CheckInFromVTPool()
+		x.Session, x.Refs, x.Close, x.Reason = toSession(c.Session), toRefs(x.Refs, c.Refs), c.Close, uint32(c.Reason)
+		return &logv1.Command{Kind: &logv1.Command_CheckIn{CheckIn: x}}, nil
 	case lease.Expire:
 		return &logv1.Command{Kind: &logv1.Command_Expire{Expire: &logv1.Expire{Ref: toRef(c.Ref), Rev: c.Rev}}}, nil
 	case lease.ExpireSession:
 		return &logv1.Command{Kind: &logv1.Command_ExpireSession{ExpireSession: &logv1.ExpireSession{Id: c.ID[:], Rev: c.Rev}}}, nil
 	case lease.Kill:
-		return &logv1.Command{Kind: &logv1.Command_Kill{Kill: &logv1.Kill{Refs: toRefs(c.Refs), By: c.By}}}, nil
+		return &logv1.Command{Kind: &logv1.Command_Kill{Kill: &logv1.Kill{Refs: toRefs(nil, c.Refs), By: c.By}}}, nil
 	case lease.InstallLicence:
 		return &logv1.Command{Kind: &logv1.Command_InstallLicence{InstallLicence: &logv1.InstallLicence{Licence: toLicence(&c.Licence), Replace: c.Replace}}}, nil
 	case lease.RemoveLicence:

@@ -53,6 +53,7 @@ func EncodeCommand(cmd lease.Command) (Encoded, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer pb.ReturnToVTPool()
 	size := pb.SizeVT()
 	buf := make([]byte, 0, size+protowire.SizeTag(commandsField)+protowire.SizeVarint(uint64(size)))
 	buf = protowire.AppendTag(buf, commandsField, protowire.BytesType)

@@ -19,6 +19,12 @@ const KeepEvents = keepEvents
 // FromCommand decodes one command of an entry.
 func FromCommand(pb *logv1.Command) lease.Command { return fromCommand(pb) }
 
+// DecodeInto decodes into an entry that may have been another's.
+func DecodeInto(data []byte, into *logv1.Entry) error { return decode(data, into) }
+
+// Envelope is what stands before the payload of an entry, in bytes.
+const Envelope = envelope
+
 // Sealed puts a payload into an envelope whose checksum is right.
 func Sealed(payload []byte) []byte {
 	buf := append([]byte{entryVersion, 0, 0, 0, 0}, payload...)

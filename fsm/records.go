@@ -263,7 +263,7 @@ func toDone(d *lease.Done) *logv1.DoneRecord {
 	}
 	x := &logv1.DoneRecord{Kind: uint32(d.Kind), Lost: toLost(d.Lost), Refused: toRefusedItems(d.Refused), Refusal: toRefusal(d.Refusal)}
 	if len(d.Granted) > 0 {
-		x.Granted = toRefs(d.Granted)
+		x.Granted = toRefs(nil, d.Granted)
 	}
 	for _, r := range d.Released {
 		x.Released = append(x.Released, &logv1.ReleasedRecord{Ref: toRef(r.Ref), Feature: r.Feature, Count: int64(r.Count), Reason: uint32(r.Reason)})

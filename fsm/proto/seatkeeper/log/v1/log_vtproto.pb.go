@@ -9,6 +9,7 @@ import (
 	protohelpers "github.com/planetscale/vtprotobuf/protohelpers"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	io "io"
+	sync "sync"
 )
 
 const (
@@ -3620,6 +3621,189 @@ func (m *ToldVersion) MarshalToSizedBufferVTStrict(dAtA []byte) (int, error) {
 	return len(dAtA) - i, nil
 }
 
+var vtprotoPool_Entry = sync.Pool{
+	New: func() interface{} {
+		return &Entry{}
+	},
+}
+
+func (m *Entry) ResetVT() {
+	if m != nil {
+		for _, mm := range m.Commands {
+			mm.ResetVT()
+		}
+		f0 := m.Commands[:0]
+		m.Reset()
+		m.Commands = f0
+	}
+}
+func (m *Entry) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_Entry.Put(m)
+	}
+}
+func EntryFromVTPool() *Entry {
+	return vtprotoPool_Entry.Get().(*Entry)
+}
+
+var vtprotoPool_Command = sync.Pool{
+	New: func() interface{} {
+		return &Command{}
+	},
+}
+
+func (m *Command) ResetVT() {
+	if m != nil {
+		if oneof, ok := m.Kind.(*Command_Checkout); ok {
+			oneof.Checkout.ReturnToVTPool()
+		}
+		if oneof, ok := m.Kind.(*Command_Renew); ok {
+			oneof.Renew.ReturnToVTPool()
+		}
+		if oneof, ok := m.Kind.(*Command_CheckIn); ok {
+			oneof.CheckIn.ReturnToVTPool()
+		}
+		m.Reset()
+	}
+}
+func (m *Command) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_Command.Put(m)
+	}
+}
+func CommandFromVTPool() *Command {
+	return vtprotoPool_Command.Get().(*Command)
+}
+
+var vtprotoPool_SessionRef = sync.Pool{
+	New: func() interface{} {
+		return &SessionRef{}
+	},
+}
+
+func (m *SessionRef) ResetVT() {
+	if m != nil {
+		f0 := m.Id[:0]
+		f1 := m.Digest[:0]
+		m.Reset()
+		m.Id = f0
+		m.Digest = f1
+	}
+}
+func (m *SessionRef) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_SessionRef.Put(m)
+	}
+}
+func SessionRefFromVTPool() *SessionRef {
+	return vtprotoPool_SessionRef.Get().(*SessionRef)
+}
+
+var vtprotoPool_Principal = sync.Pool{
+	New: func() interface{} {
+		return &Principal{}
+	},
+}
+
+func (m *Principal) ResetVT() {
+	if m != nil {
+		m.Reset()
+	}
+}
+func (m *Principal) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_Principal.Put(m)
+	}
+}
+func PrincipalFromVTPool() *Principal {
+	return vtprotoPool_Principal.Get().(*Principal)
+}
+
+var vtprotoPool_Checkout = sync.Pool{
+	New: func() interface{} {
+		return &Checkout{}
+	},
+}
+
+func (m *Checkout) ResetVT() {
+	if m != nil {
+		m.Session.ReturnToVTPool()
+		m.Principal.ReturnToVTPool()
+		for _, mm := range m.Items {
+			mm.Reset()
+		}
+		f0 := m.Items[:0]
+		m.Reset()
+		m.Items = f0
+	}
+}
+func (m *Checkout) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_Checkout.Put(m)
+	}
+}
+func CheckoutFromVTPool() *Checkout {
+	return vtprotoPool_Checkout.Get().(*Checkout)
+}
+
+var vtprotoPool_Renew = sync.Pool{
+	New: func() interface{} {
+		return &Renew{}
+	},
+}
+
+func (m *Renew) ResetVT() {
+	if m != nil {
+		m.Session.ReturnToVTPool()
+		for _, mm := range m.Held {
+			mm.Reset()
+		}
+		f0 := m.Held[:0]
+		m.Reset()
+		m.Held = f0
+	}
+}
+func (m *Renew) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_Renew.Put(m)
+	}
+}
+func RenewFromVTPool() *Renew {
+	return vtprotoPool_Renew.Get().(*Renew)
+}
+
+var vtprotoPool_CheckIn = sync.Pool{
+	New: func() interface{} {
+		return &CheckIn{}
+	},
+}
+
+func (m *CheckIn) ResetVT() {
+	if m != nil {
+		m.Session.ReturnToVTPool()
+		for _, mm := range m.Refs {
+			mm.Reset()
+		}
+		f0 := m.Refs[:0]
+		m.Reset()
+		m.Refs = f0
+	}
+}
+func (m *CheckIn) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_CheckIn.Put(m)
+	}
+}
+func CheckInFromVTPool() *CheckIn {
+	return vtprotoPool_CheckIn.Get().(*CheckIn)
+}
 func (m *Entry) SizeVT() (n int) {
 	if m == nil {
 		return 0
@@ -5237,7 +5421,14 @@ func (m *Entry) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Commands = append(m.Commands, &Command{})
+			if len(m.Commands) == cap(m.Commands) {
+				m.Commands = append(m.Commands, &Command{})
+			} else {
+				m.Commands = m.Commands[:len(m.Commands)+1]
+				if m.Commands[len(m.Commands)-1] == nil {
+					m.Commands[len(m.Commands)-1] = &Command{}
+				}
+			}
 			if err := m.Commands[len(m.Commands)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}
@@ -5506,7 +5697,7 @@ func (m *Command) UnmarshalVT(dAtA []byte) error {
 					return err
 				}
 			} else {
-				v := &Checkout{}
+				v := CheckoutFromVTPool()
 				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 					return err
 				}
@@ -5547,7 +5738,7 @@ func (m *Command) UnmarshalVT(dAtA []byte) error {
 					return err
 				}
 			} else {
-				v := &Renew{}
+				v := RenewFromVTPool()
 				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 					return err
 				}
@@ -5588,7 +5779,7 @@ func (m *Command) UnmarshalVT(dAtA []byte) error {
 					return err
 				}
 			} else {
-				v := &CheckIn{}
+				v := CheckInFromVTPool()
 				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 					return err
 				}
@@ -7315,7 +7506,7 @@ func (m *Checkout) UnmarshalVT(dAtA []byte) error {
 				return io.ErrUnexpectedEOF
 			}
 			if m.Session == nil {
-				m.Session = &SessionRef{}
+				m.Session = SessionRefFromVTPool()
 			}
 			if err := m.Session.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
@@ -7351,7 +7542,7 @@ func (m *Checkout) UnmarshalVT(dAtA []byte) error {
 				return io.ErrUnexpectedEOF
 			}
 			if m.Principal == nil {
-				m.Principal = &Principal{}
+				m.Principal = PrincipalFromVTPool()
 			}
 			if err := m.Principal.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
@@ -7418,7 +7609,14 @@ func (m *Checkout) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Items = append(m.Items, &Item{})
+			if len(m.Items) == cap(m.Items) {
+				m.Items = append(m.Items, &Item{})
+			} else {
+				m.Items = m.Items[:len(m.Items)+1]
+				if m.Items[len(m.Items)-1] == nil {
+					m.Items[len(m.Items)-1] = &Item{}
+				}
+			}
 			if err := m.Items[len(m.Items)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}
@@ -7615,7 +7813,7 @@ func (m *Renew) UnmarshalVT(dAtA []byte) error {
 				return io.ErrUnexpectedEOF
 			}
 			if m.Session == nil {
-				m.Session = &SessionRef{}
+				m.Session = SessionRefFromVTPool()
 			}
 			if err := m.Session.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
@@ -7650,7 +7848,14 @@ func (m *Renew) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Held = append(m.Held, &Ref{})
+			if len(m.Held) == cap(m.Held) {
+				m.Held = append(m.Held, &Ref{})
+			} else {
+				m.Held = m.Held[:len(m.Held)+1]
+				if m.Held[len(m.Held)-1] == nil {
+					m.Held[len(m.Held)-1] = &Ref{}
+				}
+			}
 			if err := m.Held[len(m.Held)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}
@@ -7840,7 +8045,7 @@ func (m *CheckIn) UnmarshalVT(dAtA []byte) error {
 				return io.ErrUnexpectedEOF
 			}
 			if m.Session == nil {
-				m.Session = &SessionRef{}
+				m.Session = SessionRefFromVTPool()
 			}
 			if err := m.Session.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
@@ -7875,7 +8080,14 @@ func (m *CheckIn) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Refs = append(m.Refs, &Ref{})
+			if len(m.Refs) == cap(m.Refs) {
+				m.Refs = append(m.Refs, &Ref{})
+			} else {
+				m.Refs = m.Refs[:len(m.Refs)+1]
+				if m.Refs[len(m.Refs)-1] == nil {
+					m.Refs[len(m.Refs)-1] = &Ref{}
+				}
+			}
 			if err := m.Refs[len(m.Refs)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}
