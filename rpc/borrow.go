@@ -223,7 +223,7 @@ func (h *borrowing) ReturnBorrow(ctx context.Context, r *pb.ReturnBorrowRequest)
 	if err != nil {
 		return nil, err
 	}
-	return &pb.ReturnBorrowResponse{Released: releasedPB(applied.Reply.Released)[0], RaftIndex: applied.Index, Term: applied.Term}, nil
+	return &pb.ReturnBorrowResponse{Released: releasedPB(nil, applied.Reply.Released)[0], RaftIndex: applied.Index, Term: applied.Term}, nil
 }
 
 func (h *borrowing) RevokeBorrow(ctx context.Context, r *pb.RevokeBorrowRequest) (*pb.RevokeBorrowResponse, error) {
@@ -256,7 +256,7 @@ func (h *borrowing) RevokeBorrow(ctx context.Context, r *pb.RevokeBorrowRequest)
 		answer.Quarantined = entryPB(l[0])
 	}
 	if l := applied.Reply.Released; len(l) > 0 {
-		answer.Released = releasedPB(l)[0]
+		answer.Released = releasedPB(nil, l)[0]
 	}
 	return answer, nil
 }

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/seatkeeper/seatkeeper/lease"
@@ -45,39 +46,45 @@ func dateOf(field, s string) (lease.Calendar, error) {
 	return lease.CalendarOf(t), nil
 }
 
-func sessionPB(s lease.SessionInfo) *pb.Session {
-	return &pb.Session{Id: s.ID.String(), Incarnation: s.Incarnation, HeartbeatMs: millis(s.Heartbeat)}
+// more lengthens a list by an empty element, which may have been another's.
+func more[M any](list []*M) ([]*M, *M) {
+	n := len(list)
+	if n == cap(list) {
+		list = append(list, nil)
+	}
+	if list = list[:n+1]; list[n] == nil {
+		list[n] = new(M)
+	}
+	return list, list[n]
 }
 
-func seatsPB(seats []int) []int32 {
-	out := make([]int32, len(seats))
-	for i, n := range seats {
-		out[i] = int32(n)
+func sessionPB(s lease.SessionInfo) *pb.Session {
+	x := pb.SessionFromVTPool()
+	x.Id, x.Incarnation, x.HeartbeatMs = s.ID.String(), s.Incarnation, millis(s.Heartbeat)
+	return x
+}
+
+func seatsPB(out []int32, seats []int) []int32 {
+	out = slices.Grow(out, len(seats))
+	for _, n := range seats {
+		out = append(out, int32(n))
 	}
 	return out
 }
 
-func leasePB(l lease.Lease) *pb.Lease {
-	return &pb.Lease{
-		Id:           uint64(l.ID),
-		Handle:       uint32(l.Handle),
-		Feature:      l.Feature,
-		Version:      l.Version,
-		Count:        int32(l.Count),
-		Seats:        seatsPB(l.Seats),
-		FencingToken: uint64(l.Token),
-		State:        l.State.String(),
-		RemainingMs:  millis(l.Remaining),
-		GraceMs:      millis(l.Grace),
-		Until:        until(l),
-		Overdraft:    overdraftPB(l),
-	}
-}
+func leasePB(l lease.Lease) *pb.Lease { return leasesPB(nil, []lease.Lease{l})[0] }
 
-func leasesPB(ls []lease.Lease) []*pb.Lease {
-	out := make([]*pb.Lease, len(ls))
-	for i, l := range ls {
-		out[i] = leasePB(l)
+// leasesPB appends to an empty list, which may have had others before.
+func leasesPB(out []*pb.Lease, ls []lease.Lease) []*pb.Lease {
+	out = slices.Grow(out, len(ls))
+	for i := range ls {
+		var x *pb.Lease
+		l := &ls[i]
+		out, x = more(out)
+		x.Id, x.Handle, x.FencingToken = uint64(l.ID), uint32(l.Handle), uint64(l.Token)
+		x.Feature, x.Version, x.Count, x.Seats = l.Feature, l.Version, int32(l.Count), seatsPB(x.Seats, l.Seats)
+		x.State, x.RemainingMs, x.GraceMs = l.State.String(), millis(l.Remaining), millis(l.Grace)
+		x.Until, x.Overdraft = until(*l), overdraftPB(*l)
 	}
 	return out
 }
@@ -90,11 +97,15 @@ func lostPB(ls []lease.Lost) []*pb.LostLease {
 	return out
 }
 
-func releasedPB(rs []lease.Released) []*pb.ReleasedLease {
-	out := make([]*pb.ReleasedLease, len(rs))
-	for i, r := range rs {
-		out[i] = &pb.ReleasedLease{Id: uint64(r.ID), FencingToken: uint64(r.Token), Feature: r.Feature,
-			Count: int32(r.Count), Reason: r.Reason.String()}
+// releasedPB appends to an empty list, which may have had others before.
+func releasedPB(out []*pb.ReleasedLease, rs []lease.Released) []*pb.ReleasedLease {
+	out = slices.Grow(out, len(rs))
+	for i := range rs {
+		var x *pb.ReleasedLease
+		r := &rs[i]
+		out, x = more(out)
+		x.Id, x.FencingToken, x.Feature = uint64(r.ID), uint64(r.Token), r.Feature
+		x.Count, x.Reason = int32(r.Count), r.Reason.String()
 	}
 	return out
 }
@@ -120,7 +131,7 @@ func entryPB(l lease.Lease) *pb.LeaseEntry {
 		Feature:      l.Feature,
 		Version:      l.Version,
 		Count:        int32(l.Count),
-		Seats:        seatsPB(l.Seats),
+		Seats:        seatsPB(nil, l.Seats),
 		User:         l.Principal.User,
 		Host:         l.Principal.Host,
 		Display:      l.Principal.Display,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -206,8 +207,10 @@ func (p *pipeline) close() {
 // receive takes calls in while there is room in the window, and proposes those of a
 // message together.
 func (p *pipeline) receive() error {
+	r := &pb.PipelineRequest{} // each is read into the same memory: its commands have copies
 	for {
-		r, err := p.stream.Recv()
+		r.ResetVT()
+		err := p.stream.RecvMsg(r)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -276,19 +279,21 @@ func (p *pipeline) room(x *piped, wait bool) bool {
 
 // answer sends what is known, all of it together, until nothing more can come.
 func (p *pipeline) answer() error {
+	r := &pb.PipelineResponse{} // each is written from the same memory
 	for {
 		list, over := p.known()
 		if list == nil {
 			return over
 		}
 		for rest := list; len(rest) > 0; {
-			r, n, lost := p.response(rest)
+			n, lost := p.response(r, rest)
 			p.sending.Store(time.Now().UnixNano())
 			err := p.stream.Send(r)
 			p.sending.Store(0)
 			if err != nil {
 				return err
 			}
+			r.ResetVT()
 			if lost != nil {
 				p.leave(lost)
 			}
@@ -327,18 +332,19 @@ func (p *pipeline) answered(list []*piped) {
 	p.space.Signal()
 }
 
-// response makes the next message of a list and says how many of it are in there. lost is
+// response makes the next message of a list, of an empty one, and says how many of it are in there. lost is
 // not nil when one of them tells that leadership is lost.
-func (p *pipeline) response(list []*piped) (r *pb.PipelineResponse, n int, lost error) {
-	r = &pb.PipelineResponse{Answers: make([]*pb.PipelineAnswer, 0, len(list))}
+func (p *pipeline) response(r *pb.PipelineResponse, list []*piped) (n int, lost error) {
+	r.Answers = slices.Grow(r.Answers, len(list))
 	for weight := 0; n < len(list) && weight < answerWeight; n++ {
+		var a *pb.PipelineAnswer
+		r.Answers, a = more(r.Answers)
 		x := list[n]
-		a := x.answer(p.s)
+		x.answer(p.s, a)
 		if a.NotLeader != nil {
 			lost = &cluster.NotLeaderError{}
 		}
-		r.Answers = append(r.Answers, a)
 		weight += 1 + len(x.applied.Reply.Leases) + len(x.applied.Reply.Lost) + len(x.applied.Reply.Renewed)
 	}
-	return r, n, lost
+	return n, lost
 }

@@ -104,9 +104,9 @@ func (x *piped) readCheckout(p *pipeline, r *pb.CheckoutRequest, who caller) {
 // nothingApplied stands for the outcome of what was never proposed.
 var nothingApplied cluster.Applied
 
-// answer is what the client gets, noted in the metrics.
-func (x *piped) answer(s *Server) *pb.PipelineAnswer {
-	a := &pb.PipelineAnswer{Number: x.number}
+// answer says into a what the client gets, and notes it in the metrics.
+func (x *piped) answer(s *Server, a *pb.PipelineAnswer) {
+	a.Number = x.number
 	err := x.err
 	if err == nil && x.applied.Reply.Refusal != nil {
 		err = x.applied.Reply.Refusal
@@ -117,7 +117,7 @@ func (x *piped) answer(s *Server) *pb.PipelineAnswer {
 		problem, elsewhere, code := s.problem(err)
 		s.metrics.failed(method, code, problem)
 		a.Of, a.NotLeader = &pb.PipelineAnswer_Problem{Problem: problem}, elsewhere
-		return a
+		return
 	}
 	s.metrics.of(method).done.Inc()
 	switch x.what {
@@ -132,7 +132,6 @@ func (x *piped) answer(s *Server) *pb.PipelineAnswer {
 	case callCheckin:
 		a.Of = &pb.PipelineAnswer_Checkin{Checkin: checkinPB(*x.applied)}
 	}
-	return a
 }
 
 // problem is what statusOf says, without the status around it.

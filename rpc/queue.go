@@ -60,7 +60,7 @@ func (h *queueService) QueueLeave(ctx context.Context, r *pb.QueueLeaveRequest) 
 	if err != nil {
 		return nil, err
 	}
-	return &pb.QueueLeaveResponse{Released: releasedPB(applied.Reply.Released), RaftIndex: applied.Index, Term: applied.Term}, nil
+	return &pb.QueueLeaveResponse{Released: releasedPB(nil, applied.Reply.Released), RaftIndex: applied.Index, Term: applied.Term}, nil
 }
 
 // bookingAsk makes a booking request readable as what itemsOf and principalOf want.

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/seatkeeper/seatkeeper/cluster"
 	"github.com/seatkeeper/seatkeeper/lease"
@@ -54,15 +55,16 @@ func renewManyOf(r *pb.RenewBatchRequest) (cmd lease.RenewMany, err error) {
 
 func renewBatchPB(a cluster.Applied) *pb.RenewBatchResponse {
 	n := len(a.Reply.Renewed)
-	out := &pb.RenewBatchResponse{Results: make([]pb.RenewResult, n), RemainingMs: make([]uint32, n), GraceMs: make([]uint32, n),
-		HeldSums: make([]uint64, n), RaftIndex: a.Index, Term: a.Term}
+	x := pb.RenewBatchResponseFromVTPool()
+	x.RaftIndex, x.Term = a.Index, a.Term
+	x.Results, x.HeldSums = slices.Grow(x.Results, n), slices.Grow(x.HeldSums, n)
+	x.RemainingMs, x.GraceMs = slices.Grow(x.RemainingMs, n), slices.Grow(x.GraceMs, n)
 	for i := range a.Reply.Renewed {
 		r := &a.Reply.Renewed[i]
-		out.Results[i] = renewResult(r)
-		out.RemainingMs[i], out.GraceMs[i] = millis(r.Remaining), millis(r.Grace)
-		out.HeldSums[i] = r.HeldSum
+		x.Results, x.HeldSums = append(x.Results, renewResult(r)), append(x.HeldSums, r.HeldSum)
+		x.RemainingMs, x.GraceMs = append(x.RemainingMs, millis(r.Remaining)), append(x.GraceMs, millis(r.Grace))
 	}
-	return out
+	return x
 }
 
 func renewResult(r *lease.Renewed) pb.RenewResult {

@@ -49,14 +49,10 @@ func (h *seats) Checkout(ctx context.Context, r *pb.CheckoutRequest) (*pb.Checko
 func checkoutPB(a cluster.Applied, minted string) *pb.CheckoutResponse {
 	session := sessionPB(a.Reply.Session)
 	session.Secret = minted
-	return &pb.CheckoutResponse{
-		Session:   session,
-		Leases:    leasesPB(a.Reply.Leases),
-		RaftIndex: a.Index,
-		Term:      a.Term,
-		Replayed:  a.Reply.Replayed,
-		Refused:   refusedPB(a.Reply.Refused),
-	}
+	x := pb.CheckoutResponseFromVTPool()
+	x.Session, x.Leases, x.Refused = session, leasesPB(x.Leases, a.Reply.Leases), refusedPB(a.Reply.Refused)
+	x.RaftIndex, x.Term, x.Replayed = a.Index, a.Term, a.Reply.Replayed
+	return x
 }
 
 // checkoutOf reads the command out of a request; minted is the secret of a session
@@ -135,13 +131,10 @@ func renewOf(r *pb.RenewRequest) (lease.Renew, error) {
 }
 
 func renewPB(a cluster.Applied) *pb.RenewResponse {
-	return &pb.RenewResponse{
-		Session:   sessionPB(a.Reply.Session),
-		Leases:    leasesPB(a.Reply.Leases),
-		Lost:      lostPB(a.Reply.Lost),
-		RaftIndex: a.Index,
-		Term:      a.Term,
-	}
+	x := pb.RenewResponseFromVTPool()
+	x.Session, x.Leases, x.Lost = sessionPB(a.Reply.Session), leasesPB(x.Leases, a.Reply.Leases), lostPB(a.Reply.Lost)
+	x.RaftIndex, x.Term = a.Index, a.Term
+	return x
 }
 
 func (h *seats) Checkin(ctx context.Context, r *pb.CheckinRequest) (*pb.CheckinResponse, error) {
@@ -166,12 +159,9 @@ func checkinOf(r *pb.CheckinRequest) (lease.CheckIn, error) {
 }
 
 func checkinPB(a cluster.Applied) *pb.CheckinResponse {
-	return &pb.CheckinResponse{
-		Released:  releasedPB(a.Reply.Released),
-		RaftIndex: a.Index,
-		Term:      a.Term,
-		Replayed:  a.Reply.Replayed,
-	}
+	x := pb.CheckinResponseFromVTPool()
+	x.Released, x.RaftIndex, x.Term, x.Replayed = releasedPB(x.Released, a.Reply.Released), a.Index, a.Term, a.Reply.Replayed
+	return x
 }
 
 func (h *seats) Preview(ctx context.Context, r *pb.PreviewRequest) (*pb.PreviewResponse, error) {

@@ -10,6 +10,7 @@ import (
 	protohelpers "github.com/planetscale/vtprotobuf/protohelpers"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	io "io"
+	sync "sync"
 )
 
 const (
@@ -1854,6 +1855,414 @@ func (m *Problem) MarshalToSizedBufferVTStrict(dAtA []byte) (int, error) {
 	return len(dAtA) - i, nil
 }
 
+var vtprotoPool_CheckoutRequest = sync.Pool{
+	New: func() interface{} {
+		return &CheckoutRequest{}
+	},
+}
+
+func (m *CheckoutRequest) ResetVT() {
+	if m != nil {
+		for _, mm := range m.Items {
+			mm.Reset()
+		}
+		f0 := m.Items[:0]
+		m.Reset()
+		m.Items = f0
+	}
+}
+func (m *CheckoutRequest) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_CheckoutRequest.Put(m)
+	}
+}
+func CheckoutRequestFromVTPool() *CheckoutRequest {
+	return vtprotoPool_CheckoutRequest.Get().(*CheckoutRequest)
+}
+
+var vtprotoPool_Session = sync.Pool{
+	New: func() interface{} {
+		return &Session{}
+	},
+}
+
+func (m *Session) ResetVT() {
+	if m != nil {
+		m.Reset()
+	}
+}
+func (m *Session) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_Session.Put(m)
+	}
+}
+func SessionFromVTPool() *Session {
+	return vtprotoPool_Session.Get().(*Session)
+}
+
+var vtprotoPool_Lease = sync.Pool{
+	New: func() interface{} {
+		return &Lease{}
+	},
+}
+
+func (m *Lease) ResetVT() {
+	if m != nil {
+		f0 := m.Seats[:0]
+		m.Reset()
+		m.Seats = f0
+	}
+}
+func (m *Lease) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_Lease.Put(m)
+	}
+}
+func LeaseFromVTPool() *Lease {
+	return vtprotoPool_Lease.Get().(*Lease)
+}
+
+var vtprotoPool_CheckoutResponse = sync.Pool{
+	New: func() interface{} {
+		return &CheckoutResponse{}
+	},
+}
+
+func (m *CheckoutResponse) ResetVT() {
+	if m != nil {
+		m.Session.ReturnToVTPool()
+		for _, mm := range m.Leases {
+			mm.ResetVT()
+		}
+		f0 := m.Leases[:0]
+		for _, mm := range m.Refused {
+			mm.Reset()
+		}
+		f1 := m.Refused[:0]
+		m.Reset()
+		m.Leases = f0
+		m.Refused = f1
+	}
+}
+func (m *CheckoutResponse) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_CheckoutResponse.Put(m)
+	}
+}
+func CheckoutResponseFromVTPool() *CheckoutResponse {
+	return vtprotoPool_CheckoutResponse.Get().(*CheckoutResponse)
+}
+
+var vtprotoPool_RenewRequest = sync.Pool{
+	New: func() interface{} {
+		return &RenewRequest{}
+	},
+}
+
+func (m *RenewRequest) ResetVT() {
+	if m != nil {
+		for _, mm := range m.Held {
+			mm.Reset()
+		}
+		f0 := m.Held[:0]
+		m.Reset()
+		m.Held = f0
+	}
+}
+func (m *RenewRequest) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_RenewRequest.Put(m)
+	}
+}
+func RenewRequestFromVTPool() *RenewRequest {
+	return vtprotoPool_RenewRequest.Get().(*RenewRequest)
+}
+
+var vtprotoPool_RenewResponse = sync.Pool{
+	New: func() interface{} {
+		return &RenewResponse{}
+	},
+}
+
+func (m *RenewResponse) ResetVT() {
+	if m != nil {
+		m.Session.ReturnToVTPool()
+		for _, mm := range m.Leases {
+			mm.ResetVT()
+		}
+		f0 := m.Leases[:0]
+		for _, mm := range m.Lost {
+			mm.Reset()
+		}
+		f1 := m.Lost[:0]
+		m.Reset()
+		m.Leases = f0
+		m.Lost = f1
+	}
+}
+func (m *RenewResponse) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_RenewResponse.Put(m)
+	}
+}
+func RenewResponseFromVTPool() *RenewResponse {
+	return vtprotoPool_RenewResponse.Get().(*RenewResponse)
+}
+
+var vtprotoPool_RenewBatchRequest = sync.Pool{
+	New: func() interface{} {
+		return &RenewBatchRequest{}
+	},
+}
+
+func (m *RenewBatchRequest) ResetVT() {
+	if m != nil {
+		f0 := m.SessionIds[:0]
+		f1 := m.SessionSecrets[:0]
+		f2 := m.Incarnations[:0]
+		m.Reset()
+		m.SessionIds = f0
+		m.SessionSecrets = f1
+		m.Incarnations = f2
+	}
+}
+func (m *RenewBatchRequest) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_RenewBatchRequest.Put(m)
+	}
+}
+func RenewBatchRequestFromVTPool() *RenewBatchRequest {
+	return vtprotoPool_RenewBatchRequest.Get().(*RenewBatchRequest)
+}
+
+var vtprotoPool_RenewBatchResponse = sync.Pool{
+	New: func() interface{} {
+		return &RenewBatchResponse{}
+	},
+}
+
+func (m *RenewBatchResponse) ResetVT() {
+	if m != nil {
+		f0 := m.Results[:0]
+		f1 := m.RemainingMs[:0]
+		f2 := m.GraceMs[:0]
+		f3 := m.HeldSums[:0]
+		m.Reset()
+		m.Results = f0
+		m.RemainingMs = f1
+		m.GraceMs = f2
+		m.HeldSums = f3
+	}
+}
+func (m *RenewBatchResponse) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_RenewBatchResponse.Put(m)
+	}
+}
+func RenewBatchResponseFromVTPool() *RenewBatchResponse {
+	return vtprotoPool_RenewBatchResponse.Get().(*RenewBatchResponse)
+}
+
+var vtprotoPool_PipelineRequest = sync.Pool{
+	New: func() interface{} {
+		return &PipelineRequest{}
+	},
+}
+
+func (m *PipelineRequest) ResetVT() {
+	if m != nil {
+		for _, mm := range m.Calls {
+			mm.ResetVT()
+		}
+		f0 := m.Calls[:0]
+		m.Reset()
+		m.Calls = f0
+	}
+}
+func (m *PipelineRequest) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_PipelineRequest.Put(m)
+	}
+}
+func PipelineRequestFromVTPool() *PipelineRequest {
+	return vtprotoPool_PipelineRequest.Get().(*PipelineRequest)
+}
+
+var vtprotoPool_PipelineCall = sync.Pool{
+	New: func() interface{} {
+		return &PipelineCall{}
+	},
+}
+
+func (m *PipelineCall) ResetVT() {
+	if m != nil {
+		if oneof, ok := m.Of.(*PipelineCall_Renew); ok {
+			oneof.Renew.ReturnToVTPool()
+		}
+		if oneof, ok := m.Of.(*PipelineCall_Batch); ok {
+			oneof.Batch.ReturnToVTPool()
+		}
+		if oneof, ok := m.Of.(*PipelineCall_Checkout); ok {
+			oneof.Checkout.ReturnToVTPool()
+		}
+		if oneof, ok := m.Of.(*PipelineCall_Checkin); ok {
+			oneof.Checkin.ReturnToVTPool()
+		}
+		m.Reset()
+	}
+}
+func (m *PipelineCall) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_PipelineCall.Put(m)
+	}
+}
+func PipelineCallFromVTPool() *PipelineCall {
+	return vtprotoPool_PipelineCall.Get().(*PipelineCall)
+}
+
+var vtprotoPool_PipelineResponse = sync.Pool{
+	New: func() interface{} {
+		return &PipelineResponse{}
+	},
+}
+
+func (m *PipelineResponse) ResetVT() {
+	if m != nil {
+		for _, mm := range m.Answers {
+			mm.ResetVT()
+		}
+		f0 := m.Answers[:0]
+		m.Reset()
+		m.Answers = f0
+	}
+}
+func (m *PipelineResponse) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_PipelineResponse.Put(m)
+	}
+}
+func PipelineResponseFromVTPool() *PipelineResponse {
+	return vtprotoPool_PipelineResponse.Get().(*PipelineResponse)
+}
+
+var vtprotoPool_PipelineAnswer = sync.Pool{
+	New: func() interface{} {
+		return &PipelineAnswer{}
+	},
+}
+
+func (m *PipelineAnswer) ResetVT() {
+	if m != nil {
+		if oneof, ok := m.Of.(*PipelineAnswer_Renewed); ok {
+			oneof.Renewed.ReturnToVTPool()
+		}
+		if oneof, ok := m.Of.(*PipelineAnswer_Batch); ok {
+			oneof.Batch.ReturnToVTPool()
+		}
+		if oneof, ok := m.Of.(*PipelineAnswer_Checkout); ok {
+			oneof.Checkout.ReturnToVTPool()
+		}
+		if oneof, ok := m.Of.(*PipelineAnswer_Checkin); ok {
+			oneof.Checkin.ReturnToVTPool()
+		}
+		m.Reset()
+	}
+}
+func (m *PipelineAnswer) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_PipelineAnswer.Put(m)
+	}
+}
+func PipelineAnswerFromVTPool() *PipelineAnswer {
+	return vtprotoPool_PipelineAnswer.Get().(*PipelineAnswer)
+}
+
+var vtprotoPool_CheckinRequest = sync.Pool{
+	New: func() interface{} {
+		return &CheckinRequest{}
+	},
+}
+
+func (m *CheckinRequest) ResetVT() {
+	if m != nil {
+		f0 := m.LeaseIds[:0]
+		for _, mm := range m.Refs {
+			mm.Reset()
+		}
+		f1 := m.Refs[:0]
+		m.Reset()
+		m.LeaseIds = f0
+		m.Refs = f1
+	}
+}
+func (m *CheckinRequest) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_CheckinRequest.Put(m)
+	}
+}
+func CheckinRequestFromVTPool() *CheckinRequest {
+	return vtprotoPool_CheckinRequest.Get().(*CheckinRequest)
+}
+
+var vtprotoPool_CheckinResponse = sync.Pool{
+	New: func() interface{} {
+		return &CheckinResponse{}
+	},
+}
+
+func (m *CheckinResponse) ResetVT() {
+	if m != nil {
+		for _, mm := range m.Released {
+			mm.ResetVT()
+		}
+		f0 := m.Released[:0]
+		m.Reset()
+		m.Released = f0
+	}
+}
+func (m *CheckinResponse) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_CheckinResponse.Put(m)
+	}
+}
+func CheckinResponseFromVTPool() *CheckinResponse {
+	return vtprotoPool_CheckinResponse.Get().(*CheckinResponse)
+}
+
+var vtprotoPool_ReleasedLease = sync.Pool{
+	New: func() interface{} {
+		return &ReleasedLease{}
+	},
+}
+
+func (m *ReleasedLease) ResetVT() {
+	if m != nil {
+		m.Reset()
+	}
+}
+func (m *ReleasedLease) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_ReleasedLease.Put(m)
+	}
+}
+func ReleasedLeaseFromVTPool() *ReleasedLease {
+	return vtprotoPool_ReleasedLease.Get().(*ReleasedLease)
+}
 func (m *Item) SizeVT() (n int) {
 	if m == nil {
 		return 0
@@ -2898,7 +3307,14 @@ func (m *CheckoutRequest) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Items = append(m.Items, &Item{})
+			if len(m.Items) == cap(m.Items) {
+				m.Items = append(m.Items, &Item{})
+			} else {
+				m.Items = m.Items[:len(m.Items)+1]
+				if m.Items[len(m.Items)-1] == nil {
+					m.Items[len(m.Items)-1] = &Item{}
+				}
+			}
 			if err := m.Items[len(m.Items)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}
@@ -3696,7 +4112,7 @@ func (m *Lease) UnmarshalVT(dAtA []byte) error {
 					}
 				}
 				elementCount = count
-				if elementCount != 0 && len(m.Seats) == 0 {
+				if elementCount != 0 && len(m.Seats) == 0 && cap(m.Seats) < elementCount {
 					m.Seats = make([]int32, 0, elementCount)
 				}
 				for iNdEx < postIndex {
@@ -4097,7 +4513,7 @@ func (m *CheckoutResponse) UnmarshalVT(dAtA []byte) error {
 				return io.ErrUnexpectedEOF
 			}
 			if m.Session == nil {
-				m.Session = &Session{}
+				m.Session = SessionFromVTPool()
 			}
 			if err := m.Session.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
@@ -4132,7 +4548,14 @@ func (m *CheckoutResponse) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Leases = append(m.Leases, &Lease{})
+			if len(m.Leases) == cap(m.Leases) {
+				m.Leases = append(m.Leases, &Lease{})
+			} else {
+				m.Leases = m.Leases[:len(m.Leases)+1]
+				if m.Leases[len(m.Leases)-1] == nil {
+					m.Leases[len(m.Leases)-1] = &Lease{}
+				}
+			}
 			if err := m.Leases[len(m.Leases)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}
@@ -4224,7 +4647,14 @@ func (m *CheckoutResponse) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Refused = append(m.Refused, &RefusedItem{})
+			if len(m.Refused) == cap(m.Refused) {
+				m.Refused = append(m.Refused, &RefusedItem{})
+			} else {
+				m.Refused = m.Refused[:len(m.Refused)+1]
+				if m.Refused[len(m.Refused)-1] == nil {
+					m.Refused[len(m.Refused)-1] = &RefusedItem{}
+				}
+			}
 			if err := m.Refused[len(m.Refused)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}
@@ -4699,7 +5129,14 @@ func (m *RenewRequest) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Held = append(m.Held, &LeaseRef{})
+			if len(m.Held) == cap(m.Held) {
+				m.Held = append(m.Held, &LeaseRef{})
+			} else {
+				m.Held = m.Held[:len(m.Held)+1]
+				if m.Held[len(m.Held)-1] == nil {
+					m.Held[len(m.Held)-1] = &LeaseRef{}
+				}
+			}
 			if err := m.Held[len(m.Held)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}
@@ -4837,7 +5274,7 @@ func (m *RenewResponse) UnmarshalVT(dAtA []byte) error {
 				return io.ErrUnexpectedEOF
 			}
 			if m.Session == nil {
-				m.Session = &Session{}
+				m.Session = SessionFromVTPool()
 			}
 			if err := m.Session.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
@@ -4872,7 +5309,14 @@ func (m *RenewResponse) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Leases = append(m.Leases, &Lease{})
+			if len(m.Leases) == cap(m.Leases) {
+				m.Leases = append(m.Leases, &Lease{})
+			} else {
+				m.Leases = m.Leases[:len(m.Leases)+1]
+				if m.Leases[len(m.Leases)-1] == nil {
+					m.Leases[len(m.Leases)-1] = &Lease{}
+				}
+			}
 			if err := m.Leases[len(m.Leases)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}
@@ -4906,7 +5350,14 @@ func (m *RenewResponse) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Lost = append(m.Lost, &LostLease{})
+			if len(m.Lost) == cap(m.Lost) {
+				m.Lost = append(m.Lost, &LostLease{})
+			} else {
+				m.Lost = m.Lost[:len(m.Lost)+1]
+				if m.Lost[len(m.Lost)-1] == nil {
+					m.Lost[len(m.Lost)-1] = &LostLease{}
+				}
+			}
 			if err := m.Lost[len(m.Lost)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}
@@ -5120,7 +5571,7 @@ func (m *RenewBatchRequest) UnmarshalVT(dAtA []byte) error {
 					}
 				}
 				elementCount = count
-				if elementCount != 0 && len(m.Incarnations) == 0 {
+				if elementCount != 0 && len(m.Incarnations) == 0 && cap(m.Incarnations) < elementCount {
 					m.Incarnations = make([]uint64, 0, elementCount)
 				}
 				for iNdEx < postIndex {
@@ -5272,7 +5723,7 @@ func (m *RenewBatchResponse) UnmarshalVT(dAtA []byte) error {
 					return io.ErrUnexpectedEOF
 				}
 				var elementCount int
-				if elementCount != 0 && len(m.Results) == 0 {
+				if elementCount != 0 && len(m.Results) == 0 && cap(m.Results) < elementCount {
 					m.Results = make([]RenewResult, 0, elementCount)
 				}
 				for iNdEx < postIndex {
@@ -5348,7 +5799,7 @@ func (m *RenewBatchResponse) UnmarshalVT(dAtA []byte) error {
 					}
 				}
 				elementCount = count
-				if elementCount != 0 && len(m.RemainingMs) == 0 {
+				if elementCount != 0 && len(m.RemainingMs) == 0 && cap(m.RemainingMs) < elementCount {
 					m.RemainingMs = make([]uint32, 0, elementCount)
 				}
 				for iNdEx < postIndex {
@@ -5424,7 +5875,7 @@ func (m *RenewBatchResponse) UnmarshalVT(dAtA []byte) error {
 					}
 				}
 				elementCount = count
-				if elementCount != 0 && len(m.GraceMs) == 0 {
+				if elementCount != 0 && len(m.GraceMs) == 0 && cap(m.GraceMs) < elementCount {
 					m.GraceMs = make([]uint32, 0, elementCount)
 				}
 				for iNdEx < postIndex {
@@ -5523,7 +5974,7 @@ func (m *RenewBatchResponse) UnmarshalVT(dAtA []byte) error {
 				}
 				var elementCount int
 				elementCount = packedLen / 8
-				if elementCount != 0 && len(m.HeldSums) == 0 {
+				if elementCount != 0 && len(m.HeldSums) == 0 && cap(m.HeldSums) < elementCount {
 					m.HeldSums = make([]uint64, 0, elementCount)
 				}
 				for iNdEx < postIndex {
@@ -5618,7 +6069,14 @@ func (m *PipelineRequest) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Calls = append(m.Calls, &PipelineCall{})
+			if len(m.Calls) == cap(m.Calls) {
+				m.Calls = append(m.Calls, &PipelineCall{})
+			} else {
+				m.Calls = m.Calls[:len(m.Calls)+1]
+				if m.Calls[len(m.Calls)-1] == nil {
+					m.Calls[len(m.Calls)-1] = &PipelineCall{}
+				}
+			}
 			if err := m.Calls[len(m.Calls)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}
@@ -5727,7 +6185,7 @@ func (m *PipelineCall) UnmarshalVT(dAtA []byte) error {
 					return err
 				}
 			} else {
-				v := &RenewRequest{}
+				v := RenewRequestFromVTPool()
 				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 					return err
 				}
@@ -5768,7 +6226,7 @@ func (m *PipelineCall) UnmarshalVT(dAtA []byte) error {
 					return err
 				}
 			} else {
-				v := &RenewBatchRequest{}
+				v := RenewBatchRequestFromVTPool()
 				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 					return err
 				}
@@ -5809,7 +6267,7 @@ func (m *PipelineCall) UnmarshalVT(dAtA []byte) error {
 					return err
 				}
 			} else {
-				v := &CheckoutRequest{}
+				v := CheckoutRequestFromVTPool()
 				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 					return err
 				}
@@ -5850,7 +6308,7 @@ func (m *PipelineCall) UnmarshalVT(dAtA []byte) error {
 					return err
 				}
 			} else {
-				v := &CheckinRequest{}
+				v := CheckinRequestFromVTPool()
 				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 					return err
 				}
@@ -5937,7 +6395,14 @@ func (m *PipelineResponse) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Answers = append(m.Answers, &PipelineAnswer{})
+			if len(m.Answers) == cap(m.Answers) {
+				m.Answers = append(m.Answers, &PipelineAnswer{})
+			} else {
+				m.Answers = m.Answers[:len(m.Answers)+1]
+				if m.Answers[len(m.Answers)-1] == nil {
+					m.Answers[len(m.Answers)-1] = &PipelineAnswer{}
+				}
+			}
 			if err := m.Answers[len(m.Answers)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}
@@ -6046,7 +6511,7 @@ func (m *PipelineAnswer) UnmarshalVT(dAtA []byte) error {
 					return err
 				}
 			} else {
-				v := &RenewResponse{}
+				v := RenewResponseFromVTPool()
 				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 					return err
 				}
@@ -6087,7 +6552,7 @@ func (m *PipelineAnswer) UnmarshalVT(dAtA []byte) error {
 					return err
 				}
 			} else {
-				v := &RenewBatchResponse{}
+				v := RenewBatchResponseFromVTPool()
 				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 					return err
 				}
@@ -6128,7 +6593,7 @@ func (m *PipelineAnswer) UnmarshalVT(dAtA []byte) error {
 					return err
 				}
 			} else {
-				v := &CheckoutResponse{}
+				v := CheckoutResponseFromVTPool()
 				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 					return err
 				}
@@ -6169,7 +6634,7 @@ func (m *PipelineAnswer) UnmarshalVT(dAtA []byte) error {
 					return err
 				}
 			} else {
-				v := &CheckinResponse{}
+				v := CheckinResponseFromVTPool()
 				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 					return err
 				}
@@ -6458,7 +6923,7 @@ func (m *CheckinRequest) UnmarshalVT(dAtA []byte) error {
 					}
 				}
 				elementCount = count
-				if elementCount != 0 && len(m.LeaseIds) == 0 {
+				if elementCount != 0 && len(m.LeaseIds) == 0 && cap(m.LeaseIds) < elementCount {
 					m.LeaseIds = make([]uint64, 0, elementCount)
 				}
 				for iNdEx < postIndex {
@@ -6511,7 +6976,14 @@ func (m *CheckinRequest) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Refs = append(m.Refs, &LeaseRef{})
+			if len(m.Refs) == cap(m.Refs) {
+				m.Refs = append(m.Refs, &LeaseRef{})
+			} else {
+				m.Refs = m.Refs[:len(m.Refs)+1]
+				if m.Refs[len(m.Refs)-1] == nil {
+					m.Refs[len(m.Refs)-1] = &LeaseRef{}
+				}
+			}
 			if err := m.Refs[len(m.Refs)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}
@@ -6648,7 +7120,14 @@ func (m *CheckinResponse) UnmarshalVT(dAtA []byte) error {
 			if postIndex > l {
 				return io.ErrUnexpectedEOF
 			}
-			m.Released = append(m.Released, &ReleasedLease{})
+			if len(m.Released) == cap(m.Released) {
+				m.Released = append(m.Released, &ReleasedLease{})
+			} else {
+				m.Released = m.Released[:len(m.Released)+1]
+				if m.Released[len(m.Released)-1] == nil {
+					m.Released[len(m.Released)-1] = &ReleasedLease{}
+				}
+			}
 			if err := m.Released[len(m.Released)-1].UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 				return err
 			}

@@ -3664,6 +3664,9 @@ func (m *Command) ResetVT() {
 		if oneof, ok := m.Kind.(*Command_CheckIn); ok {
 			oneof.CheckIn.ReturnToVTPool()
 		}
+		if oneof, ok := m.Kind.(*Command_RenewMany); ok {
+			oneof.RenewMany.ReturnToVTPool()
+		}
 		m.Reset()
 	}
 }
@@ -3776,6 +3779,29 @@ func (m *Renew) ReturnToVTPool() {
 }
 func RenewFromVTPool() *Renew {
 	return vtprotoPool_Renew.Get().(*Renew)
+}
+
+var vtprotoPool_RenewMany = sync.Pool{
+	New: func() interface{} {
+		return &RenewMany{}
+	},
+}
+
+func (m *RenewMany) ResetVT() {
+	if m != nil {
+		f0 := m.Sessions[:0]
+		m.Reset()
+		m.Sessions = f0
+	}
+}
+func (m *RenewMany) ReturnToVTPool() {
+	if m != nil {
+		m.ResetVT()
+		vtprotoPool_RenewMany.Put(m)
+	}
+}
+func RenewManyFromVTPool() *RenewMany {
+	return vtprotoPool_RenewMany.Get().(*RenewMany)
 }
 
 var vtprotoPool_CheckIn = sync.Pool{
@@ -6189,7 +6215,7 @@ func (m *Command) UnmarshalVT(dAtA []byte) error {
 					return err
 				}
 			} else {
-				v := &RenewMany{}
+				v := RenewManyFromVTPool()
 				if err := v.UnmarshalVT(dAtA[iNdEx:postIndex]); err != nil {
 					return err
 				}
