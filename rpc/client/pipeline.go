@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"sync"
 	"time"
 
@@ -135,6 +136,9 @@ func (p *Pipeline) write() {
 		}
 		select {
 		case <-p.wake:
+			// One message of answers wakes many callers, and the first would have a message
+			// for itself: those that are about to run come first.
+			runtime.Gosched()
 		case <-p.ctx.Done():
 			return
 		case <-look.C:
