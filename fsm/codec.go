@@ -164,7 +164,9 @@ func toCommand(cmd lease.Command) (*logv1.Command, error) {
 		x.Session, x.Held, x.Idle = toSession(c.Session), toRefs(x.Held, c.Held), int64(c.Idle)
 		return &logv1.Command{Kind: &logv1.Command_Renew{Renew: x}}, nil
 	case lease.RenewMany:
-		return &logv1.Command{Kind: &logv1.Command_RenewMany{RenewMany: &logv1.RenewMany{Sessions: packSessions(c.Sessions)}}}, nil
+		x := logv1.RenewManyFromVTPool()
+		x.Sessions = packSessions(x.Sessions, c.Sessions)
+		return &logv1.Command{Kind: &logv1.Command_RenewMany{RenewMany: x}}, nil
 	case lease.CheckIn:
 		x := logv1.CheckInFromVTPool()
 		x.Session, x.Refs, x.Close, x.Reason = toSession(c.Session), toRefs(x.Refs, c.Refs), c.Close, uint32(c.Reason)
@@ -206,7 +208,11 @@ func toCommand(cmd lease.Command) (*logv1.Command, error) {
 }
 
 // fromCommand gives nil for a kind this build does not know.
-func fromCommand(pb *logv1.Command) lease.Command {
+func fromCommand(pb *logv1.Command) lease.Command { return commandIn(nil, pb) }
+
+// commandIn is fromCommand for a command that is done with before the next one is read: the
+// sessions of a RenewMany stand in room, which it takes with it.
+func commandIn(room *[]lease.Heartbeat, pb *logv1.Command) lease.Command {
 	switch k := pb.GetKind().(type) {
 	case *logv1.Command_Checkout:
 		c := k.Checkout
@@ -222,9 +228,15 @@ func fromCommand(pb *logv1.Command) lease.Command {
 	case *logv1.Command_Renew:
 		return lease.Renew{Session: fromSession(k.Renew.Session), Held: fromRefs(k.Renew.Held), Idle: time.Duration(k.Renew.Idle)}
 	case *logv1.Command_RenewMany:
-		list, ok := unpackSessions(k.RenewMany.Sessions)
+		if room == nil {
+			room = new([]lease.Heartbeat)
+		}
+		list, ok := unpackSessions(*room, k.RenewMany.Sessions)
 		if !ok {
 			return nil
+		}
+		if list != nil {
+			*room = list
 		}
 		return lease.RenewMany{Sessions: list}
 	case *logv1.Command_CheckIn:

@@ -99,8 +99,9 @@ func finish(buf []byte) ([]byte, error) {
 // packedSession is the width of one session in RenewMany.sessions.
 const packedSession = len(lease.SessionID{}) + len(lease.SecretDigest{}) + 8
 
-func packSessions(list []lease.Heartbeat) []byte {
-	buf := make([]byte, 0, len(list)*packedSession)
+// packSessions appends to an empty buffer, which may have been another's.
+func packSessions(buf []byte, list []lease.Heartbeat) []byte {
+	buf = slices.Grow(buf, len(list)*packedSession)
 	for i := range list {
 		s := &list[i]
 		buf = append(append(buf, s.ID[:]...), s.Digest[:]...)
@@ -109,14 +110,16 @@ func packSessions(list []lease.Heartbeat) []byte {
 	return buf
 }
 
-func unpackSessions(buf []byte) (list []lease.Heartbeat, ok bool) {
+// unpackSessions uses the room it is given, if that is large enough.
+func unpackSessions(room []lease.Heartbeat, buf []byte) (list []lease.Heartbeat, ok bool) {
 	if len(buf)%packedSession != 0 {
 		return nil, false
 	}
 	if len(buf) == 0 {
 		return nil, true
 	}
-	list = make([]lease.Heartbeat, len(buf)/packedSession)
+	n := len(buf) / packedSession
+	list = slices.Grow(room[:0], n)[:n]
 	for i := range list {
 		s, b := &list[i], buf[i*packedSession:]
 		copy(s.ID[:], b)

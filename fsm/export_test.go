@@ -19,6 +19,9 @@ const KeepEvents = keepEvents
 // FromCommand decodes one command of an entry.
 func FromCommand(pb *logv1.Command) lease.Command { return fromCommand(pb) }
 
+// CommandIn decodes one command of an entry whose sessions stand in room.
+func CommandIn(room *[]lease.Heartbeat, pb *logv1.Command) lease.Command { return commandIn(room, pb) }
+
 // DecodeInto decodes into an entry that may have been another's.
 func DecodeInto(data []byte, into *logv1.Entry) error { return decode(data, into) }
 

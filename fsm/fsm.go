@@ -95,7 +95,15 @@ type FSM struct {
 	replaced []lease.Event // taken earlier in this entry, also of a ledger that a restore replaced
 	told     int           // of replaced: how many Step was told of
 	unsaved  atomic.Int64
+
+	// Memory that the next entry uses again.
+	heartbeats []lease.Heartbeat // at most lease.MaxRenewMany
+	chained    []byte            // at most keptChain
 }
+
+// keptChain is how much memory is kept for what is hashed of an entry's replies: those of
+// the largest entry have about as much.
+const keptChain = 1 << 20
 
 // New returns an empty state machine.
 func New(opts Options) *FSM {
@@ -142,7 +150,7 @@ func (f *FSM) apply(l *raft.Log, e *logv1.Entry) Outcome {
 		f.book.Advance(stampOf(e), lease.Calendar(e.Calendar))
 		o.Replies = make([]lease.Reply, len(e.Commands))
 		for i, pb := range e.Commands {
-			cmd := fromCommand(pb)
+			cmd := commandIn(&f.heartbeats, pb)
 			if cmd == nil {
 				f.opts.Fatal(fmt.Errorf("log index %d: a command this build does not know; run the version that wrote it, or a later one", l.Index))
 				continue
@@ -193,7 +201,7 @@ func (f *FSM) lead(l *raft.Log, e *logv1.Entry) {
 func (f *FSM) chain(l *raft.Log, replies []lease.Reply) {
 	h := sha256.New()
 	h.Write(f.status.StateHash[:])
-	var buf []byte
+	buf := f.chained[:0]
 	buf = binary.BigEndian.AppendUint64(buf, l.Index)
 	buf = binary.BigEndian.AppendUint64(buf, l.Term)
 	buf = binary.BigEndian.AppendUint64(buf, uint64(f.book.Now()))
@@ -203,6 +211,9 @@ func (f *FSM) chain(l *raft.Log, replies []lease.Reply) {
 	h.Write(l.Data)
 	h.Write(buf)
 	h.Sum(f.status.StateHash[:0])
+	if f.chained = buf; cap(buf) > keptChain {
+		f.chained = nil
+	}
 }
 
 // appendReply encodes what a reply says that another replica must say too.

@@ -91,6 +91,32 @@ func TestACommandOutlivesItsEntry(t *testing.T) {
 	}
 }
 
+// The heartbeats of an entry are read one after the other into the same memory.
+func TestHeartbeatsShareTheirRoom(t *testing.T) {
+	var room []lease.Heartbeat
+	for n, length := range []int{3, 1, 0, 2, 40, 2} {
+		var want lease.RenewMany
+		for i := range length {
+			want.Sessions = append(want.Sessions, lease.Heartbeat{ID: lease.SessionID{byte(n), byte(i)}, Digest: lease.SecretDigest{byte(i)}, Incarnation: uint64(n)})
+		}
+		data, err := fsm.EncodeBatch(1, 1, 1, []lease.Command{want})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := fsm.Decode(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := cap(room)
+		if got := fsm.CommandIn(&room, e.Commands[0]); !reflect.DeepEqual(got, want) {
+			t.Errorf("%d sessions came back as %+v", length, got)
+		}
+		if length > 0 && length <= before && cap(room) != before {
+			t.Errorf("%d sessions got new room, and there was some for %d", length, before)
+		}
+	}
+}
+
 // scribble writes over everything of a message that its next owner may write over: bytes and
 // lists, at any depth of what is used again.
 func scribble(m protoreflect.Message) {
@@ -115,4 +141,4 @@ func scribble(m protoreflect.Message) {
 }
 
 // again are the messages that are used again; fsm/proto/buf.gen.yaml names them.
-var again = map[protoreflect.Name]bool{"Entry": true, "Command": true, "Checkout": true, "Renew": true, "CheckIn": true, "SessionRef": true, "Principal": true}
+var again = map[protoreflect.Name]bool{"Entry": true, "Command": true, "Checkout": true, "Renew": true, "CheckIn": true, "RenewMany": true, "SessionRef": true, "Principal": true}
