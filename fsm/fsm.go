@@ -63,11 +63,12 @@ type Options struct {
 	// a node that goes on would be another replica. The default panics.
 	Fatal func(error)
 	// Observe, if set, is called after every entry with the lock held: the simulator
-	// checks the invariants there.
+	// checks the invariants there. The next entry is read into the memory of e: nothing of
+	// it may be kept. The events are the observer's.
 	Observe func(l *raft.Log, e *logv1.Entry, o Outcome, b *lease.Book, events []lease.Event)
 	// Step, if set, is called after every command of an entry, before the next one, with the
 	// lock held: what one command does can be judged there, and what several do in one entry
-	// cannot be told apart afterwards.
+	// cannot be told apart afterwards. Nothing of pb may be kept.
 	Step func(l *raft.Log, pb *logv1.Command, r lease.Reply, b *lease.Book, events []lease.Event)
 	// Restored, if set, is called after the state was replaced by a snapshot, with the
 	// lock held.

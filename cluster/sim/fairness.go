@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
 
 	logv1 "github.com/seatkeeper/seatkeeper/fsm/proto/seatkeeper/log/v1"
 	"github.com/seatkeeper/seatkeeper/lease"
@@ -25,6 +26,9 @@ type step struct {
 }
 
 func newStep(pb *logv1.Command, r lease.Reply, b *lease.Book, events []lease.Event) step {
+	if pb != nil {
+		pb = proto.CloneOf(pb) // the next entry is read into the same memory
+	}
 	return step{command: pb, reply: r, events: events, now: b.Now(), view: look(b), policy: b.Policy(""), wrong: b.Check()}
 }
 
