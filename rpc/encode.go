@@ -84,7 +84,7 @@ func leasesPB(out []*pb.Lease, ls []lease.Lease) []*pb.Lease {
 		x.Id, x.Handle, x.FencingToken = uint64(l.ID), uint32(l.Handle), uint64(l.Token)
 		x.Feature, x.Version, x.Count, x.Seats = l.Feature, l.Version, int32(l.Count), seatsPB(x.Seats, l.Seats)
 		x.State, x.RemainingMs, x.GraceMs = l.State.String(), millis(l.Remaining), millis(l.Grace)
-		x.Until, x.Overdraft = until(*l), overdraftPB(*l)
+		x.Until, x.Overdraft = until(*l), overdraftPB(l)
 	}
 	return out
 }
@@ -144,7 +144,7 @@ func entryPB(l lease.Lease) *pb.LeaseEntry {
 		Tenant:       l.Tenant,
 		InstanceId:   l.InstanceID,
 		Until:        until(l),
-		Overdraft:    overdraftPB(l),
+		Overdraft:    overdraftPB(&l),
 		Vendor:       l.Vendor,
 		Charge:       l.Charge,
 	}
@@ -181,9 +181,10 @@ func usagePB(rs []lease.UsageRecord) []*pb.UsageRecord {
 }
 
 // overdraftPB is left out where there is none, as nearly everywhere.
-func overdraftPB(l lease.Lease) *bool {
+func overdraftPB(l *lease.Lease) *bool {
 	if !l.Overdraft {
 		return nil
 	}
-	return &l.Overdraft
+	yes := true
+	return &yes
 }

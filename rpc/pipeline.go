@@ -332,7 +332,7 @@ func (p *pipeline) answered(list []*piped) {
 	p.space.Signal()
 }
 
-// response makes the next message of a list, of an empty one, and says how many of it are in there. lost is
+// response fills an empty message from a list and says how many of it are in there. lost is
 // not nil when one of them tells that leadership is lost.
 func (p *pipeline) response(r *pb.PipelineResponse, list []*piped) (n int, lost error) {
 	r.Answers = slices.Grow(r.Answers, len(list))
