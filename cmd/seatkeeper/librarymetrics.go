@@ -20,9 +20,9 @@ const librarySeriesKept = time.Hour
 var sampleBuckets = prometheus.ExponentialBucketsRange(0.1, 100_000, 19)
 
 // librarySink brings what raft, bolt and memberlist report through go-metrics to
-// Prometheus. Samples become histograms, which may be added up over nodes. Of the summaries
-// that go-metrics' own sink makes of them, each sample cost a microsecond or two: with some
-// fifty samples an entry, a sixteenth of all processor time of a client that comes alone.
+// Prometheus. Samples become histograms, which may be added up over nodes. With the
+// summaries of go-metrics' own sink these reports took 6 % of all processor time of a client
+// that comes alone (perf), and take 3 % with this.
 type librarySink struct {
 	*metricsprom.PrometheusSink
 
