@@ -71,8 +71,8 @@ func (e Event) Usage() UsageRecord {
 // Happened is how many events TakeEvents would return.
 func (b *Book) Happened() int { return len(b.events) }
 
-// keptEvents is how large a room for events is kept from one TakeEvents to the next: an
-// entry of full size fits, and it has at most some 300 KB.
+// keptEvents is how large a room for events is kept from one TakeEvents to the next, some
+// 300 KB: two for each command of a full entry.
 const keptEvents = 1024
 
 // TakeEvents returns what happened since the last call, in order. The slice is the caller's.

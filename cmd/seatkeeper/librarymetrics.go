@@ -1,6 +1,8 @@
 package main
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -83,6 +85,7 @@ func (s *librarySink) add(id string, key []string, labels []metrics.Label) *libr
 	if h := s.samples[id]; h != nil {
 		return h
 	}
+	s.forget(time.Now()) // or they would gather where nobody collects
 	name := metricName.Replace(strings.Join(key, "_"))
 	constant := prometheus.Labels{}
 	for _, l := range labels {
@@ -90,6 +93,7 @@ func (s *librarySink) add(id string, key []string, labels []metrics.Label) *libr
 	}
 	h := &librarySample{Histogram: prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: name, Help: name, ConstLabels: constant, Buckets: sampleBuckets})}
+	h.seen.Store(time.Now().Unix())
 	s.samples[id] = h
 	return h
 }
@@ -97,23 +101,25 @@ func (s *librarySink) add(id string, key []string, labels []metrics.Label) *libr
 // metricName replaces what may not stand in a metric's name.
 var metricName = strings.NewReplacer(" ", "_", ".", "_", "=", "_", "-", "_", "/", "_")
 
+// forget drops the series that are no longer told; mu is held.
+func (s *librarySink) forget(now time.Time) {
+	for id, h := range s.samples {
+		if now.Unix()-h.seen.Load() > int64(librarySeriesKept/time.Second) {
+			delete(s.samples, id)
+		}
+	}
+}
+
 // current returns the series that are told, and forgets the others.
 func (s *librarySink) current(now time.Time) []*librarySample {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]*librarySample, 0, len(s.samples))
-	for id, h := range s.samples {
-		if now.Unix()-h.seen.Load() > int64(librarySeriesKept/time.Second) {
-			delete(s.samples, id)
-			continue
-		}
-		list = append(list, h)
-	}
-	return list
+	s.forget(now)
+	return slices.Collect(maps.Values(s.samples))
 }
 
-// sampleCollector tells the samples of a sink, whose own methods are those of the sink of
-// all else.
+// sampleCollector tells the samples of a sink. It is a type of its own because the sink is
+// the collector of counters and gauges.
 type sampleCollector struct{ sink *librarySink }
 
 // Describe tells nothing: which series there are shows as they come.

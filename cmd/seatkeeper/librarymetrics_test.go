@@ -63,7 +63,13 @@ func TestSamplesOfLibrariesBecomeHistograms(t *testing.T) {
 	if n := len(sink.current(time.Now().Add(librarySeriesKept - time.Minute))); n != 3 {
 		t.Errorf("%d series are left before their time is over", n)
 	}
-	sink.AddSampleWithLabels(key, 1, to("a"))
+	for _, h := range sink.samples { // as if it were an hour later, and nobody collected
+		h.seen.Add(-int64(librarySeriesKept/time.Second) - 60)
+	}
+	sink.AddSampleWithLabels(key, 1, to("c"))
+	if n := len(sink.samples); n != 1 {
+		t.Errorf("%d series are kept when a new one comes", n)
+	}
 	if n := len(sink.current(time.Now().Add(librarySeriesKept + time.Minute))); n != 0 {
 		t.Errorf("%d series are left after it", n)
 	}
