@@ -25,7 +25,7 @@ const (
 	// DefaultInFlightBesideQuiet is the same for checkouts and reads while one of the active
 	// tenants asks for little (8 at once at most): that one is served as if it were nearly alone,
 	// and the others fill the processors all the same, by smaller entries.
-	DefaultInFlightBesideQuiet = 3
+	DefaultInFlightBesideQuiet = 2
 	// DefaultClientInFlight requests of one client (session, principal or address) are
 	// worked on or wait at once: half of what its tenant has.
 	DefaultClientInFlight = 30

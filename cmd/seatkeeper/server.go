@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
 
@@ -59,7 +58,7 @@ change at once, all else at the next start.`,
 
 // serve is the life of a node, from a checked config to its end.
 func (a *app) serve(ctx context.Context, l *loadedConfig) error {
-	defer runtime.KeepAlive(takeBallast())
+	defer collectLess()()
 	stopped := make(chan os.Signal, 1)
 	signal.Notify(stopped, stopSignals...)
 	defer signal.Stop(stopped)
