@@ -345,6 +345,52 @@ func TestAClientThatComesBackTooSoonIsHeld(t *testing.T) {
 	})
 }
 
+// Requests of one client that were refused together and come back together are tried again one
+// after the other: refused in one moment, they would take the processor from everybody else.
+func TestRequestsOfOneClientDoNotComeBackTogether(t *testing.T) {
+	atDoor(t, someLimits, func(d door) {
+		held := d.inside("a", asking, someLimits.perTenant)
+		greedy := func() *ticket { return d.ticket("a", asking, "greedy") }
+		var refusal *lease.Refusal
+		if err := greedy().enter(d.t.Context()); !errors.As(err, &refusal) {
+			t.Fatalf("is let into a full room: %v", err)
+		}
+		leaveAll(held)
+		const n = 400
+		begin := time.Now()
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		perTenth := map[time.Duration]int{}
+		var first, last time.Duration
+		for range n {
+			wg.Go(func() {
+				tk := greedy()
+				if err := tk.enter(d.t.Context()); err != nil {
+					t.Errorf("refused by an empty room: %v", err)
+				}
+				at := time.Since(begin)
+				tk.leave()
+				mu.Lock()
+				defer mu.Unlock()
+				perTenth[at/(100*time.Millisecond)]++
+				if len(perTenth) == 1 && perTenth[at/(100*time.Millisecond)] == 1 {
+					first = at
+				}
+				last = at
+			})
+		}
+		wg.Wait()
+		if told := refusal.RetryAfter; first < told-early || last > told+heldApart {
+			t.Errorf("came back after %v to %v, was asked to wait %v", first, last, told)
+		}
+		for tenth, got := range perTenth {
+			if got > n/4 {
+				t.Errorf("%d of %d came back in the tenth of a second after %v", got, n, tenth*100*time.Millisecond)
+			}
+		}
+	})
+}
+
 // Five hundred clients of one tenant ask at once and again and again, some as the SDK
 // does and some without any pause; every one is served, and another tenant is never
 // refused and never waits for a place.

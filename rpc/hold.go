@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 )
 
@@ -14,6 +15,9 @@ const (
 	// early is how much sooner than asked a client may come back without being held: its
 	// timer may be a little fast.
 	early = 20 * time.Millisecond
+	// heldApart is the time over which requests of one client that are held together come back:
+	// as long as refusals spread those of many clients.
+	heldApart = time.Second
 	// remembered is how long after its time a refused client is known.
 	remembered = 10 * time.Second
 	// strangersPart is the part of these that all strangers have together, beside the others.
@@ -49,6 +53,7 @@ type penalized struct {
 type penalty struct {
 	until time.Time
 	times int // refused since it was last let in
+	held  int // of its requests
 }
 
 // punish notes when a refused client may come back.
@@ -65,7 +70,7 @@ func (a *admission) punish(t *ticket, after time.Duration) {
 	}
 	who := penalized{t.tenant, t.client}
 	if old, found := p.of[who]; found || len(p.of) < p.max {
-		p.of[who] = penalty{now.Add(after), old.times + 1}
+		p.of[who] = penalty{until: now.Add(after), times: old.times + 1, held: old.held}
 	}
 }
 
@@ -102,16 +107,22 @@ func (a *admission) hold(ctx context.Context, t *ticket) error {
 	}
 }
 
-// sentence is how long a client has to be held; the ticket learns how often it was refused.
+// sentence is how long a request of a client has to be held; the ticket learns how often the
+// client was refused. Where others of its requests are held already, this one is held longer, by
+// chance: hundreds that came in together are not to be refused together again.
 func (a *admission) sentence(t *ticket) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	x := a.penaltiesOf(t).of[penalized{t.tenant, t.client}]
 	t.refused = x.times
-	if wait := time.Until(x.until); x.times > 0 && wait > early {
-		return wait
+	wait := time.Until(x.until)
+	if x.times == 0 || wait <= early {
+		return 0
 	}
-	return 0
+	if x.held > 0 {
+		wait += rand.N(heldApart)
+	}
+	return wait
 }
 
 // forgive forgets that a client was refused: it is inside now.
@@ -130,6 +141,11 @@ func (a *admission) holdMore(t *ticket, n int) bool {
 		return false
 	}
 	p.held += n
+	who := penalized{t.tenant, t.client}
+	if x, found := p.of[who]; found { // else it was let in or forgotten meanwhile
+		x.held = max(0, x.held+n)
+		p.of[who] = x
+	}
 	a.metrics.held.Set(float64(a.penalties.held + a.strange.held))
 	return true
 }
