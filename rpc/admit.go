@@ -73,7 +73,7 @@ type admission struct {
 	mu      sync.Mutex
 	all     int // inside and waiting
 	tenants map[string]*room
-	active  activity
+	active  activity[string]
 	// penalties are those of tenants, strange those of strangers: what these fill, others do
 	// not miss.
 	penalties, strange penalties
@@ -98,11 +98,17 @@ type client struct{ name, host string }
 type room struct {
 	tenant string
 	users  int // inside and waiting
+	asks   int // of these ask or read
 	inside [2]int
 	lines  [classes]line
-	turns  int            // given to asking or reading
-	of     map[client]int // inside and waiting, by client; keeping ones are not counted
+	turns  int // given to asking or reading
+	// by client; keeping ones are not counted
+	of      map[client]share
+	clients activity[client]
 }
+
+// share is what one client has of a room.
+type share struct{ users, inside int }
 
 // side is where a class is counted: what keeps has room of its own, so that checkouts
 // that hang hold up no heartbeat.
@@ -115,7 +121,7 @@ func (c class) side() int {
 
 func newAdmission(limits admitLimits, m *metrics) *admission {
 	return &admission{limits: limits, metrics: m, tenants: make(map[string]*room),
-		active: activity{of: make(map[string]*presence)}, turned: make(map[string]uint64),
+		turned:    make(map[string]uint64),
 		penalties: penalties{maxHeld: maxHeld, max: maxPenalties},
 		strange:   penalties{maxHeld: maxHeld / strangersPart, max: maxPenalties / strangersPart}}
 }
@@ -178,12 +184,16 @@ func (a *admission) walkIn(t *ticket) bool {
 		}
 	}
 	a.see(t.tenant)
-	r, side := a.tenants[t.tenant], t.class.side()
-	if r == nil || a.all >= a.space(t.class) || r.of[t.client] >= a.limits.perClient || r.inside[side] >= a.allowed(r, side) || r.waiting(side) > 0 {
+	r := a.tenants[t.tenant]
+	if r == nil || a.all >= a.space(t.class) || r.of[t.client].users >= a.limits.perClient {
 		return false
 	}
-	r.inside[side]++
+	r.see(t)
+	if !a.fits(r, t) {
+		return false
+	}
 	a.count(r, t, 1)
+	a.inside(r, t, 1)
 	t.room = r
 	return true
 }
@@ -218,17 +228,18 @@ func (a *admission) admitOr(t *ticket, wake func()) (w *waiter, limit string) {
 	a.see(t.tenant)
 	r := a.tenants[t.tenant]
 	if r == nil {
-		r = &room{tenant: t.tenant, of: make(map[client]int)}
+		r = &room{tenant: t.tenant, of: make(map[client]share)}
 		a.tenants[t.tenant] = r
 	}
-	if t.class != keeping && r.of[t.client] >= a.limits.perClient {
+	if t.class != keeping && r.of[t.client].users >= a.limits.perClient {
 		a.tidy(r)
 		return nil, "client"
 	}
+	r.see(t)
 	side := t.class.side()
-	if r.inside[side] < a.allowed(r, side) && r.waiting(side) == 0 {
-		r.inside[side]++
+	if a.fits(r, t) {
 		a.count(r, t, 1)
+		a.inside(r, t, 1)
 		a.forgive(t)
 		t.room = r
 		return nil, ""
@@ -301,6 +312,26 @@ func (a *admission) allowed(r *room, side int) int {
 	return a.limits.shared
 }
 
+// fits says that there is a place inside for a newcomer, and nobody who was there before it.
+func (a *admission) fits(r *room, t *ticket) bool {
+	side := t.class.side()
+	return r.inside[side] < a.allowed(r, side) && r.waiting(side) == 0 && (side != asking.side() || a.mayEnter(r, t.client))
+}
+
+// mayEnter says that a client may have one more that asks or reads inside: beside a quiet client
+// of its tenant, one that is not has no more than a tenant beside a quiet tenant.
+func (a *admission) mayEnter(r *room, c client) bool {
+	inside := r.of[c].inside
+	return inside < a.limits.quiet || r.clients.isQuiet(c) || !r.clients.besideQuiet(c)
+}
+
+// see notes that a client of the room asks.
+func (r *room) see(t *ticket) {
+	if t.class != keeping {
+		r.clients.see(time.Now(), t.client)
+	}
+}
+
 // see notes that a tenant is active. Strangers never are: an invented name takes nothing from
 // others.
 func (a *admission) see(tenant string) {
@@ -317,12 +348,29 @@ func (a *admission) count(r *room, t *ticket, n int) {
 	a.all += n
 	r.users += n
 	if t.class != keeping {
-		if r.of[t.client] += n; r.of[t.client] == 0 {
+		of := r.of[t.client]
+		if of.users += n; of.users == 0 {
 			delete(r.of, t.client)
+		} else {
+			r.of[t.client] = of
 		}
-		a.active.asking(r.tenant, r.inside[asking.side()]+r.waiting(asking.side()))
+		r.asks += n
+		a.active.asking(r.tenant, r.asks)
+		r.clients.asking(t.client, of.users)
 	}
 	a.tidy(r)
+}
+
+// inside notes that n of those that are counted go in.
+func (a *admission) inside(r *room, t *ticket, n int) {
+	r.inside[t.class.side()] += n
+	if t.class == keeping {
+		return
+	}
+	if of, here := r.of[t.client]; here {
+		of.inside += n
+		r.of[t.client] = of
+	}
 }
 
 // tidy forgets a room that nobody is in.
@@ -336,23 +384,36 @@ func (a *admission) tidy(r *room) {
 func (a *admission) next(r *room) {
 	for side := range r.inside {
 		for r.inside[side] < a.allowed(r, side) && r.waiting(side) > 0 {
-			c := keeping
-			if side == 0 {
-				r.turns++
-				c = asking
-				if r.lines[asking].n == 0 || r.lines[reading].n > 0 && r.turns%readTurn == 0 {
-					c = reading
-				}
+			w := a.whoIsNext(r, side)
+			if w == nil {
+				break // who waits has to wait for its own
 			}
-			w := r.lines[c].pop()
-			a.metrics.lined[c].Dec()
-			r.inside[side]++
+			a.metrics.lined[w.ticket.class].Dec()
+			a.inside(r, w.ticket, 1)
 			w.state = admitted
 			w.ticket.room = r
 			a.forgive(w.ticket)
 			w.told()
 		}
 	}
+}
+
+// whoIsNext takes the one whose turn it is out of the lines of a side, nil if none of those who
+// wait may go in.
+func (a *admission) whoIsNext(r *room, side int) *waiter {
+	if side == keeping.side() {
+		return r.lines[keeping].pop(func(client) bool { return true })
+	}
+	r.turns++
+	first, second := asking, reading
+	if r.turns%readTurn == 0 {
+		first, second = reading, asking
+	}
+	may := func(c client) bool { return a.mayEnter(r, c) }
+	if w := r.lines[first].pop(may); w != nil {
+		return w
+	}
+	return r.lines[second].pop(may)
 }
 
 // outcome says how the wait ended, and takes out who still waits.
@@ -382,7 +443,7 @@ func (t *ticket) leave() {
 	t.room, t.again = nil, true
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	r.inside[t.class.side()]--
+	a.inside(r, t, -1)
 	a.next(r)
 	a.count(r, t, -1)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -290,6 +291,83 @@ func TestBesideAQuietTenantOthersHaveFewCheckoutsInFlight(t *testing.T) {
 		has(60, asking, "alone again")
 		ask("b", 1)
 		has(16, keeping, "heartbeats and check-ins beside one that asks for little")
+	})
+}
+
+// The same among the clients of one tenant: one that asks for much at once is not to slow its
+// colleagues down.
+func TestBesideAQuietClientAGreedyOneHasFewCheckoutsInFlight(t *testing.T) {
+	atDoor(t, someLimits, func(d door) {
+		greedy := func(n int) (asked []chan error, in *atomic.Int32) {
+			in = new(atomic.Int32)
+			for range n {
+				tk, known := d.ticket("a", asking, "greedy"), make(chan error, 1)
+				go func() {
+					err := tk.enter(d.t.Context())
+					if err == nil {
+						in.Add(1)
+						time.Sleep(10 * time.Millisecond)
+						in.Add(-1)
+						tk.leave()
+					}
+					known <- err
+				}()
+				asked = append(asked, known)
+			}
+			synctest.Wait()
+			return asked, in
+		}
+		served := func(asked []chan error) {
+			t.Helper()
+			for i, err := range asked {
+				if err := <-err; err != nil {
+					t.Errorf("request %d of the greedy one: %v", i, err)
+				}
+			}
+		}
+		const n = 24
+		asked, in := greedy(n)
+		if in.Load() != n {
+			t.Errorf("alone it has %d in flight, want %d", in.Load(), n)
+		}
+		served(asked)
+
+		colleagues := d.inside("a", asking, 30)
+		asked, in = greedy(n)
+		begun := time.Now()
+		for in.Load() > 0 {
+			most := someLimits.quiet
+			if time.Since(begun) <= 10*time.Millisecond {
+				most = maxQuietAsks + 1 // by the ninth it is known
+			}
+			if got := int(in.Load()); got > most {
+				t.Errorf("%d of the greedy one's are in flight beside quiet clients, want %d at most", got, most)
+			}
+			quiet := d.ticket("a", asking, "quiet")
+			begin := time.Now()
+			if err := quiet.enter(d.t.Context()); err != nil || time.Since(begin) > 0 {
+				t.Errorf("a quiet client waits for %v: %v", time.Since(begin), err)
+			}
+			quiet.leave()
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+		}
+		served(asked)
+		var few []*ticket
+		for range maxQuietAsks {
+			few = append(few, d.ticket("a", asking, "busy"))
+			begin := time.Now()
+			if err := few[len(few)-1].enter(d.t.Context()); err != nil || time.Since(begin) > 0 {
+				t.Errorf("request %d of a client that asks for few waits for %v: %v", len(few), time.Since(begin), err)
+			}
+		}
+		leaveAll(append(few, colleagues...))
+
+		asked, in = greedy(n)
+		if in.Load() != n {
+			t.Errorf("alone again it has %d in flight, want %d", in.Load(), n)
+		}
+		served(asked)
 	})
 }
 

@@ -24,7 +24,8 @@ const (
 	DefaultInFlightShared = 16
 	// DefaultInFlightBesideQuiet is the same for checkouts and reads while one of the active
 	// tenants asks for little (8 at once at most): that one is served as if it were nearly alone,
-	// and the others fill the processors all the same, by smaller entries.
+	// and the others fill the processors all the same, by smaller entries. A client that asks for
+	// more beside one of its own tenant that does not has no more either.
 	DefaultInFlightBesideQuiet = 2
 	// DefaultClientInFlight requests of one client (session, principal or address) are
 	// worked on or wait at once: half of what its tenant has.

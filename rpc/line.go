@@ -60,12 +60,20 @@ func (l *line) push(c client, w *waiter) {
 	l.n++
 }
 
-// pop takes the oldest request of the client whose turn it is.
-func (l *line) pop() *waiter {
-	q := l.order[0]
+// pop takes the oldest request of the client whose turn it is, of those that may; nil if none may.
+func (l *line) pop(may func(client) bool) *waiter {
+	at := slices.IndexFunc(l.order, func(q *clientLine) bool { return may(q.client) })
+	if at < 0 {
+		return nil
+	}
+	q := l.order[at]
 	w := q.waiters[0]
 	q.waiters = q.waiters[1:]
-	l.order = l.order[1:]
+	if at == 0 {
+		l.order = l.order[1:] // without moving the others
+	} else {
+		l.order = slices.Delete(l.order, at, at+1)
+	}
 	if len(q.waiters) > 0 {
 		l.order = append(l.order, q)
 	} else {
