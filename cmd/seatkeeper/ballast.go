@@ -17,7 +17,7 @@ const (
 	// is a dozen megabytes, and doubling that takes a collection several times a second under
 	// load. Each takes tens of milliseconds of one processor, in which everybody waits. With
 	// the ballast it comes once in some seconds, and a busy server's heap grows by that much.
-	maxBallast = 160 << 20
+	maxBallast = 256 << 20
 	// ballastPart is the part of the memory that this process may use which the ballast is at
 	// most: in a container of 256 MiB 16 MiB.
 	ballastPart = 16
