@@ -38,7 +38,7 @@ func (p *presence) quiet() bool {
 	return most > 0 && most <= maxQuietAsks
 }
 
-// see notes that who is active, and tells how many are when a span has ended.
+// see notes that one is active, and tells how many are when a span has ended.
 func (v *activity[K]) see(now time.Time, who K) (active int, turned bool) {
 	if age := now.Sub(v.since); age >= activeFor {
 		if age >= 2*activeFor {

@@ -451,7 +451,7 @@ func TestRequestsOfOneClientDoNotComeBackTogether(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				perTenth[at/(100*time.Millisecond)]++
-				if len(perTenth) == 1 && perTenth[at/(100*time.Millisecond)] == 1 {
+				if first == 0 {
 					first = at
 				}
 				last = at
